@@ -1,0 +1,83 @@
+# Works with the make of macOS (3.81) too.
+
+PYTHON ?= python3
+PORT ?= 5000
+ARGS ?=
+export PORT
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+# Stamps: as long as the lock files have not changed, a second start does nothing here.
+RUNTIME := .venv/.runtime
+DEVELOPMENT := .venv/.development
+
+# Nothing is reached under these; they let the checks see HPlus as production starts it.
+AS_IN_PRODUCTION := DEBUG=0 HPLUS_DEMO=0 ALLOWED_HOSTS=hplus.example \
+	SECRET_KEY=for-make-check-only-3xq8Zr5vKd0LwTn7YbGh2sPfJm9cUa4eRi6oQy1t \
+	DATABASE_URL=postgres://hplus@127.0.0.1/hplus REDIS_URL=redis://127.0.0.1/0
+WITHOUT_SERVICES := DEBUG=1 HPLUS_DEMO=0 DATABASE_URL=sqlite://:memory: REDIS_URL=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-faults check format lock audit clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000)
+	@export DEBUG="$${DEBUG-1}" HPLUS_DEMO="$${HPLUS_DEMO-1}"; \
+	$(PY) manage.py migrate --verbosity 0 && \
+	$(PY) manage.py seed_demo && \
+	exec $(PY) manage.py serve
+
+test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stories on SQLite too (ARGS=...)
+	HPLUS_TEST_STORAGE= $(PY) -m pytest $(ARGS)
+	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest tests/stories $(ARGS)
+
+test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze and restart
+	$(PY) -m pytest -m faults $(ARGS)
+
+check: $(DEVELOPMENT) ## format, lint, types, import directions, production settings, migrations, protocol
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) .venv/bin/lint-imports
+	$(AS_IN_PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
+	$(WITHOUT_SERVICES) $(PY) manage.py makemigrations --check --dry-run
+	$(WITHOUT_SERVICES) $(PY) manage.py protocol --check
+
+format: $(DEVELOPMENT) ## let ruff format and fix what it can
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: ## requirements*.in -> requirements*.txt (ARGS=--upgrade for newer versions)
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/"; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+		$(ARGS) requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+		$(ARGS) requirements-dev.in -o requirements-dev.txt
+
+audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies
+	$(PY) -m pip_audit --requirement requirements.txt
+
+clean: ## remove the virtual environment and all caches; the data in var/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): requirements.txt $(PY)
+	@echo "Installing the dependencies into .venv (once, about a minute) ..."
+	@$(PIP) --requirement requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): requirements.txt requirements-dev.txt $(PY)
+	@echo "Installing the dependencies for tests and checks into .venv (once, about a minute) ..."
+	@$(PIP) --requirement requirements-dev.txt
+	@touch $(RUNTIME) $@
+
+$(PY):
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "HPlus needs Python 3.11 or newer, and there is no $(PYTHON) here. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "HPlus needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make a virtual environment. On Debian: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv

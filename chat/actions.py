@@ -1,0 +1,225 @@
+"""What can be done in a conversation; socket, REST, admin and commands call the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, F, OuterRef, Subquery
+from django.utils import timezone
+
+from chat import messages
+from chat.models import ChatRoom, Message, Revision
+from chat.sending import send_all
+from hplus import errors
+from hplus.accounts.actions import counterpart
+from hplus.accounts.models import User
+from hplus.realtime import groups
+from hplus.realtime.actions import online_among
+from hplus.realtime.answers import Answer, Wish
+from hplus.realtime.models import Contact
+from hplus.realtime.parcels import Parcel
+from hplus.realtime.rounds import letters_about
+from hplus.realtime.tell import deed, tell
+
+JOINED_MESSAGES = 50
+LATE_MESSAGES = 500
+ROOMS_LISTED = 200
+
+
+def send(user: User, request: messages.SendMessage) -> Answer:
+    """One message, for those who do not batch. Raises what `send_all` returns."""
+    [outcome] = send_all([Wish(user, request)])
+    if isinstance(outcome, errors.Refusal):
+        raise outcome
+    return outcome
+
+
+# Rooms
+
+
+def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
+    """The room of these two, made at the first use. Raises what `counterpart` raises."""
+    other = counterpart(user, other_id, hospital_id)
+    first, second = ChatRoom.pair(user.pk, other.pk)
+    room, is_new = ChatRoom.objects.get_or_create(hospital_id=hospital_id, first_id=first, second_id=second)
+    if is_new:
+        Contact.share(room.pk, first, second)
+    return room
+
+
+def join(user: User, request: messages.JoinChatRoom) -> Answer:
+    """The conversation so far, then each unread message as if it came now, oldest first."""
+    room = open_room(user, request.receiver_id, request.hospital_id)
+    peer = User.objects.get(pk=request.receiver_id)
+    unread = list(
+        Message.objects.unread_by(user).filter(room=room).order_by("id").values_list("message_id", flat=True)
+    )
+    page = _page(room, limit=JOINED_MESSAGES)
+    opened = messages.OpenedRoom(
+        **page.model_dump(),
+        unread_count=len(unread),
+        peer=_peer(peer, online_among({peer.pk})),
+    )
+    joined = messages.ChatRoomJoined(
+        chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
+    )
+    again = letters_about(user, messages.NewMessage.type, unread)
+    return Answer(says=[joined, *again], made={"chatRoomId": room.pk})
+
+
+def find_room(user: User, chat_room_id: str) -> ChatRoom:
+    """Raises ChatRoomNotFound, also for a room of others."""
+    room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).first()
+    if room is None:
+        raise errors.ChatRoomNotFound()
+    return room
+
+
+def history(user: User, request: messages.GetMessages) -> Answer:
+    room = find_room(user, request.chat_room_id)
+    page = _page(room, before=request.before, after=request.after, limit=request.limit)
+    return Answer(says=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
+
+
+def _page(
+    room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
+) -> messages.Page:
+    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message."""
+    found = Message.objects.filter(room=room).select_related("room", "sender")
+    if before:
+        found = found.filter(id__lt=_position(room, before))
+    if after:
+        found = found.filter(id__gt=_position(room, after))
+    rows = list(found.order_by("id" if after else "-id")[: limit + 1])
+    has_more, rows = len(rows) > limit, rows[:limit]
+    edge = rows[-1].message_id if has_more else None
+    ordered = rows if after else reversed(rows)
+    return messages.Page(
+        messages=[messages.ChatMessage.of(row) for row in ordered],
+        next_cursor=edge,
+        has_more=has_more,
+    )
+
+
+def _position(room: ChatRoom, message_id: str) -> int:
+    found = Message.objects.filter(room=room, message_id=message_id).values_list("id", flat=True).first()
+    if found is None:
+        raise errors.MessageNotFound()
+    return found
+
+
+def rooms_of(user: User) -> list[dict[str, Any]]:
+    """Each conversation of this user with its other side, unread count and last message, the latest first."""
+    newest = Message.objects.filter(room=OuterRef("pk")).order_by("-id").values("id")[:1]
+    rooms = ChatRoom.objects.of(user).annotate(newest=Subquery(newest)).select_related("first", "second")
+    rooms = rooms.order_by(F("newest").desc(nulls_last=True), "-created_at")[:ROOMS_LISTED]
+    last = Message.objects.select_related("room", "sender").in_bulk(
+        [room.newest for room in rooms if room.newest]
+    )
+    unread = {row["chatRoomId"]: row["count"] for row in unread_counts(user)}
+    there = online_among({room.other_than(user.pk) for room in rooms})
+    return [
+        {
+            "chat_room_id": room.pk,
+            "hospital_id": room.hospital_id,
+            "peer": _peer(room.second if room.first_id == user.pk else room.first, there),
+            "unread_count": unread.get(room.pk, 0),
+            "last_message": messages.ChatMessage.of(last[room.newest]) if room.newest else None,
+        }
+        for room in rooms
+    ]
+
+
+def _peer(user: User, there: set[str]) -> messages.Peer:
+    return messages.Peer(user_id=user.pk, name=user.display_name, role=user.role, online=user.pk in there)
+
+
+def unread_counts(user: User) -> list[dict[str, Any]]:
+    """How many unread messages wait in which room."""
+    counted = Message.objects.unread_by(user).order_by().values("room").annotate(count=Count("id"))
+    return [{"chatRoomId": row["room"], "count": row["count"]} for row in counted]
+
+
+def undelivered(user: User) -> list[Parcel]:
+    """The letters of messages that no screen has shown yet, oldest first."""
+    waiting = Message.objects.undelivered_to(user).order_by("id").values_list("message_id", flat=True)
+    return letters_about(user, messages.NewMessage.type, waiting[:LATE_MESSAGES])
+
+
+# Second thoughts
+
+
+@deed
+def edit(user: User, request: messages.EditMessage) -> Answer:
+    """Raises MessageNotFound, Forbidden (not one's own) or InvalidTransition (too late, deleted)."""
+    message = _find(user, request.message_id)
+    if message.sender_id != user.pk:
+        raise errors.Forbidden("Only the sender may edit a message.")
+    if not message.may_be_edited_by(user, timezone.now()):
+        raise errors.InvalidTransition(
+            f"A message may be edited for {settings.EDIT_MINUTES} minutes, until it is deleted."
+        )
+    Revision.objects.create(message=message, text=message.text)
+    message.text, message.edited_at = request.message, timezone.now()
+    message.save(update_fields=["text", "edited_at"])
+    _tell_both(message, messages.MessageEdited.of)
+    return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
+
+
+@deed
+def delete(user: User, request: messages.DeleteMessage) -> Answer:
+    """By the sender, or with a reason by an admin of the hospital. The original stays for the audit.
+
+    Raises MessageNotFound, Forbidden or ValidationFailed (an admin without a reason).
+    """
+    message = _find(user, request.message_id, request.chat_room_id)
+    if message.sender_id != user.pk:
+        _must_moderate(user, message, request.reason)
+    if message.deleted_at is None:
+        message.deleted_at, message.deleted_by = timezone.now(), user
+        message.delete_reason = request.reason or ""
+        message.save(update_fields=["deleted_at", "deleted_by", "delete_reason"])
+        _tell_both(message, messages.MessageDeleted.of)
+    return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
+
+
+def _must_moderate(user: User, message: Message, reason: str | None) -> None:
+    if not (user.is_hospital_admin and user.works_at(message.room.hospital_id)):
+        raise errors.Forbidden("Only the sender or an admin of the hospital may delete a message.")
+    if not reason or not reason.strip():
+        raise errors.ValidationFailed("An admin gives a reason.", field="reason", reason="is missing")
+
+
+def _find(user: User, message_id: str, chat_room_id: str | None = None) -> Message:
+    found = Message.objects.visible_to(user).filter(message_id=message_id)
+    if chat_room_id:
+        found = found.filter(room=chat_room_id)
+    locked = found.select_for_update(of=("self",)).select_related("room", "sender").first()
+    if locked is None:
+        raise errors.MessageNotFound(field="messageId")
+    return locked
+
+
+def _tell_both(message: Message, event: Callable[[Message], messages.Durable]) -> None:
+    tell(event(message), groups.person(message.sender_id), groups.person(message.receiver_id))
+
+
+# Passing
+
+
+@deed
+def show_typing(user: User, receiver_id: str, hospital_id: str, chat_room_id: str, is_typing: bool) -> None:
+    """For whoever has this room open now; nothing of it is kept."""
+    tell(
+        messages.TypingShown(
+            user_id=user.pk,
+            sender_id=user.pk,
+            receiver_id=receiver_id,
+            hospital_id=hospital_id,
+            chat_room_id=chat_room_id,
+            is_typing=is_typing,
+        ),
+        groups.person(receiver_id),
+    )

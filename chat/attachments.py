@@ -1,0 +1,80 @@
+"""Files in a conversation: what is taken, judged by content, and how it is given out."""
+
+from __future__ import annotations
+
+import filetype
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import FileResponse
+
+from chat.models import Attachment, ChatRoom
+from hplus import errors
+from hplus.accounts.models import User
+
+HEAD_BYTES = 8192
+TAKEN = {
+    "image/jpeg", "image/png", "image/gif", "image/webp", "image/heic",
+    "audio/mpeg", "audio/mp4", "audio/ogg", "audio/x-wav", "audio/aac", "audio/amr", "audio/x-flac",
+    "video/mp4", "video/quicktime", "video/webm", "video/3gpp",
+    "application/pdf", "application/zip",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}  # fmt: skip
+SHOWN_INLINE = {"image/jpeg", "image/png", "image/gif", "image/webp"}
+
+
+def content_type_of(file: UploadedFile) -> str:
+    """What the bytes are, whatever the client calls them. Raises ValidationFailed for what is not taken."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    guess = filetype.guess(head)
+    found = guess.mime if guess else _as_text(head)
+    if found not in TAKEN and found != "text/plain":
+        raise errors.ValidationFailed("This type of file is not taken.", field="file", reason=f"is {found}")
+    return found
+
+
+def _as_text(head: bytes) -> str:
+    """Plain text has neither NUL nor markup that a browser would run."""
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as broken:
+        text = head.decode("utf-8", "ignore") if broken.start >= len(head) - 3 else "\x00"
+    return "application/octet-stream" if "\x00" in text or text.lstrip().startswith("<") else "text/plain"
+
+
+def take(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:
+    """Store a file for a room. Raises ChatRoomNotFound, ValidationFailed or MessageTooLarge."""
+    if user.pk not in (room.first_id, room.second_id):
+        raise errors.ChatRoomNotFound()
+    if file is None or not file.size:
+        raise errors.ValidationFailed("file is missing or empty.", field="file", reason="is missing")
+    if file.size > settings.ATTACHMENT_BYTES:
+        raise errors.MessageTooLarge(field="file", maxBytes=settings.ATTACHMENT_BYTES)
+    return Attachment.objects.create(
+        room=room,
+        uploader=user,
+        file=file,
+        name=_clean_name(file.name or ""),
+        size_bytes=file.size,
+        content_type=content_type_of(file),
+    )
+
+
+def _clean_name(name: str) -> str:
+    printable = "".join(c for c in name if c.isprintable() and c not in '/\\"')
+    return printable.strip(". ")[-200:] or "file"
+
+
+def give(attachment: Attachment) -> FileResponse:
+    """The file, never as something a browser would run in our name."""
+    response = FileResponse(
+        attachment.file.open("rb"),
+        as_attachment=attachment.content_type not in SHOWN_INLINE,
+        filename=attachment.name,
+        content_type=attachment.content_type,
+    )
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "private, max-age=3600"
+    return response

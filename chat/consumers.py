@@ -1,0 +1,112 @@
+"""The ears of the chat: one line for each word."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.conf import settings
+
+from chat import actions, messages, receipts
+from chat.notice import as_notice
+from chat.sending import send_all
+from hplus.realtime.answers import Answer
+from hplus.realtime.consumers import DomainConsumer, handles, in_batches
+from hplus.realtime.parcels import Parcel
+from hplus.realtime.socket import Socket
+
+TYPING_AGAIN_SECONDS = 3  # a key a second is not news
+
+
+class ChatConsumer(DomainConsumer):
+    """What one socket says and hears of conversations; it knows which rooms its screen has open."""
+
+    def __init__(self, socket: Socket | None = None) -> None:
+        super().__init__(socket)
+        self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
+        self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
+
+    @handles(messages.JoinChatRoom, holds=True)
+    def join(self, request: messages.JoinChatRoom) -> Answer:
+        return self._entered(request, actions.join(self.user, request))
+
+    @in_batches(messages.SendMessage, send_all, holds=True)
+    def send(self, request: messages.SendMessage, answer: Answer) -> Answer:
+        self.typing.pop((request.receiver_id, request.hospital_id), None)
+        return self._entered(request, answer)
+
+    def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, answer: Answer) -> Answer:
+        self.rooms[request.receiver_id, request.hospital_id] = (answer.made or {})["chatRoomId"]
+        return answer
+
+    @in_batches(messages.MarkAsRead, receipts.read_all)
+    def mark_as_read(self, request: messages.MarkAsRead, answer: Answer) -> Answer:
+        return answer
+
+    @handles(messages.EditMessage)
+    def edit(self, request: messages.EditMessage) -> Answer:
+        return actions.edit(self.user, request)
+
+    @handles(messages.DeleteMessage)
+    def delete(self, request: messages.DeleteMessage) -> Answer:
+        return actions.delete(self.user, request)
+
+    @handles(messages.GetMessages)
+    def history(self, request: messages.GetMessages) -> Answer:
+        return actions.history(self.user, request)
+
+    # Typing
+
+    @handles(messages.Typing)
+    def show_typing(self, request: messages.Typing) -> None:
+        pair = (request.receiver_id, request.hospital_id)
+        if pair not in self.rooms:
+            self.rooms[pair] = actions.open_room(self.user, *pair).pk
+        if request.is_typing and self._is_shown(pair, within_seconds=TYPING_AGAIN_SECONDS):
+            return
+        if not request.is_typing and pair not in self.typing:
+            return
+        self._show(pair, request.is_typing)
+
+    def _is_shown(self, pair: tuple[str, str], within_seconds: float) -> bool:
+        return time.monotonic() - self.typing.get(pair, float("-inf")) < within_seconds
+
+    def _show(self, pair: tuple[str, str], is_typing: bool) -> None:
+        if is_typing:
+            self.typing[pair] = time.monotonic()
+            self.socket.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
+        else:
+            self.typing.pop(pair, None)
+        actions.show_typing(self.user, *pair, self.rooms[pair], is_typing)
+
+    def _stop_if_idle(self, pair: tuple[str, str]) -> None:
+        if pair in self.typing and not self._is_shown(pair, within_seconds=settings.TYPING_SECONDS):
+            self._show(pair, is_typing=False)
+
+    def left(self) -> None:
+        for pair in list(self.typing):
+            self._show(pair, is_typing=False)
+
+    # The handshake and what arrives
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"unread": actions.unread_counts(self.user)}
+
+    def greet_late(self) -> Answer | None:
+        return None if self.rooms else Answer(says=actions.undelivered(self.user))
+
+    def acknowledged(self, seq: int) -> None:
+        receipts.delivered_up_to(self.user, seq)
+
+    def hear(self, parcel: Parcel) -> Parcel | None:
+        """A message of another conversation never shows in this screen's."""
+        is_elsewhere = parcel.topic not in self.rooms.values()
+        if parcel.word == messages.TypingShown.type and is_elsewhere:
+            return None
+        if parcel.word == messages.NewMessage.type and self.rooms and is_elsewhere:
+            return as_notice(parcel)
+        return parcel
+
+    def wrote(self, parcel: Parcel) -> None:
+        if parcel.word == messages.NewMessage.type and parcel.author != self.user.pk:
+            self.socket.board.batch(receipts.deliver_all).add((self.user.pk, parcel.about))

@@ -1,0 +1,338 @@
+"""The words of the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from django.conf import settings
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from chat.models import Message, MessageType
+from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
+
+Text = Annotated[str, StringConstraints(max_length=20_000)]
+
+
+class Attached(Shape):
+    """A file that a message points to; what else the client says of it is kept."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+    type: Annotated[str | None, StringConstraints(max_length=100)] = None
+    name: Annotated[str | None, StringConstraints(max_length=255)] = None
+    size: Annotated[int | float | None, Field(ge=0)] = None
+
+
+class Place(Shape):
+    """Where something is, in degrees (WGS 84)."""
+
+    lat: Latitude
+    lng: Longitude
+    address: Annotated[str | None, StringConstraints(max_length=500)] = None
+
+
+# What a client says
+
+
+class JoinChatRoom(Request):
+    """I open the conversation with this person in this hospital."""
+
+    type = "joinChatRoom"
+    receiver_id: Id
+    hospital_id: Id
+
+
+class SendMessage(Request):
+    """This is for that person."""
+
+    type = "sendMessage"
+    receiver_id: Id
+    hospital_id: Id
+    message: Text = ""
+    message_type: Literal["text", "image", "file", "audio", "video", "location"] = "text"
+    reply_to: OptionalId = None
+    attachments: Annotated[list[Attached] | None, Field(max_length=20)] = None
+    location: Place | None = None
+    priority: Literal["normal", "urgent"] = "normal"
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        is_place = self.message_type == MessageType.LOCATION
+        if not self.message.strip() and not self.attachments and not self.location and not is_place:
+            raise ValueError("message is empty")
+        return self
+
+
+class MarkAsRead(Request):
+    """I have read this message (or, with upTo, everything up to it)."""
+
+    type = "markAsRead"
+    message_id: Id
+    chat_room_id: OptionalId = None
+    up_to: bool = False
+
+
+class Typing(Request):
+    """I am writing, or I have stopped."""
+
+    type = "typing"
+    quiet = True
+    receiver_id: Id
+    hospital_id: Id
+    is_typing: bool = True
+
+
+class DeleteMessage(Request):
+    """Take this message back."""
+
+    type = "deleteMessage"
+    message_id: Id
+    chat_room_id: OptionalId = None
+    reason: Annotated[str | None, StringConstraints(max_length=500)] = None
+
+
+class EditMessage(Request):
+    """I meant this."""
+
+    type = "editMessage"
+    message_id: Id
+    message: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+
+
+class GetMessages(Request):
+    """Show me what was said before (or after) this message."""
+
+    type = "getMessages"
+    chat_room_id: Id
+    before: OptionalId = None
+    after: OptionalId = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+# What HPlus says
+
+
+class ChatMessage(Shape):
+    """A message as every reader gets it."""
+
+    message_id: str
+    sender_id: str
+    receiver_id: str
+    hospital_id: str
+    message: str
+    message_type: str
+    timestamp: datetime
+    is_read: bool
+    is_delivered: bool
+    reply_to: str | None
+    attachments: list[dict[str, Any]] | None
+    chat_room_id: str
+    client_message_id: str | None
+    client_timestamp: str | None
+    edited_at: datetime | None
+    deleted_at: datetime | None
+    sender_name: str
+    sender_role: str
+    priority: str
+    location: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Needs the message's `room` and `sender` at hand."""
+        return cls(
+            message_id=message.message_id,
+            sender_id=message.sender_id,
+            receiver_id=message.receiver_id,
+            hospital_id=message.room.hospital_id,
+            message_type=message.message_type,
+            timestamp=message.sent_at,
+            is_read=message.read_at is not None,
+            is_delivered=message.delivered_at is not None,
+            reply_to=message.reply_to,
+            chat_room_id=message.room_id,
+            client_message_id=message.client_message_id,
+            client_timestamp=message.client_timestamp,
+            edited_at=message.edited_at,
+            deleted_at=message.deleted_at,
+            sender_name=message.sender.display_name,
+            sender_role=message.sender.role,
+            priority=message.priority,
+            **message.shown(),
+        )
+
+
+class Peer(Shape):
+    user_id: str
+    name: str
+    role: str
+    online: bool
+
+
+class Page(Shape):
+    """Messages, oldest first, and where the ones before (or after) them begin."""
+
+    messages: list[ChatMessage]
+    next_cursor: str | None
+    has_more: bool
+
+
+class OpenedRoom(Page):
+    unread_count: int
+    peer: Peer
+
+
+class ChatRoomJoined(Event):
+    """This is the conversation so far."""
+
+    type = "chatRoomJoined"
+    chat_room_id: str
+    receiver_id: str
+    hospital_id: str
+    data: OpenedRoom
+
+
+class MessageHistory(Event):
+    """That was said there."""
+
+    type = "messageHistory"
+    chat_room_id: str
+    data: Page
+
+
+class _AboutMessage(Durable):
+    """Something became of a message; told again from the message's row."""
+
+    message_id: str
+    chat_room_id: str
+
+    def about(self) -> str:
+        return self.message_id
+
+    def topic(self) -> str:
+        return self.chat_room_id
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    def retell(cls, subjects: Iterable[str]) -> dict[str, Durable]:
+        found = Message.objects.select_related("room", "sender").filter(message_id__in=subjects)
+        return {message.message_id: cls.of(message) for message in found}
+
+
+class NewMessage(_AboutMessage):
+    """Somebody says something."""
+
+    type = "newMessage"
+    doubled = True
+    data: ChatMessage
+
+    def author(self) -> str:
+        return self.data.sender_id
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        data = ChatMessage.of(message)
+        return cls(message_id=message.message_id, chat_room_id=message.room_id, data=data)
+
+
+class MessageDelivered(_AboutMessage):
+    """Your message has reached a screen of the other side."""
+
+    type = "messageDelivered"
+    user_id: str
+    delivered_at: datetime | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        return cls(
+            message_id=message.message_id,
+            chat_room_id=message.room_id,
+            user_id=message.receiver_id,
+            delivered_at=message.delivered_at,
+        )
+
+
+class MessageRead(_AboutMessage):
+    """Your message has been read."""
+
+    type = "messageRead"
+    reader_id: str
+    read_at: datetime | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        return cls(
+            message_id=message.message_id,
+            chat_room_id=message.room_id,
+            reader_id=message.receiver_id,
+            read_at=message.read_at,
+        )
+
+
+class MessageEdited(_AboutMessage):
+    """This message now reads otherwise."""
+
+    type = "messageEdited"
+    data: ChatMessage
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        data = ChatMessage.of(message)
+        return cls(message_id=message.message_id, chat_room_id=message.room_id, data=data)
+
+
+class MessageDeleted(_AboutMessage):
+    """This message has been taken back."""
+
+    type = "messageDeleted"
+    deleted_by: str | None
+    deleted_at: datetime | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        return cls(
+            message_id=message.message_id,
+            chat_room_id=message.room_id,
+            deleted_by=message.deleted_by_id,
+            deleted_at=message.deleted_at,
+        )
+
+
+class TypingShown(Event):
+    """The other side is writing, or has stopped."""
+
+    type = "typing"
+    user_id: str
+    sender_id: str
+    receiver_id: str
+    hospital_id: str
+    chat_room_id: str
+    is_typing: bool
+    expires_in: int = settings.TYPING_SECONDS
+
+    def topic(self) -> str:
+        return self.chat_room_id
+
+    def author(self) -> str:
+        return self.user_id
+
+
+class MessageNotice(Event):
+    """There is a message in another of your conversations."""
+
+    type = "notification"
+    notification_id: str
+    category: Literal["message"] = "message"
+    title: str
+    body: str
+    priority: str
+    data: dict[str, Any]
+    timestamp: str
+    seq: int | None
+    event_id: str

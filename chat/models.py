@@ -1,0 +1,198 @@
+"""Rooms, the messages in them, and what became of each message."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from hplus.accounts.models import Hospital, User
+from hplus.wire import new_id
+
+
+class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
+    def of(self, user: User) -> Self:
+        """The rooms this user talks in."""
+        return self.filter(Q(first=user) | Q(second=user))
+
+    def visible_to(self, user: User) -> Self:
+        """What a user may read: the own rooms; an admin those of the hospital; a superuser all."""
+        if user.is_superuser:
+            return self
+        if user.is_hospital_admin:
+            return self.filter(Q(first=user) | Q(second=user) | Q(hospital=user.hospital_id))
+        return self.of(user)
+
+
+class ChatRoom(models.Model):
+    """The conversation of two people in one hospital; the same room whoever opens it."""
+
+    chat_room_id = models.CharField(
+        "chatRoomId", max_length=36, primary_key=True, default=new_id, editable=False
+    )
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="rooms")
+    # The two userIds in the order of their text, so that a pair has one room.
+    first = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    second = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ChatRoomQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["hospital", "first", "second"], name="one_room_for_two"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first_id} and {self.second_id}"
+
+    @staticmethod
+    def pair(one: str, other: str) -> tuple[str, str]:
+        return (one, other) if one < other else (other, one)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.hospital_id, self.first_id, self.second_id)
+
+    def other_than(self, user_id: str) -> str:
+        """The userId of the other side."""
+        return self.second_id if self.first_id == user_id else self.first_id
+
+
+class MessageType(models.TextChoices):
+    TEXT = "text"
+    IMAGE = "image"
+    FILE = "file"
+    AUDIO = "audio"
+    VIDEO = "video"
+    LOCATION = "location"
+
+
+class Priority(models.TextChoices):
+    NORMAL = "normal"
+    URGENT = "urgent"
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def visible_to(self, user: User) -> Self:
+        return self.filter(room__in=ChatRoom.objects.visible_to(user))
+
+    def unread_by(self, user: User) -> Self:
+        return self.filter(receiver=user, read_at=None, deleted_at=None)
+
+    def undelivered_to(self, user: User) -> Self:
+        return self.filter(receiver=user, delivered_at=None, deleted_at=None)
+
+
+class Message(models.Model):
+    """One message. `id` is the order within its room, `message_id` the name it goes by outside."""
+
+    message_id = models.CharField("messageId", max_length=36, unique=True, default=new_id, editable=False)
+    room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="messages", db_index=False)
+    sender = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    receiver = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    text = models.TextField(blank=True)
+    message_type = models.CharField(max_length=10, choices=MessageType, default=MessageType.TEXT)
+    priority = models.CharField(max_length=10, choices=Priority, default=Priority.NORMAL)
+    reply_to = models.CharField("replyTo", max_length=36, null=True, blank=True)  # noqa: DJ001 null on the wire
+    attachments = models.JSONField(null=True, blank=True)
+    location = models.JSONField(null=True, blank=True)
+    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
+    client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 null on the wire
+    # Tells a repeated message from another one under the same clientMessageId.
+    fingerprint = models.CharField(max_length=64, blank=True)
+    sent_at = models.DateTimeField(default=timezone.now)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+    edited_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    deleted_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    delete_reason = models.CharField(max_length=500, blank=True)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [
+            models.Index(fields=["room", "id"], name="message_in_room"),
+            models.Index(fields=["receiver"], name="message_unread", condition=Q(read_at=None)),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["sender", "client_message_id"],
+                condition=Q(client_message_id__isnull=False),
+                name="stored_once_however_often_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(read_at=None) | Q(delivered_at__isnull=False),
+                name="read_implies_delivered",
+            ),
+            models.CheckConstraint(condition=~Q(sender=F("receiver")), name="not_to_oneself"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sender_id} to {self.receiver_id}, {self.sent_at:%Y-%m-%d %H:%M}"
+
+    def may_be_edited_by(self, user: User, now: datetime) -> bool:
+        """The sender may, for a quarter of an hour, while it is not deleted."""
+        in_time = now - self.sent_at <= timedelta(minutes=settings.EDIT_MINUTES)
+        return self.sender_id == user.pk and in_time and self.deleted_at is None
+
+    def shown(self) -> dict[str, Any]:
+        """What readers see of the content; of a deleted message nothing."""
+        if self.deleted_at:
+            return {"message": "", "attachments": None, "location": None}
+        return {"message": self.text, "attachments": self.attachments, "location": self.location}
+
+
+class Revision(models.Model):
+    """What a message said before it was edited."""
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="revisions")
+    text = models.TextField(blank=True)
+    replaced_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["replaced_at"]
+
+    def __str__(self) -> str:
+        return f"until {self.replaced_at:%Y-%m-%d %H:%M}"
+
+
+class AttachmentQuerySet(models.QuerySet["Attachment"]):
+    def visible_to(self, user: User) -> Self:
+        return self.filter(room__in=ChatRoom.objects.visible_to(user))
+
+
+def stored_as(attachment: Attachment, _name: str) -> str:
+    """Nothing of the client's file name reaches the disk."""
+    return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}"
+
+
+class Attachment(models.Model):
+    """A file for one room, served only to those who may read the room."""
+
+    attachment_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
+    room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="attachments")
+    uploader = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    file = models.FileField(upload_to=stored_as)
+    name = models.CharField(max_length=255)
+    size_bytes = models.PositiveIntegerField()
+    content_type = models.CharField(max_length=100)
+    uploaded_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = AttachmentQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def kind(self) -> str:
+        """The guide's word for it: image, audio, video or file."""
+        family = self.content_type.partition("/")[0]
+        return family if family in ("image", "audio", "video") else "file"

@@ -1,0 +1,113 @@
+"""The hot lane of receipts: delivered and read, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils import timezone
+
+from chat import messages
+from chat.models import Message
+from hplus import errors
+from hplus.accounts.models import User
+from hplus.realtime import groups
+from hplus.realtime.answers import Answer, Wish
+from hplus.realtime.models import Letter
+from hplus.realtime.tell import deed, tell
+
+ACKNOWLEDGED_MESSAGES = 500
+
+
+def mark_as_read(user: User, request: messages.MarkAsRead) -> Answer:
+    """One mark, for those who do not batch. Raises MessageNotFound."""
+    [outcome] = read_all([Wish(user, request)])
+    if isinstance(outcome, errors.Refusal):
+        raise outcome
+    return outcome
+
+
+@deed
+def deliver_all(written: list[tuple[str, str]]) -> list[None]:
+    """Mark as delivered what was written to a receiver's socket: (userId, messageId) each."""
+    wanted = set(written)
+    rows = _locked({message_id for _, message_id in wanted})
+    fresh = [row for row in rows if (row.receiver_id, row.message_id) in wanted and row.delivered_at is None]
+    _deliver(fresh)
+    return [None] * len(written)
+
+
+def _deliver(fresh: list[Message]) -> None:
+    now = timezone.now()
+    for message in fresh:
+        message.delivered_at = now
+    Message.objects.filter(pk__in=[message.pk for message in fresh]).update(delivered_at=now)
+    for message in fresh:
+        tell(messages.MessageDelivered.of(message), groups.person(message.sender_id))
+
+
+def delivered_up_to(user: User, seq: int) -> None:
+    """The client has its letters up to this one: the messages among them are delivered."""
+    waiting = Message.objects.undelivered_to(user).values_list("message_id", flat=True)
+    heard = Letter.objects.filter(
+        user=user,
+        seq__lte=seq,
+        word=messages.NewMessage.type,
+        subject__in=list(waiting[:ACKNOWLEDGED_MESSAGES]),
+    )
+    if reached := [(user.pk, subject) for subject in heard.values_list("subject", flat=True)]:
+        deliver_all(reached)
+
+
+@deed
+def read_all(wishes: list[Wish]) -> list[Answer | errors.Refusal]:
+    """Mark as read, each wish by its own right: the receiver's counts, the sender's does nothing."""
+    rows = {row.message_id: row for row in _locked({_mark(wish).message_id for wish in wishes})}
+    outcomes: list[Answer | errors.Refusal] = []
+    fresh: dict[int, Message] = {}
+    for wish in wishes:
+        message, mark = rows.get(_mark(wish).message_id), _mark(wish)
+        if message is None or not _is_in(message, wish.user, mark.chat_room_id):
+            outcomes.append(errors.MessageNotFound(field="messageId"))
+            continue
+        if message.receiver_id == wish.user.pk:
+            fresh.update((row.pk, row) for row in _up_to(message, mark.up_to) if row.read_at is None)
+        outcomes.append(Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id}))
+    _read([fresh[pk] for pk in sorted(fresh)])
+    return outcomes
+
+
+def _mark(wish: Wish) -> messages.MarkAsRead:
+    assert isinstance(wish.request, messages.MarkAsRead)
+    return wish.request
+
+
+def _is_in(message: Message, user: User, chat_room_id: str | None) -> bool:
+    return user.pk in (message.sender_id, message.receiver_id) and chat_room_id in (
+        None,
+        message.room_id,
+    )
+
+
+def _up_to(message: Message, with_earlier: bool) -> Iterable[Message]:
+    if not with_earlier:
+        return [message]
+    earlier = Message.objects.filter(
+        room=message.room_id, receiver=message.receiver_id, id__lte=message.id, read_at=None
+    )
+    return earlier.select_for_update(of=("self",)).order_by("id")
+
+
+def _read(fresh: list[Message]) -> None:
+    _deliver([message for message in fresh if message.delivered_at is None])
+    now = timezone.now()
+    for message in fresh:
+        message.read_at = now
+    Message.objects.filter(pk__in=[message.pk for message in fresh]).update(read_at=now)
+    for message in fresh:
+        tell(messages.MessageRead.of(message), groups.person(message.sender_id))
+
+
+def _locked(message_ids: Iterable[str]) -> list[Message]:
+    """In the order of their ids, so that no two deeds wait for each other."""
+    rows = Message.objects.select_for_update(of=("self",)).select_related("room", "sender")
+    return list(rows.filter(message_id__in=message_ids).order_by("id"))

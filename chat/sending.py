@@ -1,0 +1,170 @@
+"""The hot lane of the chat: all messages that waited are written in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+
+from chat.messages import NewMessage, SendMessage
+from chat.models import ChatRoom, Message
+from hplus import errors, wire
+from hplus.accounts.actions import must_be_counterpart
+from hplus.accounts.models import User
+from hplus.realtime import groups
+from hplus.realtime.answers import Answer, Wish
+from hplus.realtime.models import Contact
+from hplus.realtime.tell import deed, tell
+
+Outcome = Answer | errors.Refusal
+
+
+@dataclass
+class _Draft:
+    """A wish on its way to a row."""
+
+    user: User
+    request: SendMessage
+    fingerprint: str
+    outcome: Outcome | None = None
+    room: ChatRoom | None = None
+
+    @classmethod
+    def of(cls, wish: Wish) -> _Draft:
+        assert isinstance(wish.request, SendMessage)
+        content = wish.request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
+        return cls(wish.user, wish.request, hashlib.sha256(wire.encode(content).encode()).hexdigest())
+
+    @property
+    def once(self) -> tuple[str, str] | None:
+        """What makes a repetition of it: sender and clientMessageId."""
+        return (self.user.pk, self.request.client_message_id) if self.request.client_message_id else None
+
+    @property
+    def room_key(self) -> tuple[str, str, str]:
+        return (self.request.hospital_id, *ChatRoom.pair(self.user.pk, self.request.receiver_id))
+
+
+@deed
+def send_all(wishes: list[Wish]) -> list[Outcome]:
+    """Each message stored once, or its refusal: UserNotFound, HospitalNotFound, HospitalMismatch,
+    Forbidden, MessageNotFound (an unknown replyTo), IdempotencyConflict."""
+    drafts = [_Draft.of(wish) for wish in wishes]
+    _judge(drafts)
+    _find_rooms([draft for draft in drafts if draft.outcome is None])
+    _check_replies([draft for draft in drafts if draft.outcome is None])
+    _store([draft for draft in drafts if draft.outcome is None])
+    return [draft.outcome for draft in drafts if draft.outcome is not None]
+
+
+def _judge(drafts: list[_Draft]) -> None:
+    """Who may not, is told so; who repeats, gets the same answer again."""
+    others = User.objects.in_bulk({draft.request.receiver_id for draft in drafts})
+    stored = _stored(drafts)
+    for draft in drafts:
+        try:
+            must_be_counterpart(draft.user, others.get(draft.request.receiver_id), draft.request.hospital_id)
+        except errors.Refusal as refusal:
+            draft.outcome = refusal
+            continue
+        if draft.once in stored:
+            draft.outcome = _repeated(draft, stored[draft.once])
+
+
+def _stored(drafts: list[_Draft]) -> dict[Any, Message]:
+    """What is there already under these clientMessageIds."""
+    given = {draft.once for draft in drafts if draft.once}
+    if not given:
+        return {}
+    found = Message.objects.filter(
+        sender__in={sender for sender, _ in given},
+        client_message_id__in={word for _, word in given},
+    )
+    return {(message.sender_id, message.client_message_id): message for message in found}
+
+
+def _repeated(draft: _Draft, message: Message) -> Outcome:
+    if message.fingerprint != draft.fingerprint:
+        return errors.IdempotencyConflict(field="clientMessageId")
+    return Answer(made=_made(message), is_duplicate=True)
+
+
+def _find_rooms(drafts: list[_Draft]) -> None:
+    """The room of each draft; one that is not there yet is made."""
+    wanted = {draft.room_key for draft in drafts}
+    rooms = _rooms(wanted)
+    if missing := sorted(wanted - rooms.keys()):
+        ChatRoom.objects.bulk_create(
+            [ChatRoom(hospital_id=h, first_id=one, second_id=two) for h, one, two in missing],
+            ignore_conflicts=True,
+        )
+        rooms |= _rooms(set(missing))
+        for key in missing:
+            Contact.share(rooms[key].pk, key[1], key[2])
+    for draft in drafts:
+        draft.room = rooms[draft.room_key]
+
+
+def _rooms(keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], ChatRoom]:
+    hospitals, firsts, seconds = ({key[i] for key in keys} for i in range(3))
+    found = ChatRoom.objects.filter(hospital__in=hospitals, first__in=firsts, second__in=seconds)
+    return {room.key: room for room in found if room.key in keys}
+
+
+def _check_replies(drafts: list[_Draft]) -> None:
+    replies = {draft.request.reply_to for draft in drafts if draft.request.reply_to}
+    if not replies:
+        return
+    known = set(Message.objects.filter(message_id__in=replies).values_list("message_id", "room_id"))
+    for draft in drafts:
+        assert draft.room is not None
+        if draft.request.reply_to and (draft.request.reply_to, draft.room.pk) not in known:
+            draft.outcome = errors.MessageNotFound("replyTo is no message of this room.", field="replyTo")
+
+
+def _store(drafts: list[_Draft]) -> None:
+    """One row for each, in the order they came; then both sides hear it, the sender first."""
+    fresh: dict[Any, Message] = {}
+    for draft in drafts:
+        if draft.once and draft.once in fresh:  # the same one twice in one batch
+            draft.outcome = _repeated(draft, fresh[draft.once])
+            continue
+        message = _row(draft)
+        fresh[draft.once or message.message_id] = message
+        draft.outcome = Answer(made=_made(message))
+    Message.objects.bulk_create(fresh.values())
+    for message in fresh.values():
+        tell(
+            NewMessage.of(message),
+            groups.person(message.sender_id),
+            groups.person(message.receiver_id),
+        )
+
+
+def _row(draft: _Draft) -> Message:
+    asked = draft.request
+    return Message(
+        room=draft.room,
+        sender=draft.user,
+        receiver_id=asked.receiver_id,
+        text=asked.message,
+        message_type=asked.message_type,
+        priority=asked.priority,
+        reply_to=asked.reply_to,
+        attachments=[item.model_dump(by_alias=True) for item in asked.attachments or []] or None,
+        location=asked.location.model_dump() if asked.location else None,
+        client_message_id=asked.client_message_id,
+        client_timestamp=asked.client_timestamp,
+        fingerprint=draft.fingerprint,
+        sent_at=timezone.now(),
+    )
+
+
+def _made(message: Message) -> dict[str, Any]:
+    return {
+        "messageId": message.message_id,
+        "chatRoomId": message.room_id,
+        "timestamp": wire.rfc3339(message.sent_at),
+    }

@@ -1,0 +1,142 @@
+"""Conversations over HTTP: same rules, same actions, same shapes as the socket."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from django.http import FileResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import Field
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from chat import actions, attachments, messages
+from chat.models import Attachment
+from hplus import errors
+from hplus.realtime.answers import Answer
+from hplus.rest import body_of, described, query_of
+from hplus.wire import Event, Id, OptionalId, Shape
+from hplus.wire import Request as Wish
+
+
+class Room(Shape):
+    """A conversation of mine."""
+
+    chat_room_id: str
+    hospital_id: str
+    peer: messages.Peer
+    unread_count: int
+    last_message: messages.ChatMessage | None
+
+
+class Rooms(Shape):
+    """My conversations, the latest first."""
+
+    rooms: list[Room]
+
+
+class PageQuery(Shape):
+    before: OptionalId = None
+    after: OptionalId = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class Uploaded(Shape):
+    """A stored file, in the shape that `sendMessage` takes as an attachment."""
+
+    url: str
+    name: str
+    size: int
+    type: str
+
+
+class Done(Shape):
+    """What was made or changed."""
+
+    status: str
+    data: dict[str, Any] | None
+
+
+def said(answer: Answer, status: int = 200) -> Response:
+    """The answer's own event where it has one, else what the socket's ack would name."""
+    events = [event for event in answer.says if isinstance(event, Event)]
+    if events:
+        return Response(events[0].fields(), status=status)
+    word = "duplicate" if answer.is_duplicate else "ok"
+    return Response({"status": word, "data": answer.made}, status=200 if answer.is_duplicate else status)
+
+
+class RoomsView(APIView):
+    @described(None, Rooms)
+    def get(self, request: Request) -> Response:
+        """My conversations, the latest first."""
+        rooms = [Room(**row) for row in actions.rooms_of(request.user)]
+        return Response(Rooms(rooms=rooms).model_dump(mode="json", by_alias=True))
+
+    @described(messages.JoinChatRoom, messages.ChatRoomJoined)
+    def post(self, request: Request) -> Response:
+        """Open the conversation with a person in a hospital (`joinChatRoom`)."""
+        return said(actions.join(request.user, body_of(request, messages.JoinChatRoom)))
+
+
+class RoomMessagesView(APIView):
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("before", str),
+            OpenApiParameter("after", str),
+            OpenApiParameter("limit", int),
+        ],
+        responses=messages.MessageHistory,
+    )
+    def get(self, request: Request, chat_room_id: str) -> Response:
+        """Messages of a room, oldest first (`getMessages`)."""
+        page = query_of(request, PageQuery)
+        return said(
+            actions.history(
+                request.user, messages.GetMessages(chat_room_id=chat_room_id, **page.model_dump())
+            )
+        )
+
+
+def deed(wish: type[Wish], act: Any, status: int = 200) -> type[APIView]:
+    """A view that does what the socket does for this request."""
+
+    class DeedView(APIView):
+        @described(wish, Done)
+        def post(self, request: Request) -> Response:
+            return said(act(request.user, body_of(request, wish)), status)
+
+    DeedView.post.__doc__ = wish.__doc__
+    return DeedView
+
+
+class Upload(Shape):
+    """A file of at most 10 MiB for one room."""
+
+    chat_room_id: Id
+    file: str = Field(json_schema_extra={"format": "binary"})
+
+
+class AttachmentsView(APIView):
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
+    def post(self, request: Request) -> Response:
+        """Store a file for a room; its type is judged by its content."""
+        room = actions.find_room(request.user, str(request.data.get("chatRoomId") or ""))
+        stored = attachments.take(request.user, room, request.FILES.get("file"))
+        url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
+        uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
+        return Response(uploaded.model_dump(mode="json", by_alias=True), status=201)
+
+
+class AttachmentView(APIView):
+    @extend_schema(responses={(200, "*/*"): bytes})
+    def get(self, request: Request, attachment_id: str) -> FileResponse:
+        """A file, for the room's two people and their hospital's admins."""
+        found = Attachment.objects.visible_to(request.user).filter(pk=attachment_id).first()
+        if found is None:
+            raise errors.MessageNotFound("There is no such attachment.")
+        return attachments.give(found)

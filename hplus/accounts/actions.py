@@ -1,0 +1,219 @@
+"""Signing in and out, and finding out who stands at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who a connecting client says it is. Blank is missing."""
+
+    user_id: str = ""
+    role: str = ""
+    hospital_id: str = ""
+    department: str = ""
+    specialization: str = ""
+    token: str = ""
+    device_id: str = ""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a client is: the account, and the session where it showed a token."""
+
+    user: User
+    session: Session | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    access: str
+    refresh: str
+    expires_at: datetime
+    user: User
+
+
+def check_claim(claim: Claim) -> None:
+    """What must hold before any identity is looked at. Raises the first refusal of the contract's order."""
+    if not claim.user_id or len(claim.user_id) > 150 or "\x00" in claim.user_id:
+        raise errors.AuthenticationFailed("userId is missing or is not a text of up to 150 characters.")
+    if claim.role not in Role.values:
+        raise errors.InvalidRole()
+    if claim.role != Role.PATIENT and not claim.hospital_id:
+        raise errors.MissingHospitalId()
+
+
+def identify(claim: Claim) -> Identity | None:
+    """The account behind a claim; None where a token has yet to come by `login`.
+
+    Raises AuthenticationFailed, InvalidRole, MissingHospitalId, HospitalNotFound,
+    AccountDisabled or SessionRevoked.
+    """
+    check_claim(claim)
+    if claim.hospital_id:
+        find_hospital(claim.hospital_id)
+    if claim.token:
+        identity = identify_by_token(claim.token)
+    elif settings.HPLUS_DEMO:
+        identity = Identity(_demo_account(claim))
+    else:
+        return None
+    _must_match(claim, identity.user)
+    _must_be_active(identity.user)
+    return identity
+
+
+def identify_by_token(secret: str) -> Identity:
+    """The account behind an access token or an unused ticket."""
+    token = (
+        Token.objects.select_related("session__user__hospital")
+        .filter(digest=Token.digest_of(secret), kind__in=[TokenKind.ACCESS, TokenKind.TICKET])
+        .first()
+    )
+    if token is None or token.expires_at <= timezone.now():
+        raise errors.AuthenticationFailed("The token is unknown or has expired.")
+    if token.session.revoked_at:
+        raise errors.SessionRevoked()
+    _must_be_active(token.session.user)
+    if token.kind == TokenKind.ACCESS:
+        return Identity(token.session.user, token.session, token.expires_at)
+    if not token.use_up():
+        raise errors.AuthenticationFailed("The ticket has been used.")
+    return Identity(token.session.user, token.session)
+
+
+def find_hospital(hospital_id: str) -> Hospital:
+    """Raises HospitalNotFound."""
+    hospital = Hospital.objects.filter(pk=hospital_id).first() if "\x00" not in hospital_id else None
+    if hospital is None:
+        raise errors.HospitalNotFound()
+    return hospital
+
+
+def _demo_account(claim: Claim) -> User:
+    """Demo mode: a name nobody has used yet becomes an account, with this role and hospital from now on."""
+    known = User.objects.select_related("hospital").filter(pk=claim.user_id).first()
+    if known:
+        return known
+    try:
+        with transaction.atomic():
+            return User.objects.create_user(
+                claim.user_id,
+                role=claim.role,
+                hospital_id=claim.hospital_id or None,
+                department=claim.department[:150],
+                specialization=claim.specialization[:150],
+            )
+    except IntegrityError:  # another screen of the same phone was quicker
+        return User.objects.select_related("hospital").get(pk=claim.user_id)
+
+
+def _must_match(claim: Claim, user: User) -> None:
+    if (claim.user_id, claim.role) != (user.user_id, user.role):
+        raise errors.AuthenticationFailed("userId or role is not that of the account.")
+    if claim.hospital_id and user.hospital_id and claim.hospital_id != user.hospital_id:
+        raise errors.AuthenticationFailed("hospitalId is not that of the account.")
+
+
+def _must_be_active(user: User) -> None:
+    if not user.is_active:
+        raise errors.AccountDisabled()
+
+
+def sign_in(user_id: str, password: str, device_id: str = "", request: object = None) -> Tokens:
+    """Open a session. Raises AuthenticationFailed, whatever of the two is wrong."""
+    user = authenticate(request, username=user_id, password=password)
+    if user is None:
+        raise errors.AuthenticationFailed("userId or password is wrong.")
+    return issue_tokens(Session.objects.create(user=user, device_id=device_id))
+
+
+@transaction.atomic
+def issue_tokens(session: Session) -> Tokens:
+    access, expires_at = Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)
+    refresh, _ = Token.issue(session, TokenKind.REFRESH, settings.REFRESH_TOKEN_SECONDS)
+    return Tokens(access, refresh, expires_at, session.user)
+
+
+def refresh(secret: str) -> Tokens:
+    """New tokens for a refresh token, which is used up. One that comes again was stolen: its session ends."""
+    token = (
+        Token.objects.select_related("session__user")
+        .filter(digest=Token.digest_of(secret), kind=TokenKind.REFRESH)
+        .first()
+    )
+    if token is None or token.expires_at <= timezone.now():
+        raise errors.AuthenticationFailed("The token is unknown or has expired.")
+    if token.session.revoked_at:
+        raise errors.SessionRevoked()
+    _must_be_active(token.session.user)
+    if not token.use_up():
+        Session.objects.filter(pk=token.session_id).revoke("refresh token used twice")
+        raise errors.SessionRevoked("This token was used before, so the session has been ended.")
+    return issue_tokens(token.session)
+
+
+def issue_ticket(session: Session) -> str:
+    """For one handshake within a minute, where no header can be set."""
+    return Token.issue(session, TokenKind.TICKET, settings.TICKET_SECONDS)[0]
+
+
+def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = False) -> None:
+    """End this session, that of one device, or all."""
+    sessions = Session.objects.filter(user=identity.user)
+    if all_devices:
+        sessions.revoke("signed out everywhere")
+    elif device_id:
+        sessions.filter(device_id=device_id).revoke("signed out")
+    if identity.session:
+        sessions.filter(pk=identity.session.pk).revoke("signed out")
+
+
+def set_password(user: User, password: str) -> None:
+    """Change the password; whoever is signed in with the old one is out."""
+    with transaction.atomic():
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        Session.objects.filter(user=user).revoke("password changed")
+
+
+def delete_expired_tokens() -> int:
+    return Token.objects.filter(expires_at__lt=timezone.now()).delete()[0]
+
+
+# Who may talk to whom: in chats as in calls
+
+
+def counterpart(user: User, other_id: str, hospital_id: str) -> User:
+    """The other side of a conversation in this hospital. Raises like `must_be_counterpart`."""
+    other = User.objects.filter(pk=other_id).first()
+    return must_be_counterpart(user, other, hospital_id)
+
+
+def must_be_counterpart(user: User, other: User | None, hospital_id: str) -> User:
+    """A patient and the hospital's staff, both ways, or two of its staff.
+
+    Raises HospitalMismatch, HospitalNotFound, UserNotFound (also for staff of another hospital),
+    Forbidden (patient to patient) or ValidationFailed (oneself).
+    """
+    if not user.is_patient and user.hospital_id != hospital_id:
+        raise errors.HospitalMismatch()
+    if other is None or not other.is_active or not (other.is_patient or other.works_at(hospital_id)):
+        find_hospital(hospital_id)
+        raise errors.UserNotFound()
+    if other.pk == user.pk:
+        raise errors.ValidationFailed("This is yourself.", field="receiverId", reason="is yourself")
+    if other.is_patient and user.is_patient:
+        raise errors.Forbidden()
+    return other

@@ -1,0 +1,173 @@
+"""Who: hospitals, the people in them, and the sessions their devices hold."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class Role(models.TextChoices):
+    PATIENT = "patient"
+    DOCTOR = "doctor"
+    NURSE = "nurse"
+    PARAMEDIC = "paramedic"
+    ADMIN = "admin"
+    RECEPTIONIST = "receptionist"
+    TECHNICIAN = "technician"
+    PHARMACIST = "pharmacist"
+
+
+STAFF_ROLES = tuple(role for role in Role.values if role != Role.PATIENT)
+
+
+class Hospital(models.Model):
+    hospital_id = models.CharField("hospitalId", max_length=150, primary_key=True)
+    name = models.CharField(max_length=200)
+    is_on_diversion = models.BooleanField("on diversion", default=False)
+    diversion_reason = models.CharField(max_length=500, blank=True)
+    diversion_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, user_id: str, password: str | None = None, **fields: Any) -> User:
+        user = self.model(user_id=user_id, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, user_id: str, password: str | None = None, **fields: Any) -> User:
+        fields = {"role": Role.ADMIN, **fields, "is_staff": True, "is_superuser": True}
+        return self.create_user(user_id, password, **fields)
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    def staff_of(self, hospital_id: str) -> Self:
+        return self.filter(hospital_id=hospital_id, role__in=STAFF_ROLES, is_active=True)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person with one role, and one hospital where the role is a staff role.
+
+    `user_id` is what the wire calls `userId`: any UTF-8 text up to 150 characters. It is the
+    primary key, so a row that points at a person already carries the word that goes out.
+    """
+
+    user_id = models.CharField("userId", max_length=150, primary_key=True)
+    name = models.CharField(max_length=200, blank=True)
+    role = models.CharField(max_length=20, choices=Role)
+    hospital = models.ForeignKey(
+        Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="people"
+    )
+    department = models.CharField(max_length=150, blank=True)
+    specialization = models.CharField(max_length=150, blank=True)
+    is_active = models.BooleanField("active", default=True)
+    is_staff = models.BooleanField("may enter the admin site", default=False)
+    joined_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = UserManager.from_queryset(UserQuerySet)()
+
+    USERNAME_FIELD = "user_id"
+    REQUIRED_FIELDS: list[str] = []
+
+    class Meta:
+        ordering = ["user_id"]
+        constraints = [
+            models.CheckConstraint(
+                name="staff_belongs_to_a_hospital",
+                condition=Q(role=Role.PATIENT) | Q(hospital__isnull=False) | Q(is_superuser=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+    @property
+    def display_name(self) -> str:
+        return self.name or self.user_id
+
+    @property
+    def is_patient(self) -> bool:
+        return self.role == Role.PATIENT
+
+    @property
+    def is_hospital_admin(self) -> bool:
+        return self.role == Role.ADMIN
+
+    def works_at(self, hospital_id: str | None) -> bool:
+        """Whether this is a member of that hospital's staff."""
+        return not self.is_patient and hospital_id is not None and self.hospital_id == hospital_id
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    def revoke(self, reason: str) -> int:
+        """End these sessions at once; live sockets notice within a round. Returns how many."""
+        return self.filter(revoked_at=None).update(revoked_at=timezone.now(), revoked_reason=reason)
+
+
+class Session(models.Model):
+    """One sign-in on one device. Its sockets and its tokens end with it."""
+
+    session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    device_id = models.CharField("deviceId", max_length=150, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_reason = models.CharField(max_length=100, blank=True)
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} on {self.device_id or 'an unnamed device'}"
+
+
+class TokenKind(models.TextChoices):
+    ACCESS = "access"
+    REFRESH = "refresh"
+    TICKET = "ticket"
+
+
+class Token(models.Model):
+    """What a device shows to be let in: 256 random bits, of which only the SHA-256 is stored."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    kind = models.CharField(max_length=10, choices=TokenKind)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="tokens")
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} token of {self.session_id}"
+
+    @staticmethod
+    def digest_of(secret: str) -> str:
+        return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @classmethod
+    def issue(cls, session: Session, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
+        """A new token: the secret, told once and never stored, and when it expires."""
+        secret = secrets.token_urlsafe(32)
+        expires_at = timezone.now() + timedelta(seconds=lifetime_seconds)
+        cls.objects.create(digest=cls.digest_of(secret), kind=kind, session=session, expires_at=expires_at)
+        return secret, expires_at
+
+    def use_up(self) -> bool:
+        """Mark as used; False where somebody was first."""
+        unused = type(self).objects.filter(pk=self.pk, used_at=None)
+        return unused.update(used_at=timezone.now()) == 1

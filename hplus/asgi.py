@@ -1,0 +1,20 @@
+"""The front door: HTTP to Django, everything else to the socket."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hplus.settings")
+django_application = get_asgi_application()
+
+# Only after Django has loaded the applications.
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+from hplus.realtime.process import ServerApplication  # noqa: E402
+from hplus.routing import DUTIES, socket_urls  # noqa: E402
+
+application = ServerApplication(
+    ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(socket_urls)}), DUTIES
+)

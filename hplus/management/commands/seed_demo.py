@@ -1,0 +1,108 @@
+"""Two hospitals with their people, and a little history to look at. Safe to repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from chat import actions as chat
+from chat.messages import MarkAsRead, SendMessage
+from chat.models import Message
+from chat.receipts import mark_as_read
+from hplus.accounts.models import Hospital, Role, User
+from hplus.realtime import announcer
+
+PASSWORD = "hplus-demo"
+HOSPITALS = {"hospital_001": "Riverside General", "hospital_002": "Hillcrest Clinic"}
+# userId, name, role, number of the hospital, department, specialization
+PEOPLE = [
+    ("patient_123", "Pat Meadow", "patient", "", "", ""),
+    ("test_user", "Terry Test", "patient", "", "", ""),
+    ("doctor_123", "Dr. Dana Brook", "doctor", "001", "emergency", "emergency medicine"),
+    ("doctor_456", "Dr. Noor Vale", "doctor", "001", "cardiology", "cardiologist"),
+    ("paramedic_456", "Kit Harbor", "paramedic", "001", "", ""),
+    ("paramedic_789", "Sam Ridge", "paramedic", "001", "", ""),
+    ("doctor_002", "Dr. Ira Stone", "doctor", "002", "emergency", "surgeon"),
+    ("paramedic_002", "Jo Field", "paramedic", "002", "", ""),
+    *(
+        (f"{role}_{number}", f"{role.capitalize()} {number}", role, number, department, "")
+        for number in ("001", "002")
+        for role, department in [
+            ("nurse", "emergency"),
+            ("admin", ""),
+            ("receptionist", ""),
+            ("technician", "radiology"),
+            ("pharmacist", ""),
+        ]
+    ),
+]
+CONVERSATION = [
+    (
+        "patient_123",
+        "doctor_456",
+        "Good morning. Since yesterday my chest feels tight when I climb stairs.",
+    ),
+    ("doctor_456", "patient_123", "Thank you for writing. Does it pass when you rest?"),
+    ("patient_123", "doctor_456", "Yes, after a minute or two."),
+    (
+        "doctor_456",
+        "patient_123",
+        "Please come in this afternoon for an ECG. If it comes at rest, call for help at once.",
+    ),
+    ("nurse_001", "doctor_456", "The ECG room is free at 14:30."),
+]
+
+
+class Command(BaseCommand):
+    help = f"Make the demo hospitals and people (password {PASSWORD}) and a little history."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.DEBUG:
+            raise CommandError("Demo people have a known password, so they need DEBUG=1.")
+        with transaction.atomic():
+            made = seed_people()
+        if not Message.objects.exists():
+            seed_history()
+            announcer.flush()
+        self.stdout.write(f"Demo data: {made} people made, {len(PEOPLE) + 1 - made} were there.")
+
+
+def seed_people() -> int:
+    """Returns how many were made."""
+    for hospital_id, name in HOSPITALS.items():
+        Hospital.objects.get_or_create(pk=hospital_id, defaults={"name": name})
+    known = set(User.objects.values_list("pk", flat=True))
+    password = make_password(PASSWORD)
+    missing = [person for person in PEOPLE if person[0] not in known]
+    for user_id, name, role, number, department, specialization in missing:
+        User.objects.create(
+            user_id=user_id,
+            name=name,
+            role=role,
+            hospital_id=f"hospital_{number}" if number else None,
+            department=department,
+            specialization=specialization,
+            is_staff=role == Role.ADMIN,
+            password=password,
+        )
+    if "root" not in known:
+        User.objects.create_superuser("root", PASSWORD, name="Root")
+        return len(missing) + 1
+    return len(missing)
+
+
+def seed_history() -> None:
+    """The last message of the patient's doctor stays unread."""
+    people = User.objects.in_bulk()
+    for sender, receiver, text in CONVERSATION:
+        answer = chat.send(
+            people[sender],
+            SendMessage(receiver_id=receiver, hospital_id="hospital_001", message=text),
+        )
+        assert answer.made is not None
+        if sender == "patient_123":
+            mark_as_read(people[receiver], MarkAsRead(message_id=answer.made["messageId"]))

@@ -1,0 +1,139 @@
+"""Run HPlus: HTTP and sockets on one port, and the duties beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+logger = logging.getLogger(__name__)
+TCP_PATIENCE_MS = 30_000  # the kernel gives up on a reader that takes nothing for so long
+
+
+class Server(uvicorn.Server):
+    """On SIGTERM everything accepted is answered before the clients get their 1012."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        from hplus.asgi import application
+
+        for server in self.servers:
+            server.close()
+        await application.stop()
+        await super().shutdown(sockets)
+
+
+def configuration() -> uvicorn.Config:
+    return uvicorn.Config(
+        "hplus.asgi:application",
+        ws="websockets-sansio",
+        ws_max_size=1024 * 1024,  # up to here a frame gets its MESSAGE_TOO_LARGE, beyond it 1009
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=30,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Raises CommandError where the port is taken."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_PATIENCE_MS)
+    try:
+        sock.bind((host, port))
+    except OSError as taken:
+        raise CommandError(
+            f"Port {port} can't be used ({taken.strerror}). Choose another with --port or PORT."
+        ) from None
+    sock.listen(2048)
+    return sock
+
+
+class Command(BaseCommand):
+    help = "Serve HTTP and WebSocket on one port."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 5000")
+        parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
+        parser.add_argument("--no-worker", action="store_true", help="leave the duties to `manage.py worker`")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["workers"] > 1 and not settings.REDIS_URL:
+            raise CommandError("Several server processes hear each other through Redis: set REDIS_URL.")
+        if options["no_worker"]:
+            settings.HPLUS_WORKER_INSIDE = False
+        listener = listening_socket(options["host"], options["port"])
+        self._say_where(options["port"])
+        if options["workers"] > 1:
+            Supervisor(listener, options["workers"], settings.HPLUS_WORKER_INSIDE).run()
+        else:
+            serve(listener)
+        self.stdout.write("HPlus has stopped.")
+
+    def _say_where(self, port: int) -> None:
+        say = self.stdout.write
+        say(f"HPlus listens on port {port}. Ctrl-C stops it.")
+        if settings.HPLUS_DEMO:
+            say(f"  socket  ws://localhost:{port}?userId=patient_123&role=patient")
+            say(
+                f"  admin   http://localhost:{port}/admin/  (root, admin_001, admin_002; password hplus-demo)"
+            )
+            say(f"  API     http://localhost:{port}/api/docs/")
+            say(f"  health  http://localhost:{port}/health/")
+        self.stdout.flush()
+
+
+def serve(listener: socket.socket) -> None:
+    """One server process, until SIGTERM or Ctrl-C."""
+    try:
+        Server(configuration()).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return  # Ctrl-C, after a clean shutdown
+
+
+class Supervisor:
+    """Several server processes on one listening socket; one that dies is started again."""
+
+    def __init__(self, listener: socket.socket, count: int, with_worker: bool) -> None:
+        self.listener, self.count = listener, count
+        self.environment = {**os.environ, "HPLUS_WORKER_INSIDE": "1" if with_worker else "0"}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.is_stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(self, "is_stopping", True))
+        self.processes = [self._start() for _ in range(self.count)]
+        while not self.is_stopping:
+            time.sleep(0.2)
+            self.processes = [p if p.poll() is None else self._restart(p) for p in self.processes]
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        number = self.listener.fileno()
+        command = [sys.executable, sys.argv[0], "serve_one", str(number)]
+        return subprocess.Popen(command, env=self.environment, pass_fds=[number], start_new_session=True)
+
+    def _restart(self, dead: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        logger.warning("Server process %s ended with %s; another takes its place", dead.pid, dead.returncode)
+        time.sleep(0.5)
+        return self._start()

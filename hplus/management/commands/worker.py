@@ -1,0 +1,24 @@
+"""Do what must happen on time although nobody asks."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from hplus.realtime.duties import Worker
+from hplus.routing import DUTIES
+
+
+class Command(BaseCommand):
+    help = "Do the duties (presence, escalation, ringing, retention, ...). Several may run."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        worker = Worker(DUTIES)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        names = ", ".join(duty.do.__name__ for duty in DUTIES)
+        self.stdout.write(f"The worker does: {names}. Ctrl-C stops it.")
+        self.stdout.flush()
+        worker.run()

@@ -1,0 +1,72 @@
+"""The hot lane: what waited during the last commit is written in one transaction.
+
+One wish alone is the normal case; nobody waits for a timer. A batch that fails is retried row
+by row, so that one bad row costs one error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from hplus import errors
+from hplus.realtime.bridge import in_thread
+
+Wish = TypeVar("Wish")
+Outcome = Any  # an Answer, or the Refusal of this one wish
+MOST = 128
+
+
+class Batch(Generic[Wish]):
+    """The queue in front of one action that takes a list and returns an outcome for each."""
+
+    def __init__(self, action: Callable[[list[Wish]], list[Outcome]], most: int = MOST) -> None:
+        self._action = action
+        self._most = most
+        self._waiting: list[tuple[Wish, asyncio.Future[Outcome]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def submit(self, wish: Wish) -> Any:
+        """The answer to this wish, after it is durable. Raises its refusal."""
+        return await self.add(wish)
+
+    def add(self, wish: Wish) -> asyncio.Future[Outcome]:
+        """Like `submit` for one who does not wait."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((wish, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._write())
+        return future
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            outcomes = await self._outcomes([wish for wish, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                _resolve(future, outcome)
+
+    async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
+        """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
+        try:
+            return await in_thread(self._action, wishes)
+        except errors.InternalError as too_slow:
+            return [too_slow] * len(wishes)
+        except Exception as broken:
+            if len(wishes) == 1:
+                return [broken]
+            return [(await self._outcomes([wish]))[0] for wish in wishes]
+
+    async def drained(self) -> None:
+        if self._task is not None:
+            await self._task
+
+
+def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if future.done():  # its socket has gone
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+        future.exception()  # a mark of receipt that nobody waits for is logged by the action
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,161 @@
+"""What every domain's ears have in common, and the words of the connection itself.
+
+A domain consumer names the requests it handles and calls one action for each. It is a real
+Channels consumer: alone it serves `/ws/<domain>/`, and `HPlusConsumer` hosts one of each
+domain on the one socket at `/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from channels.consumer import AsyncConsumer
+
+from hplus import wire
+from hplus.accounts.models import User
+from hplus.realtime import actions, messages
+from hplus.realtime.answers import Answer
+from hplus.realtime.parcels import Parcel
+
+if TYPE_CHECKING:
+    from hplus.realtime.socket import Socket
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How one request is handled: by a method in a thread, or by an action that takes a batch."""
+
+    request: type[wire.Request]
+    method: str
+    batch: Callable[..., Any] | None = None
+    holds: bool = False
+
+
+def handles(request: type[wire.Request], *, holds: bool = False) -> Callable[[Any], Any]:
+    """The method answers this request, in a thread.
+
+    With `holds`, what arrives for the socket meanwhile waits until the answer is written: for
+    a request that reads what it subscribes to.
+    """
+
+    def mark(method: Any) -> Any:
+        method.handler = Handler(request, method.__name__, holds=holds)
+        return method
+
+    return mark
+
+
+def in_batches(
+    request: type[wire.Request], action: Callable[..., Any], *, holds: bool = False
+) -> Callable[[Any], Any]:
+    """The action takes all waiting requests at once; the method gets the answer to its own, in the loop."""
+
+    def mark(method: Any) -> Any:
+        method.handler = Handler(request, method.__name__, batch=action, holds=holds)
+        return method
+
+    return mark
+
+
+class DomainConsumer(AsyncConsumer):
+    """The ears of one domain on one socket. Override what the domain needs."""
+
+    handlers: ClassVar[tuple[Handler, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.handlers = tuple(m.handler for m in vars(cls).values() if hasattr(m, "handler"))
+
+    def __init__(self, socket: Socket | None = None) -> None:
+        self.socket: Socket = socket  # type: ignore[assignment]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from hplus.realtime.socket import Socket
+
+        await Socket(scope, receive, send, [ConnectionConsumer, *self.hosted()]).live()
+
+    @classmethod
+    def hosted(cls) -> Iterable[type[DomainConsumer]]:
+        return [cls]
+
+    @property
+    def user(self) -> User:
+        return self.socket.user
+
+    # In a thread, at the handshake
+
+    def snapshot(self) -> dict[str, Any]:
+        """The domain's part of `connection_established.data`."""
+        return {}
+
+    def greet(self) -> Answer | None:
+        """What a new socket gets right after it is connected."""
+        return None
+
+    def greet_late(self) -> Answer | None:
+        """What a socket gets that has been there for half a second."""
+        return None
+
+    def acknowledged(self, seq: int) -> None:
+        """The client has everything up to this letter."""
+
+    def left(self) -> None:
+        """The socket has gone."""
+
+    # In the loop; quick, and never to the database
+
+    def hear(self, parcel: Parcel) -> Parcel | None:
+        """What this socket makes of what arrives: as it is, in another dress, or nothing."""
+        return parcel
+
+    def wrote(self, parcel: Parcel) -> None:
+        """This has been written to the socket."""
+
+
+class HostConsumer(DomainConsumer):
+    """The one socket: hosts an object of each domain, no more."""
+
+    domains: ClassVar[tuple[type[DomainConsumer], ...]] = ()
+
+    @classmethod
+    def hosted(cls) -> Iterable[type[DomainConsumer]]:
+        return cls.domains
+
+
+class ConnectionConsumer(DomainConsumer):
+    """Signing in and out, presence and replay."""
+
+    @handles(messages.Login)
+    def login(self, request: messages.Login) -> Answer:
+        return self.socket.renew(actions.login(self.user, request))
+
+    @handles(messages.Logout)
+    def logout(self, request: messages.Logout) -> Answer:
+        return actions.logout(self.socket.identity, self.socket.connection_id, request)
+
+    @handles(messages.Heartbeat)
+    def heartbeat(self, request: messages.Heartbeat) -> Answer:
+        return actions.heartbeat(request)
+
+    @handles(messages.JoinHospital)
+    def join_hospital(self, request: messages.JoinHospital) -> Answer:
+        return actions.join_hospital(self.user, request.hospital_id)
+
+    @handles(messages.GoOnline)
+    def go_online(self, request: messages.GoOnline) -> None:
+        actions.set_status(self.user, request.status)
+
+    @handles(messages.GoOffline)
+    def go_offline(self, request: messages.GoOffline) -> None:
+        actions.set_status(self.user, "offline")
+
+    @handles(messages.Sync, holds=True)
+    def sync(self, request: messages.Sync) -> Answer:
+        return actions.sync(self.user, request)
+
+    @handles(messages.Acknowledge)
+    def acknowledge(self, request: messages.Acknowledge) -> None:
+        for ear in self.socket.ears:
+            ear.acknowledged(request.seq)

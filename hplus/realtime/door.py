@@ -1,0 +1,106 @@
+"""The door: who is this, and how much trouble may one address make."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.conf import settings
+from django.http.request import validate_host
+
+from hplus import errors
+from hplus.accounts import actions
+from hplus.accounts.actions import Claim, Identity
+from hplus.realtime.bridge import in_thread
+
+Scope = dict[str, Any]
+REMEMBERED_SECONDS = 2.0  # a client without backoff repeats itself thousands of times a second
+HELD_PER_ADDRESS = 200  # refused sockets that still get their second and their error
+
+
+def header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def query(scope: Scope) -> dict[str, str]:
+    """The query's values, percent-decoded; the first where a name comes twice."""
+    try:
+        pairs = parse_qs(scope["query_string"].decode("ascii"), errors="strict")
+    except ValueError:
+        raise errors.AuthenticationFailed("The query is not percent-encoded UTF-8.") from None
+    return {name: values[0] for name, values in pairs.items()}
+
+
+def claim_of(scope: Scope) -> Claim:
+    """Who the handshake says it is; a token in the header goes before one in the query."""
+    given = {name: value.strip() for name, value in query(scope).items()}
+    scheme, _, bearer = header(scope, b"authorization").partition(" ")
+    return Claim(
+        user_id=given.get("userId", ""),
+        role=given.get("role", ""),
+        hospital_id=given.get("hospitalId", ""),
+        department=given.get("department", ""),
+        specialization=given.get("specialization", ""),
+        token=bearer.strip() if scheme.lower() == "bearer" else given.get("token", ""),
+        device_id=given.get("deviceId", "")[:150],
+    )
+
+
+def is_origin_allowed(scope: Scope) -> bool:
+    """A phone sends no Origin. A page must come from this host or from one of ALLOWED_HOSTS."""
+    origin = header(scope, b"origin")
+    if not origin:
+        return True
+    page = urlsplit(origin).netloc.lower()
+    named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
+    return page == header(scope, b"host").lower() or validate_host(page.partition(":")[0], named)
+
+
+class Door:
+    """What one process remembers of those it refused."""
+
+    def __init__(self) -> None:
+        self.held: Counter[str] = Counter()
+        self.open_sockets: Counter[str] = Counter()
+        self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
+
+    async def identify(self, claim: Claim) -> Identity | None:
+        """Like `accounts.identify`; asks the database once for a claim that keeps being refused."""
+        actions.check_claim(claim)
+        at, refusal = self._refused.get(claim, (0.0, None))
+        if refusal and time.monotonic() - at < REMEMBERED_SECONDS:
+            raise refusal
+        try:
+            return await in_thread(actions.identify, claim)
+        except errors.InternalError:
+            raise
+        except errors.Refusal as refused:
+            self._remember(claim, refused)
+            raise
+
+    def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
+        self._refused[claim] = (time.monotonic(), refusal)
+        if len(self._refused) > 10_000:
+            self._refused.popitem(last=False)
+
+    def let_in(self, at: str) -> None:
+        """Raises TooManyConnections where this address holds as many sockets as it may."""
+        most = settings.HPLUS_MAX_SOCKETS_PER_IP
+        if most and self.open_sockets[at] >= most:
+            raise errors.TooManyConnections()
+        self.open_sockets[at] += 1
+
+    def let_out(self, at: str) -> None:
+        self.open_sockets[at] -= 1
+        if self.open_sockets[at] <= 0:
+            del self.open_sockets[at]
+
+
+door = Door()

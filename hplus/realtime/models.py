@@ -1,0 +1,156 @@
+"""How they hear: mailboxes with what must not be lost, live connections, and who is there."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from hplus.wire import new_id
+
+
+class Epoch(models.Model):
+    """Which life of the database this is.
+
+    After a restore from a backup delete the row, so that cursors from the lost time are refused.
+    """
+
+    epoch = models.CharField(max_length=36, default=new_id)
+
+    def __str__(self) -> str:
+        return self.epoch
+
+    @classmethod
+    def current(cls) -> str:
+        return cls.objects.get_or_create(pk=1)[0].epoch
+
+
+class Mailbox(models.Model):
+    """The counter of one person's letters. Its row lock makes seq order and commit order the same."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True)
+    last_seq = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.user_id}, {self.last_seq} letters"
+
+
+class LetterQuerySet(models.QuerySet["Letter"]):
+    def between(self, user_id: str, after: int, up_to: int) -> Self:
+        return self.filter(user_id=user_id, seq__gt=after, seq__lte=up_to).order_by("seq")
+
+
+class Letter(models.Model):
+    """One durable event for one person: its place in the mailbox, its type, and the row it is about.
+
+    The event itself is not stored; it is told again from its row (`Durable.retell`). The `seq`
+    of a mailbox has no gaps, so a listener sees at once that it has missed something.
+    """
+
+    pk = models.CompositePrimaryKey("user_id", "seq")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False, related_name="+"
+    )
+    seq = models.BigIntegerField()
+    word = models.CharField(max_length=40)
+    subject = models.CharField(max_length=40)
+    event_id = models.UUIDField()
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = LetterQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["user", "subject"], name="letter_by_subject"),
+            models.Index(fields=["at"], name="letter_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.seq} for {self.user_id}"
+
+
+class ServerProcess(models.Model):
+    """A running server. One that has not been seen for a while is dead, and its connections with it."""
+
+    server_id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    host = models.CharField(max_length=200)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class Connection(models.Model):
+    """One live socket."""
+
+    connection_id = models.CharField(max_length=36, primary_key=True, default=new_id)
+    server = models.ForeignKey(ServerProcess, on_delete=models.CASCADE)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="connections")
+    session = models.ForeignKey("accounts.Session", on_delete=models.CASCADE, null=True, blank=True)
+    # As they were at the handshake: a socket whose user changed them must go.
+    role = models.CharField(max_length=20)
+    hospital = models.CharField(max_length=150, blank=True)
+    device_id = models.CharField("deviceId", max_length=150, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    connected_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["connected_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} since {self.connected_at:%H:%M:%S}"
+
+
+class Status(models.TextChoices):
+    AVAILABLE = "available"
+    BUSY = "busy"
+    AWAY = "away"
+    OFFLINE = "offline"
+
+
+class Presence(models.Model):
+    """Whether somebody is there; all sockets of a person count as one."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="presence",
+    )
+    status = models.CharField(max_length=10, choices=Status, default=Status.OFFLINE)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    # Set while the last socket is gone and might come back; then a duty says goodbye.
+    offline_due_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} is {self.status}"
+
+
+class Contact(models.Model):
+    """Two people who share a room or an open emergency, and so may know whether the other is there."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="contacts")
+    contact = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    topic = models.CharField(max_length=40, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "contact", "topic"], name="contact_once_a_topic")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} and {self.contact_id}"
+
+    @classmethod
+    def share(cls, topic: str, one: str, other: str) -> None:
+        """From now on these two share this topic. Safe to repeat."""
+        pairs = [(one, other), (other, one)]
+        cls.objects.bulk_create(
+            [cls(user_id=user, contact_id=contact, topic=topic) for user, contact in pairs],
+            ignore_conflicts=True,
+        )

@@ -1,0 +1,156 @@
+"""What a server looks up every two seconds, whatever the channel layer did: the database is the truth."""
+
+from __future__ import annotations
+
+import os
+import socket as network
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts.models import User
+from hplus.realtime.models import Connection, Letter, Mailbox, ServerProcess
+from hplus.realtime.parcels import Parcel, pack
+from hplus.wire import Durable, subclasses
+
+if TYPE_CHECKING:
+    from hplus.realtime.socket import Socket
+    from hplus.realtime.switchboard import Slot
+
+LETTERS_AT_ONCE = 500
+
+
+class Server:
+    """This process's row, which tells the others that its connections are alive."""
+
+    def __init__(self) -> None:
+        self.server_id = uuid.uuid4()
+        self._is_registered = False
+
+    def register(self) -> None:
+        if self._is_registered:
+            return
+        ServerProcess.objects.get_or_create(
+            server_id=self.server_id,
+            defaults={"host": network.gethostname()[:200], "pid": os.getpid()},
+        )
+        self._is_registered = True
+
+    def beat(self, connections: Iterable[Connection]) -> None:
+        """Still here. Where another process took us for dead, come back with all our connections."""
+        beaten = ServerProcess.objects.filter(pk=self.server_id).update(seen_at=timezone.now())
+        if beaten or not self._is_registered:
+            return
+        self._is_registered = False
+        self.register()
+        Connection.objects.bulk_create(connections, ignore_conflicts=True)
+
+    def retire(self) -> None:
+        ServerProcess.objects.filter(pk=self.server_id).delete()
+
+
+@dataclass(frozen=True)
+class Here:
+    """What this process believes, taken in the loop before a round."""
+
+    connections: list[Connection]
+    last_seqs: dict[str, int]
+
+    @classmethod
+    def of(cls, sockets: Iterable[Socket], slots: dict[str, Slot]) -> Self:
+        return cls(
+            connections=[socket.connection for socket in sockets if socket.connection is not None],
+            last_seqs={user: slot.last_seq for user, slot in slots.items() if slot.last_seq is not None},
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the database says otherwise."""
+
+    behind: list[str]
+    expelled: dict[str, errors.Refusal]
+    now: datetime
+
+    def refusal_for(self, socket: Socket) -> errors.Refusal | None:
+        if socket.expires_at is not None and socket.expires_at <= self.now:
+            return errors.AuthenticationFailed("The token has expired.")
+        return self.expelled.get(socket.connection_id)
+
+
+def look(server: Server, here: Here) -> Found:
+    """One round. Two queries where there is nothing to do, however many sockets are here."""
+    server.beat(here.connections)
+    mine = Connection.objects.filter(server=server.server_id)
+    boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
+    behind = [
+        user_id
+        for user_id, last_seq in boxes.values_list("user_id", "last_seq")
+        if last_seq > here.last_seqs.get(user_id, last_seq)
+    ]
+    return Found(behind, {c.pk: _why_not(c) for c in _no_longer_allowed(mine)}, timezone.now())
+
+
+def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection]:
+    hospital_now = Coalesce("user__hospital_id", "hospital")
+    return (
+        connections.select_related("user", "session")
+        .alias(hospital_now=hospital_now)
+        .filter(
+            Q(session__revoked_at__isnull=False)
+            | Q(user__is_active=False)
+            | ~Q(user__role=F("role"))
+            | ~Q(hospital_now=F("hospital"))
+        )
+    )
+
+
+def _why_not(connection: Connection) -> errors.Refusal:
+    if not connection.user.is_active:
+        return errors.AccountDisabled()
+    if connection.session and connection.session.revoked_at:
+        return errors.SessionRevoked()
+    return errors.AuthenticationFailed("Role or hospital of this account has changed.")
+
+
+def letters(
+    user_id: str, after: int, up_to: int = 2**62, most: int = LETTERS_AT_ONCE
+) -> list[tuple[int, Parcel | None]]:
+    """The letters of a mailbox, told again; None in place of one whose row is gone."""
+    rows = list(Letter.objects.between(user_id, after, up_to)[:most])
+    parcels = retold(rows)
+    return [(row.seq, parcels.get(row.seq)) for row in rows]
+
+
+def retold(rows: Iterable[Letter]) -> dict[int, Parcel]:
+    """seq → parcel for letters of one mailbox, made from their rows as they are now."""
+    by_word = defaultdict(list)
+    for row in rows:
+        by_word[row.word].append(row)
+    words = {word.type: word for word in subclasses(Durable)}
+    told: dict[int, Parcel] = {}
+    for name, of_word in by_word.items():
+        if word := words.get(name):
+            events = word.retell({row.subject for row in of_word})
+            told.update(
+                (row.seq, pack(events[row.subject], event_id=str(row.event_id)))
+                for row in of_word
+                if row.subject in events
+            )
+    return told
+
+
+def letters_about(user: User, word: str, subjects: Iterable[str]) -> list[Parcel]:
+    """The newest letter this user has about each subject, told again, oldest first."""
+    rows = Letter.objects.filter(user=user, word=word, subject__in=list(subjects)).order_by("seq")
+    newest = sorted({row.subject: row for row in rows}.values(), key=lambda row: row.seq)
+    told = retold(newest)
+    return [told[row.seq].letter_for(user.pk, row.seq) for row in newest if row.seq in told]

@@ -1,0 +1,274 @@
+"""One per server process: which sockets are here, and what arrives for them.
+
+The process listens with one channel; the groups on the layer tell it what to listen to, and
+it tells its own sockets. Letters pass through a slot per person, which lets them through in
+order and without gaps and fetches what is missing from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+
+from hplus.realtime import announcer, bridge, rounds
+from hplus.realtime.batches import Batch
+from hplus.realtime.groups import Group
+from hplus.realtime.parcels import Parcel
+
+if TYPE_CHECKING:
+    from hplus.realtime.socket import Socket
+
+logger = logging.getLogger(__name__)
+GAP_SECONDS = 0.1  # how long a letter that came too early waits for the one before it
+
+
+class Slot:
+    """The letters of one person, for all sockets that person has here."""
+
+    def __init__(self, board: Switchboard, user_id: str) -> None:
+        self.board, self.user_id = board, user_id
+        self.sockets: set[Socket] = set()
+        self.last_seq: int | None = None  # until the first socket has read its mailbox
+        self._early: dict[int, Parcel | None] = {}
+        self._repair: asyncio.Task[None] | None = None
+
+    def start_after(self, seq: int) -> None:
+        if self.last_seq is None:
+            self.last_seq = seq
+            self._let_through()
+
+    def receive(self, seq: int, parcel: Parcel | None) -> None:
+        """A letter; None for one whose row is gone, which must not hold up those behind it."""
+        if self.last_seq is not None and seq <= self.last_seq:
+            return
+        self._early[seq] = parcel
+        self._let_through()
+
+    def _let_through(self) -> None:
+        if self.last_seq is None:
+            return
+        while self.last_seq + 1 in self._early:
+            parcel = self._early.pop(self.last_seq + 1)
+            self.last_seq += 1
+            if parcel is not None:
+                self._pass_on(parcel.letter_for(self.user_id, self.last_seq))
+        self._early = {seq: parcel for seq, parcel in self._early.items() if seq > self.last_seq}
+        if self._early:
+            self.fetch_soon(GAP_SECONDS)
+
+    def _pass_on(self, letter: Parcel) -> None:
+        for socket in tuple(self.sockets):
+            socket.hear(letter)
+
+    def fetch_soon(self, after_seconds: float = 0) -> None:
+        """Letters are missing: read them from the database."""
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.get_running_loop().create_task(self._fetch(after_seconds))
+
+    async def _fetch(self, after_seconds: float) -> None:
+        await asyncio.sleep(after_seconds)
+        if self.last_seq is None or not self.sockets:
+            return
+        try:
+            missing = await bridge.in_round(rounds.letters, self.user_id, self.last_seq)
+        except Exception:
+            logger.exception("Letters could not be fetched; the next round tries again")
+            return
+        self._repair = None
+        for seq, parcel in missing:
+            self.receive(seq, parcel)
+        if len(missing) == rounds.LETTERS_AT_ONCE:
+            self.fetch_soon()
+
+
+class Switchboard:
+    """Sockets by group and by person, and the tasks that serve them."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.layer: Any = get_channel_layer()
+        self.announcer = announcer.Announcer(self.loop)
+        self.server = rounds.Server()
+        self.sockets: set[Socket] = set()
+        self.slots: dict[str, Slot] = {}
+        self.is_draining = False
+        self._groups: dict[str, set[Socket]] = defaultdict(set)
+        self._subscribed: set[str] = set()
+        self._unsettled: set[str] = set()  # groups whose subscription may not be what it should
+        self._subscribing = asyncio.Lock()
+        self._channel = ""
+        self._batches: dict[Callable[..., Any], Batch[Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Starting and stopping
+
+    @classmethod
+    async def of_this_process(cls) -> Switchboard:
+        """The switchboard of the running loop, started at the first call."""
+        global _current
+        loop = asyncio.get_running_loop()
+        if _current is None or _current.loop is not loop:
+            _current = cls()
+            _current.start()
+        return _current
+
+    def start(self) -> None:
+        announcer.speak_from(self.announcer)
+        self._tasks = [
+            self.loop.create_task(supervised(self._listen)),
+            self.loop.create_task(supervised(self._make_rounds)),
+        ]
+
+    async def stop(self, grace_seconds: float = 5) -> None:
+        """Answer what has been accepted, then let everyone go with 1012."""
+        global _current
+        self.is_draining = True
+        sockets = tuple(self.sockets)
+        await asyncio.gather(
+            *(socket.finish(1012, grace_seconds) for socket in sockets), return_exceptions=True
+        )
+        for batch in tuple(self._batches.values()):
+            await batch.drained()
+        await self.announcer.drained()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        announcer.speak_from(None)
+        try:
+            await bridge.in_thread(self.server.retire)
+        except Exception:
+            logger.warning("This server could not sign off; others will notice that it is gone")
+        if _current is self:
+            _current = None
+
+    # Who listens to what
+
+    def seat(self, user_id: str) -> Slot:
+        slot = self.slots.get(user_id)
+        if slot is None:
+            slot = self.slots[user_id] = Slot(self, user_id)
+        return slot
+
+    async def join(self, socket: Socket, groups: list[Group]) -> None:
+        """Subscribe; where the layer is away this ends after a moment and a later round makes up for it."""
+        names = {group.name for group in groups}
+        socket.group_names |= names
+        self._unsettled |= names - self._subscribed
+        for name in names:
+            self._groups[name].add(socket)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._subscribe()), 2)
+        except TimeoutError:
+            logger.warning("The channel layer does not answer; subscriptions will follow")
+
+    def leave(self, socket: Socket) -> None:
+        self.sockets.discard(socket)
+        for name in socket.group_names:
+            self._groups[name].discard(socket)
+            if not self._groups[name]:
+                del self._groups[name]
+                self._unsettled.add(name)
+        slot = self.slots.get(socket.user_id)
+        if slot is not None:
+            slot.sockets.discard(socket)
+            if not slot.sockets:
+                del self.slots[socket.user_id]
+
+    async def _subscribe(self) -> None:
+        """Make the subscriptions on the layer those of the sockets here."""
+        async with self._subscribing:
+            if not self._channel:
+                return
+            while self._unsettled:
+                name = next(iter(self._unsettled))
+                await self._settle(name)
+                self._unsettled.discard(name)
+
+    async def _settle(self, name: str) -> None:
+        is_wanted = name in self._groups
+        if is_wanted and name not in self._subscribed:
+            await self.layer.group_add(name, self._channel)
+            self._subscribed.add(name)
+        elif not is_wanted and name in self._subscribed:
+            await self.layer.group_discard(name, self._channel)
+            self._subscribed.discard(name)
+
+    # What arrives
+
+    async def _listen(self) -> None:
+        async with self._subscribing:
+            self._channel = await self.layer.new_channel()
+            self._subscribed.clear()
+            self._unsettled |= self._groups.keys()
+        await self._subscribe()
+        while True:
+            message = await self.layer.receive(self._channel)
+            self._route(message["group"], Parcel.from_layer(message))
+
+    def _route(self, group: str, parcel: Parcel) -> None:
+        for user_id, seq in parcel.seqs.items():
+            if slot := self.slots.get(user_id):
+                slot.receive(seq, parcel)
+        if parcel.event_id:
+            return
+        for socket in tuple(self._groups.get(group, ())):
+            if socket.user_id not in parcel.but:
+                socket.hear(parcel)
+
+    # Rounds: what a lost wake-up, a revoked session or a dead neighbour left to do
+
+    async def _make_rounds(self) -> None:
+        while True:
+            await asyncio.sleep(settings.ROUND_SECONDS)
+            await self.make_round()
+
+    async def make_round(self) -> None:
+        """Compare this process with the database. Raises nothing: a frozen database is for the next round."""
+        here = rounds.Here.of(self.sockets, self.slots)
+        try:
+            found = await bridge.in_round(rounds.look, self.server, here)
+        except Exception as unreachable:
+            logger.warning("A round failed: %s", type(unreachable).__name__)
+            return
+        for user_id in found.behind:
+            if slot := self.slots.get(user_id):
+                slot.fetch_soon()
+        for socket in tuple(self.sockets):
+            if refusal := found.refusal_for(socket):
+                self.loop.create_task(socket.expel(refusal))
+        await self._resubscribe()
+
+    async def _resubscribe(self) -> None:
+        try:
+            await asyncio.wait_for(self._subscribe(), settings.ROUND_SECONDS)
+        except Exception as unreachable:
+            logger.warning("The channel layer does not answer: %s", type(unreachable).__name__)
+
+    # The hot lane
+
+    def batch(self, action: Callable[..., Any]) -> Batch[Any]:
+        """The one queue of this process in front of an action that takes a list."""
+        if action not in self._batches:
+            self._batches[action] = Batch(action)
+        return self._batches[action]
+
+
+_current: Switchboard | None = None
+
+
+async def supervised(work: Callable[[], Awaitable[None]]) -> None:
+    """Run for ever; what breaks is logged and begun again, so nobody goes deaf in silence."""
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("%s broke and is begun again", work.__name__)
+            await asyncio.sleep(1)

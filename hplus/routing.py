@@ -1,0 +1,32 @@
+"""THE table: which domains the one socket carries, and which duties somebody must do on time."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from chat.consumers import ChatConsumer
+from hplus.accounts.actions import delete_expired_tokens
+from hplus.realtime import actions as realtime
+from hplus.realtime.consumers import HostConsumer
+from hplus.realtime.duties import Duty
+from hplus.realtime.process import nowhere
+
+
+class HPlusConsumer(HostConsumer):
+    """The one socket of a phone."""
+
+    domains = (ChatConsumer,)
+
+
+socket_urls = [
+    re_path(r"^$", HPlusConsumer.as_asgi()),
+    path("ws/chat/", ChatConsumer.as_asgi()),
+    re_path(r"", nowhere),
+]
+
+DUTIES = [
+    Duty(realtime.bury_dead_servers, every_seconds=5),
+    Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
+    Duty(realtime.delete_old_letters, every_seconds=3600),
+    Duty(delete_expired_tokens, every_seconds=3600),
+]

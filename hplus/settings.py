@@ -1,0 +1,325 @@
+"""Settings of HPlus. What differs between installations comes from the environment, read here on top."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+Value = TypeVar("Value")
+
+
+def env(name: str, default: str, read: Callable[[str], Value], wanted: str) -> Value:
+    """One environment variable. A wrong value stops the start with a sentence that names it."""
+    text = os.environ.get(name, "").strip() or default
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise ImproperlyConfigured(f"{name} must be {wanted}, not {text!r}.") from None
+
+
+def boolean(text: str) -> bool:
+    return {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }[text.lower()]
+
+
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def port_number(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise ValueError(text)
+    return number
+
+
+def seconds_by_priority(text: str) -> dict[str, int]:
+    seconds = {key.strip(): count(value) for key, value in (pair.split("=") for pair in text.split(","))}
+    if set(seconds) != {"critical", "high", "medium", "low"}:
+        raise ValueError(text)
+    return seconds
+
+
+def database(text: str) -> dict[str, Any]:
+    parsed = dict(dj_database_url.parse(text))
+    if parsed.get("ENGINE") not in ("django.db.backends.postgresql", "django.db.backends.sqlite3"):
+        raise ValueError(text)
+    return parsed
+
+
+def redis_address(text: str) -> str:
+    if text and not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(text)
+    return text
+
+
+# The environment
+
+DEBUG = env("DEBUG", "0", boolean, "0 or 1")
+PORT = env("PORT", "5000", port_number, "a port number from 1 to 65535")
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
+ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", words, "host names, separated by commas")
+DATABASE = env(
+    "DATABASE_URL",
+    f"sqlite:///{BASE_DIR / 'var' / 'hplus.sqlite3'}",
+    database,
+    "postgres://user:password@host:port/name or sqlite:///path",
+)
+REDIS_URL = env("REDIS_URL", "", redis_address, "redis://host:port/number")
+
+HPLUS_DEMO = env("HPLUS_DEMO", "0", boolean, "0 or 1")
+HPLUS_MESSAGES_PER_MINUTE = env("HPLUS_MESSAGES_PER_MINUTE", "600", count, "a whole number, 0 for no limit")
+HPLUS_MAX_SOCKETS_PER_USER = env("HPLUS_MAX_SOCKETS_PER_USER", "20", count, "a whole number, 0 for no limit")
+HPLUS_MAX_SOCKETS_PER_IP = env("HPLUS_MAX_SOCKETS_PER_IP", "0", count, "a whole number, 0 for no limit")
+HPLUS_ESCALATION_SECONDS = env(
+    "HPLUS_ESCALATION_SECONDS",
+    "critical=30,high=60,medium=120,low=300",
+    seconds_by_priority,
+    "like critical=30,high=60,medium=120,low=300",
+)
+HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
+TURN_SECRET = os.environ.get("TURN_SECRET", "")
+TURN_URLS = env("TURN_URLS", "", words, "turn: addresses, separated by commas")
+MAP_TILE_URL = os.environ.get("MAP_TILE_URL", "")
+# Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
+HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
+
+if HPLUS_DEMO and not DEBUG:
+    raise ImproperlyConfigured(
+        "HPLUS_DEMO lets anybody in by name alone, so it needs DEBUG=1; never set it in production."
+    )
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("SECRET_KEY is missing: set it to 50 or more random characters.")
+    SECRET_KEY = "insecure-key-for-development-only"
+if not DEBUG and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS is missing: name the hosts HPlus is reached at.")
+
+# How it behaves; the figures are part of the contract or explained in DECISIONS.md
+
+HEARTBEAT_INTERVAL_SECONDS = 30
+LOGIN_SECONDS = 10  # for a first-message login
+REFUSED_SOCKET_SECONDS = 1.0
+UNDELIVERED_AFTER_SECONDS = 0.5
+PRESENCE_GRACE_SECONDS = 10
+TICKET_SECONDS = 60
+ACCESS_TOKEN_SECONDS = 12 * 3600
+REFRESH_TOKEN_SECONDS = 30 * 86400
+LETTER_RETENTION_DAYS = 14
+ROUND_SECONDS = 2.0  # how often a server looks for what a lost wake-up kept from its sockets
+DEED_SECONDS = 4.0  # a client gets its error within 5
+DEED_THREADS = 8
+SOCKET_BACKLOG_FRAMES = 1000
+SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
+EDIT_MINUTES = 15
+TYPING_SECONDS = 10
+ATTACHMENT_BYTES = 10 * 1024 * 1024
+
+# Django
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "hplus",
+    "hplus.accounts",
+    "hplus.realtime",
+    "chat",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "hplus.urls"
+ASGI_APPLICATION = "hplus.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# A deed borrows a connection from the pool and gives it back; nothing waits for ever.
+if DATABASE["ENGINE"].endswith("postgresql"):
+    DATABASE |= {
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            **DATABASE.get("OPTIONS", {}),
+            "pool": {"min_size": 2, "max_size": DEED_THREADS + 4, "timeout": 3},
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=4000 -c lock_timeout=3000"
+            " -c idle_in_transaction_session_timeout=5000",
+        },
+    }
+else:
+    Path(str(DATABASE["NAME"])).parent.mkdir(parents=True, exist_ok=True)
+    DATABASE |= {
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            "timeout": 4,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        },
+    }
+DATABASES = {"default": DATABASE}
+
+if REDIS_URL:
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialBackoff
+
+    CHANNEL_LAYERS: dict[str, Any] = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {
+                "prefix": "hplus",
+                "hosts": [
+                    {
+                        "address": REDIS_URL,
+                        "socket_timeout": 15,
+                        "socket_connect_timeout": 3,
+                        "health_check_interval": 15,
+                        "retry": Retry(ExponentialBackoff(cap=1, base=0.05), 10),
+                    }
+                ],
+            },
+        }
+    }
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels.layers.InMemoryChannelLayer",
+            "CONFIG": {"capacity": 100_000, "group_expiry": 10 * 365 * 86400},
+        }
+    }
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+# Attachments live outside everything that is served as it lies there.
+MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or BASE_DIR / "var" / "attachments")
+FILE_UPLOAD_PERMISSIONS = 0o600
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["hplus.accounts.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "hplus.rest.StrictJsonParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "EXCEPTION_HANDLER": "hplus.rest.answer_exception",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "HPlus",
+    "DESCRIPTION": "The same rules, actions and shapes as on the socket; see /protocol/.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+# In production TLS ends at the proxy in front.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+if not DEBUG:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^health/"]
+    SECURE_HSTS_SECONDS = 365 * 86400
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+# Neither message text, names nor tokens belong in a log: the code logs ids, words and durations.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "hplus.logs.OneLine",
+            "format": "{asctime} {levelname} {name} {message}",
+            "style": "{",
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "uvicorn.error": {"level": "WARNING"},
+        "uvicorn.access": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,17 @@
+"""HTTP: the API of each domain, the pages, the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("health/", include("hplus.health")),
+    path("api/auth/", include("hplus.accounts.urls")),
+    path("api/sync/", include("hplus.realtime.urls")),
+    path("api/chat/", include("chat.urls")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+]

@@ -1,0 +1,34 @@
+"""Fixtures of all tests: the demo's people, and a server to talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings as django_settings
+
+from hplus.accounts.models import User
+from hplus.management.commands.seed_demo import seed_people
+from tests.servers import ThreadServer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without PostgreSQL and Redis the tests that need them are skipped, and say why."""
+    missing = getattr(django_settings, "SERVICES_MISSING", "")
+    for item in items:
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture
+def people(transactional_db: None) -> dict[str, User]:
+    """The demo's two hospitals and their people, by userId."""
+    seed_people()
+    return User.objects.in_bulk()
+
+
+@pytest.fixture
+def server(people: dict[str, User]) -> Iterator[ThreadServer]:
+    """A server for this test alone."""
+    with ThreadServer() as running:
+        yield running

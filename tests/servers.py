@@ -1,0 +1,158 @@
+"""HPlus for a test: in a thread of this process, or as processes of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from django.db import connection
+
+from hplus.management.commands.serve import Server, configuration, listening_socket
+from tests.phone import Phone
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Running:
+    """Something that serves on a port."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def phone(
+        self,
+        user_id: str,
+        role: str,
+        hospital_id: str | None = None,
+        *,
+        path: str = "",
+        **query: Any,
+    ) -> Phone:
+        """A phone that says who it is in the query, as the guide's does; use it with `async with`."""
+        return Phone(
+            f"ws://127.0.0.1:{self.port}{path}",
+            userId=user_id,
+            role=role,
+            hospitalId=hospital_id,
+            **query,
+        )
+
+
+class ThreadServer(Running):
+    """A whole server in a thread: the same code as `manage.py serve`, on this test's database."""
+
+    def __init__(self) -> None:
+        listener = listening_socket("127.0.0.1", 0)
+        self.port = listener.getsockname()[1]
+        self._server = Server(configuration())
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="server")
+
+    def __enter__(self) -> ThreadServer:
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server takes too long to start"
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the server does not stop"
+
+
+class ProcessServer(Running):
+    """`manage.py serve` as a process that can be killed."""
+
+    def __init__(self, port: int | None = None, *arguments: str, **environment: str) -> None:
+        self.port = port or free_port()
+        self.arguments = ("serve", "--port", str(self.port), "--host", "127.0.0.1", *arguments)
+        self.environment = {**os.environ, "DATABASE_URL": database_url(), **environment}
+        self.log = bytearray()
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, *, wait: bool = True) -> ProcessServer:
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", *self.arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def _collect(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.log.extend(line)
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health/live/", timeout=2).status_code == 200:
+                    return
+            assert self.process.poll() is None, self.log.decode()
+            time.sleep(0.05)
+        raise AssertionError(f"not ready: {self.log.decode()}")
+
+    def kill(self) -> None:
+        """As the kernel does it: at once, without a goodbye."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, seconds: float = 15) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def __enter__(self) -> ProcessServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def database_url() -> str:
+    """Where the tests' database is, for another process."""
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{database['NAME']}"
+    user, password = database["USER"], database["PASSWORD"]
+    secret = f":{password}" if password else ""
+    return f"postgres://{user}{secret}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
+def several(count: int, *arguments: str) -> Iterator[ProcessServer]:
+    """Server processes side by side on one database and one Redis."""
+    with contextlib.ExitStack() as stack:
+        started = [ProcessServer(None, *arguments).start(wait=False) for _ in range(count)]
+        for server in started:
+            stack.callback(server.__exit__)
+        for server in started:
+            server.wait_until_ready()
+        yield from started

@@ -1,0 +1,44 @@
+"""The settings of HPlus on storage of this run's own.
+
+Settings are read before anything else of pytest, so PostgreSQL and Redis start here. With
+HPLUS_TEST_STORAGE=sqlite it is a SQLite file and the in-memory layer instead.
+"""
+
+import os
+
+from tests.services import Postgres, Redis, Scratch, ServiceUnavailable
+
+SERVICES_MISSING = ""
+postgres: Postgres | None = None
+redis: Redis | None = None
+
+# A process that a test starts inherits this mark and the addresses, and uses the same storage.
+if "HPLUS_TEST_RUN" not in os.environ:
+    os.environ["HPLUS_TEST_RUN"] = str(os.getpid())
+    os.environ.update(DEBUG="1", HPLUS_DEMO="1", SECRET_KEY="a-key-for-tests-only" * 3)
+    storage = Scratch("storage").path
+    os.environ.update(
+        DATABASE_URL=f"sqlite:///{storage / 'hplus.sqlite3'}",
+        REDIS_URL="",
+        MEDIA_ROOT=str(storage / "attachments"),
+    )
+    if os.environ.get("HPLUS_TEST_STORAGE") != "sqlite":
+        try:
+            postgres, redis = Postgres(), Redis()
+        except ServiceUnavailable as unavailable:
+            if os.environ.get("CI"):
+                raise
+            SERVICES_MISSING = str(unavailable)  # conftest skips, with this as the reason
+        else:
+            os.environ.update(DATABASE_URL=postgres.start().url, REDIS_URL=redis.start().url)
+
+from hplus.settings import *  # noqa: E402, F403
+from hplus.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # In a file, because the servers and threads of a test share it; in memory each saw its own.
+    name = DATABASES["default"]["NAME"]
+    DATABASES["default"]["TEST"] = {"NAME": f"{name}.test"}
+
+# The slow hashers are Django's to test; a story logs in often.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
