@@ -269,4 +269,4 @@ def sync(user: User, request: messages.Sync) -> Answer:
         has_more=found.has_more,
         epoch=Epoch.current(),
     )
-    return Answer(says=[*told, complete])
+    return Answer(says=[*told, complete], repeats=True)

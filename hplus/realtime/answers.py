@@ -17,12 +17,14 @@ class Answer:
     """`says` goes to the asking socket alone, events and letters told again in this order; `made` is
     what the ack names.
 
+    With `repeats` letters come although this socket has had them: the client asked for that.
     `joins` are groups the socket listens to from now on, `close_code` ends it after the answer.
     """
 
     says: Sequence[Event | Parcel] = ()
     made: dict[str, Any] | None = None
     is_duplicate: bool = False
+    repeats: bool = False
     joins: Sequence[Group] = ()
     close_code: int | None = None
 

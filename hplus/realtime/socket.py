@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,31 +13,23 @@ from django.conf import settings
 from django.utils import timezone
 
 from hplus import errors, wire
-from hplus.accounts.actions import Claim, Identity, identify_by_token
+from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
 from hplus.realtime import actions, groups, messages
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
-from hplus.realtime.door import (
-    HELD_PER_ADDRESS,
-    Scope,
-    address,
-    claim_of,
-    door,
-    is_origin_allowed,
-    query,
-)
+from hplus.realtime.door import Scope, address, claim_of, door, is_origin_allowed, query
+from hplus.realtime.handshake import Frame, Receive, Send, error_event, first_login, refuse, say_and_close
 from hplus.realtime.limits import BURST, Bucket, Buckets
 from hplus.realtime.models import Connection
+from hplus.realtime.outbox import Outbox
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.switchboard import Switchboard
 from hplus.rest import internal_error
 
 logger = logging.getLogger(__name__)
-Frame = dict[str, Any]
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
-REMEMBERED_LETTERS = 5_000
 ABUSE_FRAMES = 600  # refused for their rate, one after another
 
 
@@ -52,20 +44,18 @@ _buckets = Buckets(_bucket)
 class Socket:
     """Reads frames in order, answers each through its domain, writes what arrives."""
 
+    identity: Identity
+    board: Switchboard
+
     def __init__(
-        self,
-        scope: Scope,
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
-        hosted: Iterable[type[DomainConsumer]],
+        self, scope: Scope, receive: Receive, send: Send, hosted: Iterable[type[DomainConsumer]]
     ) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.ears = [consumer(self) for consumer in hosted]
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
-        self.identity: Identity
         self.group_names: set[str] = set()
-        self.board: Switchboard
+        self.outbox = Outbox(send, self._note, self._too_slow)
         self._handlers = {h.request.type: (ear, h) for ear in self.ears for h in ear.handlers}
         self._hearing = [ear for ear in self.ears if type(ear).hear is not DomainConsumer.hear]
         self._noting = [ear for ear in self.ears if type(ear).wrote is not DomainConsumer.wrote]
@@ -73,15 +63,9 @@ class Socket:
         self._inbox: deque[Frame] = deque()
         self._room_in_inbox = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
-        self._outbox: deque[tuple[str, Parcel | None]] = deque()
-        self._outbox_bytes = 0
-        self._latest: dict[str, str] = {}
-        self._writing: asyncio.Task[None] | None = None
         self._held: list[Parcel] | None = []
-        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._rate_refusals = 0
         self._closing: asyncio.Task[None] | None = None
-        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -107,7 +91,7 @@ class Socket:
         try:
             door.let_in(at)
         except errors.Refusal as refusal:
-            await self._refuse(refusal, at)
+            await refuse(self._send, refusal, at)
             return
         try:
             await self._live(at)
@@ -123,16 +107,15 @@ class Socket:
             claim = claim_of(self.scope)
             identity = await door.identify(claim)
         except errors.Refusal as refusal:
-            await self._refuse(refusal, at)
+            await refuse(self._send, refusal, at)
             return
         await self._send({"type": "websocket.accept"})
-        self.board.sockets.add(self)
         try:
-            self.identity = identity or await self._first_login(claim)
+            self.identity = identity or await first_login(self._receive, self._send, claim)
+            self.board.sockets.add(self)
             await self._sit_down(claim)
         except errors.Refusal as refusal:
-            self.board.sockets.discard(self)
-            await self._hold_and_close(refusal)
+            await say_and_close(self._send, refusal)
             return
         code = 1006
         try:
@@ -140,58 +123,9 @@ class Socket:
         finally:
             await self._leave(is_clean=code in (1000, 1001))
 
-    async def _refuse(self, refusal: errors.Refusal, at: str) -> None:
-        """Accept, say why, and hold the socket a second: the guide's client tries again at once."""
-        door.held[at] += 1
-        try:
-            if door.held[at] > HELD_PER_ADDRESS:
-                await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
-                await self._send({"type": "websocket.close", "code": 4101})
-                return
-            await self._send({"type": "websocket.accept"})
-            await self._hold_and_close(refusal)
-        finally:
-            door.held[at] -= 1
-            if not door.held[at]:
-                del door.held[at]
-
-    async def _hold_and_close(self, refusal: errors.Refusal) -> None:
-        code = refusal.close_code or (4007 if isinstance(refusal, errors.HospitalNotFound) else 1011)
-        await self._send({"type": "websocket.send", "text": error_event(refusal).frame()})
-        await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
-        await self._send({"type": "websocket.close", "code": code})
-
-    async def _first_login(self, claim: Claim) -> Identity:
-        """The token comes as the first message, or not at all."""
-        try:
-            event = await asyncio.wait_for(self._receive(), settings.LOGIN_SECONDS)
-        except TimeoutError:
-            raise errors.AuthenticationFailed("No login came.") from None
-        try:
-            frame = wire.parse(event.get("text") or "")
-            if frame.get("type") != messages.Login.type:
-                raise errors.AuthenticationFailed("The first message must be a login with a token.")
-            request = messages.Login.read(frame)
-            identity = await in_thread(identify_by_token, request.token)
-        except errors.Refusal as refusal:
-            raise errors.AuthenticationFailed(refusal.message, close_code=refusal.close_code) from None
-        if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
-            raise errors.AuthenticationFailed("The token is another user's.")
-        await self._send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
-        return identity
-
     async def _sit_down(self, claim: Claim) -> None:
         """Subscribe, then read, then speak; what arrives meanwhile is held and comes after."""
-        connection = Connection(
-            connection_id=self.connection_id,
-            server_id=self.board.server.server_id,
-            user=self.user,
-            session=self.identity.session,
-            role=self.user.role,
-            hospital=self.user.hospital_id or "",
-            device_id=claim.device_id,
-            address=address(self.scope) or None,
-        )
+        connection = self._row(claim)
         slot = self.board.seat(self.user_id)
         slot.sockets.add(self)
         try:
@@ -203,7 +137,7 @@ class Socket:
             replay = await self._replay(last_seq)
             self._say(self._established(claim, arrival, last_seq, replay))
             for letter in replay.for_user(self.user_id) if replay else []:
-                self._write_letter(letter)
+                self.outbox.put_letter(letter)
             for answer in await in_thread(self._greetings):
                 self._say_all(answer)
         except BaseException:
@@ -214,6 +148,18 @@ class Socket:
             self.later(settings.UNDELIVERED_AFTER_SECONDS, ear.greet_late)
         logger.info("%s connected as %s", self.connection_id, self.user.role)
 
+    def _row(self, claim: Claim) -> Connection:
+        return Connection(
+            connection_id=self.connection_id,
+            server_id=self.board.server.server_id,
+            user=self.user,
+            session=self.identity.session,
+            role=self.user.role,
+            hospital=self.user.hospital_id or "",
+            device_id=claim.device_id,
+            address=address(self.scope) or None,
+        )
+
     def _snapshot(self) -> dict[str, Any]:
         return {key: value for ear in self.ears for key, value in ear.snapshot().items()}
 
@@ -222,10 +168,11 @@ class Socket:
 
     async def _replay(self, last_seq: int) -> actions.Replay | None:
         given = query(self.scope)
-        if not given.get("since", "").isascii() or not given.get("since", "").isdigit():
+        since = given.get("since", "")
+        if not (since.isascii() and since.isdigit()):
             return None
-        since = min(int(given["since"][:18]), 2**62)
-        return await in_thread(actions.replay, self.user, since, given.get("epoch"), last_seq)
+        cursor = min(int(since[:18]), 2**62)
+        return await in_thread(actions.replay, self.user, cursor, given.get("epoch"), last_seq)
 
     def _established(
         self, claim: Claim, arrival: actions.Arrival, last_seq: int, replay: actions.Replay | None
@@ -253,11 +200,11 @@ class Socket:
         return Answer(says=[actions.login_success(identity)])
 
     async def _leave(self, *, is_clean: bool) -> None:
-        self._is_closed = True
+        """Gone; what was accepted is still answered, for the database if not for the client."""
+        self.outbox.close()
         self.board.leave(self)
-        for task in (self._writing, *self._tasks):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
         if self.connection is None:
             return
         connection, self.connection = self.connection, None
@@ -294,8 +241,8 @@ class Socket:
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, {})
             return
-        if frame.get("type") == messages.Heartbeat.type:  # overtakes: it tells that we live, not the database
-            self._heartbeat(frame)
+        if frame.get("type") == messages.Heartbeat.type:
+            self._heartbeat(frame)  # overtakes: it tells that the server lives, not the database
             return
         self._inbox.append(frame)
         if self._working is None or self._working.done():
@@ -324,8 +271,7 @@ class Socket:
             request = handler.request.read(frame)
             if handler.holds:
                 self._held = []
-            answer = await self._ask(ear, handler, request)
-            self._reply(request, answer)
+            self._reply(request, await self._ask(ear, handler, request))
         except errors.Refusal as refusal:
             if not quiet or isinstance(refusal, errors.ValidationFailed):
                 self._refuse_frame(refusal, frame)
@@ -360,10 +306,8 @@ class Socket:
             self._rate_refusals = 0
             return
         self._rate_refusals += 1
-        refusal = errors.RateLimited(retry_after=round(wait_seconds, 3))
-        if self._rate_refusals > ABUSE_FRAMES:
-            refusal.close_code = 4101
-        raise refusal
+        is_abuse = self._rate_refusals > ABUSE_FRAMES
+        raise errors.RateLimited(retry_after=round(wait_seconds, 3), close_code=4101 if is_abuse else None)
 
     # Out
 
@@ -383,12 +327,16 @@ class Socket:
     def _say_all(self, answer: Answer) -> None:
         for said in answer.says:
             if isinstance(said, Parcel):
-                self._write_letter(said, again=isinstance(answer.says[-1], messages.SyncComplete))
+                self.outbox.put_letter(said, again=answer.repeats)
             else:
                 self._say(said)
 
     def _say(self, event: wire.Event) -> None:
-        self._enqueue(event.frame(), None)
+        self.outbox.put(event.frame())
+
+    def write_latest(self, key: str, event: wire.Event) -> None:
+        """Something of which only the newest matters: it takes the place of one still waiting."""
+        self.outbox.put_latest(key, event.frame())
 
     def hear(self, parcel: Parcel) -> None:
         """Something has arrived for this socket."""
@@ -396,15 +344,18 @@ class Socket:
             self._held.append(parcel)
             return
         if parcel.word == messages.SignedOut.type:
-            if parcel.topic != self.connection_id:
-                self._end_soon(4005, errors.SessionRevoked())
+            self._hear_sign_out(parcel)
             return
         for ear in self._hearing:
             heard = ear.hear(parcel)
             if heard is None:
                 return
             parcel = heard
-        self._write_letter(parcel)
+        self.outbox.put_letter(parcel)
+
+    def _hear_sign_out(self, parcel: Parcel) -> None:
+        if parcel.topic != self.connection_id:
+            self._end_soon(4005, errors.SessionRevoked())
 
     def release(self) -> None:
         """What was held comes now, without what has been written meanwhile."""
@@ -412,103 +363,21 @@ class Socket:
         for parcel in held or ():
             self.hear(parcel)
 
-    def _write_letter(self, parcel: Parcel, *, again: bool = False) -> None:
-        """On one socket nothing comes twice, unless the client asked for it again."""
-        if parcel.event_id:
-            key = (parcel.event_id, parcel.word)
-            if key in self._written and not again:
-                return
-            self._written[key] = None
-            if len(self._written) > REMEMBERED_LETTERS:
-                self._written.popitem(last=False)
-        self._enqueue(parcel.frame, parcel)
-
-    def write_latest(self, key: str, event: wire.Event) -> None:
-        """Something of which only the newest matters: it takes the place of one still waiting."""
-        is_waiting = key in self._latest
-        self._latest[key] = event.frame()
-        if not is_waiting:
-            self._enqueue("", Parcel(word="", frame=key))
-
-    def _enqueue(self, text: str, parcel: Parcel | None) -> None:
-        if self._is_closed:
-            return
-        self._outbox.append((text, parcel))
-        self._outbox_bytes += len(text)
-        if (
-            len(self._outbox) > settings.SOCKET_BACKLOG_FRAMES
-            or self._outbox_bytes > settings.SOCKET_BACKLOG_BYTES
-        ):
-            self._too_slow()
-        elif self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+    def _note(self, parcel: Parcel) -> None:
+        for ear in self._noting:
+            ear.wrote(parcel)
 
     def _too_slow(self) -> None:
-        """Positions can go; where that is not enough, the client must."""
-        kept = [(text, parcel) for text, parcel in self._outbox if text]
-        self._latest.clear()
-        self._outbox = deque(kept)
-        if (
-            len(kept) > settings.SOCKET_BACKLOG_FRAMES // 2
-            or self._outbox_bytes > settings.SOCKET_BACKLOG_BYTES
-        ):
-            self._outbox.clear()
-            self._outbox_bytes = 0
-            self._end_soon(4103, errors.SlowConsumer())
+        self._end_soon(4103, errors.SlowConsumer())
 
-    async def _write(self) -> None:
-        while self._outbox:
-            text, parcel = self._outbox.popleft()
-            self._outbox_bytes -= len(text)
-            if not text and parcel is not None:
-                text = self._latest.pop(parcel.frame, "")
-            if not text:
-                continue
-            try:
-                await self._send({"type": "websocket.send", "text": text})
-            except Exception as gone:
-                logger.debug("Not written: %s", type(gone).__name__)
-                return
-            if parcel is not None and parcel.event_id:
-                for ear in self._noting:
-                    ear.wrote(parcel)
-
-    # The end
-
-    async def expel(self, refusal: errors.Refusal) -> None:
-        """The server ends this socket, and says why."""
-        self._end_soon(refusal.close_code or 1011, refusal)
-
-    async def finish(self, code: int, grace_seconds: float) -> None:
-        """Answer what has been accepted, then close."""
-        self._end_soon(code, grace_seconds=grace_seconds)
-        if self._closing is not None:
-            await self._closing
-
-    def _end_soon(self, code: int, refusal: errors.Refusal | None = None, grace_seconds: float = 5) -> None:
-        if self._closing is None and not self._is_closed:
-            self._closing = asyncio.get_running_loop().create_task(self._end(code, refusal, grace_seconds))
-
-    async def _end(self, code: int, refusal: errors.Refusal | None, grace_seconds: float) -> None:
-        working = self._working if self._working is not asyncio.current_task() else None
-        if working is not None and refusal is None:
-            await asyncio.wait({working}, timeout=grace_seconds)
-        if refusal is not None:
-            self._say(error_event(refusal))
-        if self._writing is not None:
-            await asyncio.wait({self._writing}, timeout=grace_seconds)
-        self._is_closed = True
-        try:
-            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), 10)
-        except Exception as gone:
-            logger.debug("Not closed: %s", type(gone).__name__)
+    # Later, and the end
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do this in a thread after a while, if the socket still lives. From any thread."""
         self.board.loop.call_soon_threadsafe(self._start, self._after(seconds, work))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._is_closed:
+        if self.outbox.is_closed:
             work.close()
             return
         task = self.board.loop.create_task(work)
@@ -525,19 +394,32 @@ class Socket:
         if isinstance(answer, Answer):
             self._say_all(answer)
 
+    async def expel(self, refusal: errors.Refusal) -> None:
+        """The server ends this socket, and says why."""
+        self._end_soon(refusal.close_code or 1011, refusal)
 
-def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
-    """The refusal as the client reads it."""
-    asked, request_id = (frame or {}).get("type"), (frame or {}).get("requestId")
-    return messages.Error(
-        code=refusal.code,
-        message=refusal.message,
-        request_type=asked[:100] if isinstance(asked, str) else None,
-        request_id=request_id[:150] if isinstance(request_id, str) else None,
-        details=refusal.details,
-        timestamp=timezone.now(),
-        retry_after=refusal.retry_after,
-    )
+    async def finish(self, code: int, grace_seconds: float) -> None:
+        """Answer what has been accepted, then close."""
+        self._end_soon(code, grace_seconds=grace_seconds)
+        if self._closing is not None:
+            await self._closing
+
+    def _end_soon(self, code: int, refusal: errors.Refusal | None = None, grace_seconds: float = 5) -> None:
+        if self._closing is None and not self.outbox.is_closed:
+            ending = self._end(code, refusal, grace_seconds)
+            self._closing = asyncio.get_running_loop().create_task(ending)
+
+    async def _end(self, code: int, refusal: errors.Refusal | None, grace_seconds: float) -> None:
+        if self._working is not None and refusal is None:
+            await asyncio.wait({self._working}, timeout=grace_seconds)
+        if refusal is not None:
+            self._say(error_event(refusal))
+        await self.outbox.drained(grace_seconds)
+        self.outbox.is_closed = True
+        try:
+            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), 10)
+        except Exception as gone:
+            logger.debug("Not closed: %s", type(gone).__name__)
 
 
 def _ack(request: wire.Request, answer: Answer | None) -> messages.Ack:
