@@ -1,6 +1,7 @@
-"""From a committed deed, in whatever thread, to the channel layer.
+"""From a committed deed, in whatever thread, to the sockets here and to the channel layer.
 
 In a server the switchboard's loop publishes; in a command a thread with a loop of its own does.
+What is waiting for the same group travels in one message.
 """
 
 from __future__ import annotations
@@ -8,23 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from channels.layers import get_channel_layer
 
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.parcels import Parcel, Post
 
 logger = logging.getLogger(__name__)
-Post = tuple[str, Parcel]
+POSTS_AT_ONCE = 100
 
 
 class Announcer:
-    """Publishes in order, from one task. Bounded: while the layer is away the oldest wake-ups go first,
-    and the listeners find the letters by themselves."""
+    """Publishes in order, from one task.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, bound: int = 20_000) -> None:
-        self.loop = loop
+    `here` takes each post at once for the sockets of this process, so that they do not depend
+    on the layer. Bounded: while the layer is away the oldest wake-ups go first, and the other
+    servers find the letters by themselves.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        here: Callable[[Post], None] | None = None,
+        bound: int = 20_000,
+    ) -> None:
+        self.loop, self._here = loop, here
+        self.origin = uuid.uuid4().hex
         self._waiting: deque[Post] = deque(maxlen=bound)
         self._task: asyncio.Task[None] | None = None
 
@@ -33,18 +46,36 @@ class Announcer:
         self.loop.call_soon_threadsafe(self._take, posts)
 
     def _take(self, posts: list[Post]) -> None:
+        if self._here is not None:
+            for post in posts:
+                self._here(post)
         self._waiting.extend(posts)
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._publish())
 
     async def _publish(self) -> None:
-        layer: Any = get_channel_layer()
         while self._waiting:
-            group, parcel = self._waiting.popleft()
-            try:
-                await layer.group_send(group, parcel.to_layer(group))
-            except Exception as unreachable:
-                logger.warning("A wake-up was lost: %s", type(unreachable).__name__)
+            count = min(POSTS_AT_ONCE, len(self._waiting))
+            by_group = defaultdict(list)
+            for post in [self._waiting.popleft() for _ in range(count)]:
+                by_group[post.group].append((post.person, post.parcel.to_layer()))
+            for group, posts in by_group.items():
+                await self._send(group, posts)
+
+    async def _send(self, group: str, posts: list[tuple[str, dict[str, Any]]]) -> None:
+        layer: Any = get_channel_layer()
+        message = {"type": "posts", "origin": self.origin, "group": group, "posts": posts}
+        try:
+            await layer.group_send(group, message)
+        except Exception as unreachable:
+            logger.warning("A wake-up was lost: %s", type(unreachable).__name__)
+
+    def posts_of(self, message: dict[str, Any]) -> list[Post]:
+        """What another server has sent; nothing where it was this one."""
+        if message["origin"] == self.origin:
+            return []
+        group = message["group"]
+        return [Post(group, person, Parcel.from_layer(fields)) for person, fields in message["posts"]]
 
     async def drained(self) -> None:
         """Everything handed over so far has been published, or could not be."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from hplus.accounts.models import User
 
+PERSONS = "persons"  # every server listens to it
+
 
 def _hashed(identifier: str) -> str:
     return hashlib.blake2b(identifier.encode(), digest_size=12).hexdigest()
@@ -18,15 +20,20 @@ def _hashed(identifier: str) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """A name on the layer, and the userIds a durable event for it is kept for."""
+    """A name on the layer, and the userIds a durable event for it is kept for.
+
+    What is for one `person` goes to every server, many persons' in one message: a publish for
+    each would cost more than all the rest of a chat message.
+    """
 
     name: str
     members: Callable[[], Iterable[str]]
+    person: str = ""
 
 
 def person(user_id: str) -> Group:
     """All sockets of one person."""
-    return Group(f"user.{_hashed(user_id)}", lambda: [user_id])
+    return Group(PERSONS, lambda: [user_id], person=user_id)
 
 
 def hospital_role(hospital_id: str, role: str) -> Group:
@@ -51,8 +58,7 @@ def announcements(hospital_id: str) -> Group:
 
 
 def of(user: User) -> list[Group]:
-    """What every socket of this user listens to."""
-    own = [person(user.user_id)]
+    """What a socket of this user listens to, beside what is for this person."""
     if user.is_patient or user.hospital_id is None:
-        return own
-    return [*own, staff(user.hospital_id), hospital_role(user.hospital_id, user.role)]
+        return []
+    return [staff(user.hospital_id), hospital_role(user.hospital_id, user.role)]

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from hplus.accounts.models import User
 from hplus.wire import new_id
 
 
@@ -57,7 +58,7 @@ class Letter(models.Model):
     seq = models.BigIntegerField()
     word = models.CharField(max_length=40)
     subject = models.CharField(max_length=40)
-    event_id = models.UUIDField()
+    event_id = models.CharField(max_length=36)
     at = models.DateTimeField(default=timezone.now)
 
     objects = LetterQuerySet.as_manager()
@@ -85,6 +86,12 @@ class ServerProcess(models.Model):
         return f"{self.host}:{self.pid}"
 
 
+class ConnectionQuerySet(models.QuerySet["Connection"]):
+    def visible_to(self, user: User) -> Self:
+        """The sockets of everyone this user may see."""
+        return self if user.is_superuser else self.filter(user__in=User.objects.visible_to(user))
+
+
 class Connection(models.Model):
     """One live socket."""
 
@@ -98,6 +105,8 @@ class Connection(models.Model):
     device_id = models.CharField("deviceId", max_length=150, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
     connected_at = models.DateTimeField(default=timezone.now)
+
+    objects = ConnectionQuerySet.as_manager()
 
     class Meta:
         ordering = ["connected_at"]

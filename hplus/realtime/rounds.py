@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
@@ -23,7 +23,6 @@ from hplus.wire import Durable, subclasses
 
 if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
-    from hplus.realtime.switchboard import Slot
 
 LETTERS_AT_ONCE = 500
 
@@ -58,25 +57,10 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Here:
-    """What this process believes, taken in the loop before a round."""
-
-    connections: list[Connection]
-    last_seqs: dict[str, int]
-
-    @classmethod
-    def of(cls, sockets: Iterable[Socket], slots: dict[str, Slot]) -> Self:
-        return cls(
-            connections=[socket.connection for socket in sockets if socket.connection is not None],
-            last_seqs={user: slot.last_seq for user, slot in slots.items() if slot.last_seq is not None},
-        )
-
-
-@dataclass(frozen=True)
 class Found:
-    """What the database says otherwise."""
+    """What the database says."""
 
-    behind: list[str]
+    last_seqs: list[tuple[str, int]]
     expelled: dict[str, errors.Refusal]
     now: datetime
 
@@ -86,17 +70,13 @@ class Found:
         return self.expelled.get(socket.connection_id)
 
 
-def look(server: Server, here: Here) -> Found:
-    """One round. Two queries where there is nothing to do, however many sockets are here."""
-    server.beat(here.connections)
+def look(server: Server, connections: list[Connection]) -> Found:
+    """One round: three queries, however many sockets are here."""
+    server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
-    behind = [
-        user_id
-        for user_id, last_seq in boxes.values_list("user_id", "last_seq")
-        if last_seq > here.last_seqs.get(user_id, last_seq)
-    ]
-    return Found(behind, {c.pk: _why_not(c) for c in _no_longer_allowed(mine)}, timezone.now())
+    expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
+    return Found(list(boxes.values_list("user_id", "last_seq")), expelled, timezone.now())
 
 
 def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection]:

@@ -18,14 +18,22 @@ from django.conf import settings
 
 from hplus.realtime import announcer, bridge, rounds
 from hplus.realtime.batches import Batch
-from hplus.realtime.groups import Group
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.groups import PERSONS, Group
+from hplus.realtime.parcels import Parcel, Post
 
 if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
 
 logger = logging.getLogger(__name__)
 GAP_SECONDS = 0.1  # how long a letter that came too early waits for the one before it
+
+
+def hand_over(socket: Socket, parcel: Parcel) -> None:
+    """One socket that can't take it must not keep it from the others."""
+    try:
+        socket.hear(parcel)
+    except Exception:
+        logger.exception("%s could not take a %s", socket.connection_id, parcel.word)
 
 
 class Slot:
@@ -36,6 +44,7 @@ class Slot:
         self.sockets: set[Socket] = set()
         self.last_seq: int | None = None  # until the first socket has read its mailbox
         self._early: dict[int, Parcel | None] = {}
+        self._newest = 0
         self._repair: asyncio.Task[None] | None = None
 
     def start_after(self, seq: int) -> None:
@@ -60,20 +69,22 @@ class Slot:
                 self._pass_on(parcel.letter_for(self.user_id, self.last_seq))
         self._early = {seq: parcel for seq, parcel in self._early.items() if seq > self.last_seq}
         if self._early:
-            self.fetch_soon(GAP_SECONDS)
+            self.catch_up_to(max(self._early))
 
     def _pass_on(self, letter: Parcel) -> None:
         for socket in tuple(self.sockets):
-            socket.hear(letter)
+            hand_over(socket, letter)
 
-    def fetch_soon(self, after_seconds: float = 0) -> None:
-        """Letters are missing: read them from the database."""
+    def catch_up_to(self, seq: int) -> None:
+        """There are letters up to here. Those that do not come by themselves are read from the database."""
+        self._newest = max(self._newest, seq)
         if self._repair is None or self._repair.done():
-            self._repair = asyncio.get_running_loop().create_task(self._fetch(after_seconds))
+            self._repair = asyncio.get_running_loop().create_task(self._fetch())
 
-    async def _fetch(self, after_seconds: float) -> None:
-        await asyncio.sleep(after_seconds)
-        if self.last_seq is None or not self.sockets:
+    async def _fetch(self) -> None:
+        """Usually they were just on their way: two threads commit in one order and speak in another."""
+        await asyncio.sleep(GAP_SECONDS)
+        if self.last_seq is None or self.last_seq >= self._newest or not self.sockets:
             return
         try:
             missing = await bridge.in_round(rounds.letters, self.user_id, self.last_seq)
@@ -83,8 +94,8 @@ class Slot:
         self._repair = None
         for seq, parcel in missing:
             self.receive(seq, parcel)
-        if len(missing) == rounds.LETTERS_AT_ONCE:
-            self.fetch_soon()
+        if missing and self.last_seq < self._newest:
+            self.catch_up_to(self._newest)
 
 
 class Switchboard:
@@ -93,7 +104,7 @@ class Switchboard:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.layer: Any = get_channel_layer()
-        self.announcer = announcer.Announcer(self.loop)
+        self.announcer = announcer.Announcer(self.loop, here=self._route)
         self.server = rounds.Server()
         self.sockets: set[Socket] = set()
         self.slots: dict[str, Slot] = {}
@@ -205,21 +216,30 @@ class Switchboard:
         async with self._subscribing:
             self._channel = await self.layer.new_channel()
             self._subscribed.clear()
+            await self.layer.group_add(PERSONS, self._channel)
             self._unsettled |= self._groups.keys()
         await self._subscribe()
         while True:
             message = await self.layer.receive(self._channel)
-            self._route(message["group"], Parcel.from_layer(message))
+            for post in self.announcer.posts_of(message):
+                self._route(post)
 
-    def _route(self, group: str, parcel: Parcel) -> None:
-        for user_id, seq in parcel.seqs.items():
+    def _route(self, post: Post) -> None:
+        """To the sockets here: a letter through its slot, anything else as it is."""
+        for user_id, seq in post.parcel.seqs.items():
             if slot := self.slots.get(user_id):
-                slot.receive(seq, parcel)
-        if parcel.event_id:
+                slot.receive(seq, post.parcel)
+        if post.parcel.event_id:
             return
-        for socket in tuple(self._groups.get(group, ())):
-            if socket.user_id not in parcel.but:
-                socket.hear(parcel)
+        for socket in self._listeners(post):
+            if socket.user_id not in post.parcel.but:
+                hand_over(socket, post.parcel)
+
+    def _listeners(self, post: Post) -> tuple[Socket, ...]:
+        if post.person:
+            slot = self.slots.get(post.person)
+            return tuple(slot.sockets) if slot else ()
+        return tuple(self._groups.get(post.group, ()))
 
     # Rounds: what a lost wake-up, a revoked session or a dead neighbour left to do
 
@@ -230,15 +250,16 @@ class Switchboard:
 
     async def make_round(self) -> None:
         """Compare this process with the database. Raises nothing: a frozen database is for the next round."""
-        here = rounds.Here.of(self.sockets, self.slots)
+        connections = [socket.connection for socket in self.sockets if socket.connection is not None]
         try:
-            found = await bridge.in_round(rounds.look, self.server, here)
+            found = await bridge.in_round(rounds.look, self.server, connections)
         except Exception as unreachable:
             logger.warning("A round failed: %s", type(unreachable).__name__)
             return
-        for user_id in found.behind:
-            if slot := self.slots.get(user_id):
-                slot.fetch_soon()
+        for user_id, last_seq in found.last_seqs:
+            slot = self.slots.get(user_id)
+            if slot and slot.last_seq is not None and slot.last_seq < last_seq:
+                slot.catch_up_to(last_seq)
         for socket in tuple(self.sockets):
             if refusal := found.refusal_for(socket):
                 self.loop.create_task(socket.expel(refusal))

@@ -19,7 +19,7 @@ from django.db import transaction
 from hplus.realtime import announcer
 from hplus.realtime.groups import Group
 from hplus.realtime.models import Letter, Mailbox
-from hplus.realtime.parcels import pack
+from hplus.realtime.parcels import Post, pack
 from hplus.wire import Durable, Event, new_id
 
 P = ParamSpec("P")
@@ -43,14 +43,14 @@ class _Voice:
         """Write the letters and leave the parcels for after the commit."""
         recipients = [self._recipients(telling) for telling in self.tellings]
         seqs = _draw_seqs(recipients)
-        letters, parcels = [], []
+        letters, posts = [], []
         for telling, audience, places in zip(self.tellings, recipients, seqs, strict=True):
             event_id = new_id() if places else ""
             parcel = pack(telling.event, event_id=event_id, but=tuple(telling.but))
             for group, members in audience:
                 own = {user_id: places[user_id] for user_id in members if user_id in places}
                 if own or not isinstance(telling.event, Durable):
-                    parcels.append((group.name, replace(parcel, seqs=own)))
+                    posts.append(Post(group.name, group.person, replace(parcel, seqs=own)))
             letters += [
                 Letter(
                     user_id=user_id,
@@ -61,10 +61,9 @@ class _Voice:
                 )
                 for user_id, seq in places.items()
             ]
-        if letters:
-            Letter.objects.bulk_create(letters)
-        if parcels:
-            transaction.on_commit(lambda: announcer.announce(parcels))
+        Letter.objects.bulk_create(letters)
+        if posts:
+            transaction.on_commit(lambda: announcer.announce(posts))
 
     @staticmethod
     def _recipients(telling: _Telling) -> list[tuple[Group, list[str]]]:

@@ -1,0 +1,18 @@
+"""Live sockets in the admin site."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.realtime.models import Connection
+
+
+@admin.register(Connection)
+class ConnectionAdmin(TenancyAdmin):
+    list_display = ["user", "role", "hospital", "device_id", "connected_at", "server", "address"]
+    list_filter = ["role"]
+    list_select_related = ["user", "server"]
+    search_fields = ["user__user_id", "user__name", "device_id"]
+    fields = list_display
+    ordering = ["-connected_at"]
