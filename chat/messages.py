@@ -332,7 +332,7 @@ class MessageNotice(Event):
     title: str
     body: str
     priority: str
-    data: dict[str, Any]
-    timestamp: str
+    data: ChatMessage
+    timestamp: datetime
     seq: int | None
     event_id: str

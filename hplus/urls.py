@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("", include("hplus.pages")),
     path("health/", include("hplus.health")),
     path("api/auth/", include("hplus.accounts.urls")),
     path("api/sync/", include("hplus.realtime.urls")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AliasChoices, Field, StringConstraints
 
 from hplus.wire import Event, Id, OptionalId, Request, Shape
 
@@ -189,7 +189,7 @@ class SyncComplete(Event):
     """That was what you missed."""
 
     type = "syncComplete"
-    from_: int = Field(serialization_alias="from")
+    from_: int = Field(serialization_alias="from", validation_alias=AliasChoices("from", "from_"))
     to: int
     recovered: bool
     has_more: bool
@@ -217,8 +217,4 @@ class Error(Event):
     request_id: str | None
     details: dict[str, Any]
     timestamp: datetime
-    retry_after: float | None = None
-
-    def fields(self) -> dict[str, Any]:
-        own = super().fields()
-        return own if self.retry_after is not None else {k: v for k, v in own.items() if k != "retryAfter"}
+    retry_after: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
