@@ -36,7 +36,7 @@ from hplus.settings import *  # noqa: E402, F403
 from hplus.settings import DATABASES  # noqa: E402
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # In a file, because the servers and threads of a test share it; in memory each saw its own.
+    # In a file, because the servers and threads of a test share it; in memory each would see its own.
     name = DATABASES["default"]["NAME"]
     DATABASES["default"]["TEST"] = {"NAME": f"{name}.test"}
 

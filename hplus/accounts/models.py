@@ -6,6 +6,8 @@ import hashlib
 import secrets
 import uuid
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, Self
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -28,12 +30,20 @@ class Role(models.TextChoices):
 STAFF_ROLES = tuple(role for role in Role.values if role != Role.PATIENT)
 
 
+class HospitalQuerySet(models.QuerySet["Hospital"]):
+    def visible_to(self, user: User) -> Self:
+        """The own hospital; a superuser all."""
+        return self if user.is_superuser else self.filter(pk=user.hospital_id)
+
+
 class Hospital(models.Model):
     hospital_id = models.CharField("hospitalId", max_length=150, primary_key=True)
     name = models.CharField(max_length=200)
     is_on_diversion = models.BooleanField("on diversion", default=False)
     diversion_reason = models.CharField(max_length=500, blank=True)
     diversion_until = models.DateTimeField(null=True, blank=True)
+
+    objects = HospitalQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -54,9 +64,41 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(user_id, password, **fields)
 
 
+# Where a patient, who belongs to no hospital, meets one: paths from Hospital to the patient. Each
+# domain that brings the two together has its own here, as text, because it stands above this app.
+PATIENT_TRACES = ("rooms__first", "rooms__second")
+
+
 class UserQuerySet(models.QuerySet["User"]):
     def staff_of(self, hospital_id: str) -> Self:
         return self.filter(hospital_id=hospital_id, role__in=STAFF_ROLES, is_active=True)
+
+    def visible_to(self, user: User) -> Self:
+        """Oneself; an admin the people of the hospital and the patients it deals with; a superuser all."""
+        if user.is_superuser:
+            return self
+        if not user.is_hospital_admin or user.hospital_id is None:
+            return self.filter(pk=user.pk)
+        is_patient_here = Q(role=Role.PATIENT) & _left_a_trace_at(user.hospital_id)
+        return self.filter(Q(hospital=user.hospital_id) | is_patient_here)
+
+    def managed_by(self, user: User) -> Self:
+        """Whose account this user may change: an admin that of the hospital's staff, a superuser any.
+
+        A patient is not among them: whoever can set a password can read what the patient tells
+        every other hospital. Nor is a superuser, whose password would open all of them.
+        """
+        if user.is_superuser:
+            return self
+        if not user.is_hospital_admin or user.hospital_id is None:
+            return self.none()
+        return self.filter(hospital=user.hospital_id, role__in=STAFF_ROLES, is_superuser=False)
+
+
+def _left_a_trace_at(hospital_id: str) -> Q:
+    hospital = Hospital.objects.filter(pk=hospital_id).order_by()
+    traces = (Q(pk__in=hospital.values(path)) for path in PATIENT_TRACES)
+    return reduce(or_, traces)
 
 
 class User(AbstractBaseUser, PermissionsMixin):
@@ -113,6 +155,12 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
+    def visible_to(self, user: User) -> Self:
+        """The own ones and those of the people whose account one may change; a superuser all."""
+        if user.is_superuser:
+            return self
+        return self.filter(Q(user=user) | Q(user__in=User.objects.managed_by(user)))
+
     def revoke(self, reason: str) -> int:
         """End these sessions at once; live sockets notice within a round. Returns how many."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now(), revoked_reason=reason)

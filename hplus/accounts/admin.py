@@ -1,0 +1,191 @@
+"""People, hospitals and sessions in the admin site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
+    BaseUserCreationForm,
+    UserChangeForm,
+)
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import Field, QuerySet
+from django.http import HttpRequest
+
+from hplus.accounts import actions
+from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
+from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
+
+admin.site.unregister(Group)  # role and hospital decide, so groups would only pretend to
+
+
+@admin.register(Hospital)
+class HospitalAdmin(TenancyAdmin):
+    # Diversion is read only: whoever changes it has to tell everyone, which is a deed of its own.
+    diversion = ("is_on_diversion", "diversion_reason", "diversion_until")
+    fields = ("hospital_id", "name", *diversion)
+    list_display = ["name", "hospital_id", "is_on_diversion"]
+    search_fields = ["name", "hospital_id"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Hospital | None = None) -> tuple[str, ...]:
+        return ("hospital_id", *self.diversion) if obj else self.diversion
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return may_administer(request.user) and request.user.is_superuser
+
+    def has_change_permission(self, request: HttpRequest, obj: Hospital | None = None) -> bool:
+        return may_administer(request.user)
+
+
+# People
+
+
+class PersonForm(forms.ModelForm):
+    """Says in words what the database would only refuse: staff belong to a hospital."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        is_free = self._will_be("role") == Role.PATIENT or self._will_be("is_superuser")
+        if not is_free and not self._will_be("hospital"):
+            self.add_error("hospital", "Staff belong to a hospital.")
+        return cleaned
+
+    def _will_be(self, field: str) -> Any:
+        return self.cleaned_data.get(field, getattr(self.instance, field))
+
+
+class NewPersonForm(PersonForm, BaseUserCreationForm):
+    class Meta:
+        model = User
+        fields = ["user_id", "name", "role", "hospital", "department", "specialization"]
+
+
+class KnownPersonForm(PersonForm, UserChangeForm):
+    class Meta:
+        model = User
+        fields = "__all__"  # noqa: DJ007 the page's fieldsets choose
+
+
+class PasswordForm(AdminPasswordChangeForm):
+    """A new password ends what was opened with the old one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields.pop("usable_password", None)  # there is no way in without a password
+
+    def save(self, commit: bool = True) -> User:
+        actions.set_password(self.user, self.cleaned_data["password1"])
+        return self.user
+
+
+@admin.register(User)
+class UserAdmin(TenancyAdmin, DjangoUserAdmin):
+    """An admin sees the hospital's staff and patients, and changes its staff."""
+
+    form, add_form, change_password_form = KnownPersonForm, NewPersonForm, PasswordForm
+    list_display = ["user_id", "name", "role", "hospital", "department", "is_active"]
+    list_select_related = ["hospital"]
+    search_fields = ["user_id", "name", "department", "specialization"]
+    ordering = ["user_id"]
+    filter_horizontal: list[str] = []
+    actions = ["deactivate", "reactivate"]
+
+    person = ("name", "role", "hospital", "department", "specialization")
+    past = ("is_active", "joined_at", "last_login")
+
+    def get_list_filter(self, request: HttpRequest) -> list[str]:
+        return ["role", "is_active", *(["hospital"] if request.user.is_superuser else [])]
+
+    # What the page shows
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> list[Any]:
+        return [(None, {"fields": ["user_id", *self._fields_below(request, obj)]})]
+
+    def _fields_below(self, request: HttpRequest, obj: User | None) -> list[str]:
+        if obj is None:
+            return [*self.person, "password1", "password2"]
+        if not self.has_change_permission(request, obj):
+            return [*self.person, *self.past]
+        entry = ["is_staff", "is_superuser"] if request.user.is_superuser else ["is_staff"]
+        return ["password", *self.person, *entry, *self.past]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        """Coming and going are actions, because sessions end with them; and nobody locks himself out."""
+        if obj is None:
+            return []
+        own = ["role", "is_staff", "is_superuser"] if obj == request.user else []
+        return ["user_id", *self.past, *own]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"hospital": request.user.hospital_id, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_choice_field(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        """A patient belongs to no hospital, so no single hospital's admin makes one."""
+        if db_field.name == "role" and not request.user.is_superuser:
+            kwargs["choices"] = [choice for choice in Role.choices if choice[0] in STAFF_ROLES]
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    # Who may
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return may_administer(request.user)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        if obj is None or not may_administer(request.user):
+            return may_administer(request.user)
+        return User.objects.managed_by(request.user).filter(pk=obj.pk).exists()
+
+    # What can be done
+
+    @admin.action(description="Deactivate: end all sessions, let nobody in", permissions=["change"])
+    def deactivate(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
+        self._set_active(request, ticked, False)
+
+    @admin.action(description="Reactivate", permissions=["change"])
+    def reactivate(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
+        self._set_active(request, ticked, True)
+
+    @transaction.atomic
+    def _set_active(self, request: HttpRequest, ticked: QuerySet[User], is_active: bool) -> None:
+        """For those ticked whose account one may change, except the own."""
+        others = User.objects.managed_by(request.user).exclude(pk=request.user.pk)
+        chosen = list(others.filter(pk__in=[user.pk for user in ticked]))
+        User.objects.filter(pk__in=[user.pk for user in chosen]).update(is_active=is_active)
+        if not is_active:
+            Session.objects.filter(user__in=chosen).revoke("account deactivated")
+        _report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
+
+
+# Sessions
+
+
+@admin.register(Session)
+class SessionAdmin(TenancyAdmin):
+    list_display = ["user", "device_id", "created_at", "revoked_at", "revoked_reason"]
+    list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["user__user_id", "user__name", "device_id"]
+    fields = ["user", "device_id", "created_at", "revoked_at", "revoked_reason"]
+    actions = ["revoke"]
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return may_administer(request.user)
+
+    @admin.action(description="Revoke: tokens and live sockets end", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, ticked: QuerySet[Session]) -> None:
+        chosen = [session for session in ticked if session.revoked_at is None]
+        Session.objects.filter(pk__in=[session.pk for session in chosen]).revoke("by an administrator")
+        _report(request, chosen, len(ticked), "revoked")
+
+
+def _report(request: HttpRequest, chosen: list[Any], ticked: int, done: str) -> None:
+    """To the admin who did it, and to the history of each row."""
+    LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, f"{done.capitalize()}.")
+    level = messages.SUCCESS if chosen else messages.WARNING
+    messages.add_message(request, level, f"{len(chosen)} of {ticked} {done}.")

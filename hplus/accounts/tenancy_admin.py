@@ -1,0 +1,98 @@
+"""What every page of the admin site stands on: who may enter, and that one sees the own hospital only.
+
+There are no permission rows. Role and hospital of the account decide, and which rows that means
+is said by `visible_to` of each model's QuerySet, as on the socket and in REST. Pages, lists,
+search, choices and guessed addresses all go through it: another hospital's row does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.filters import SimpleListFilter
+from django.core.paginator import Paginator
+from django.db.models import Field, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from hplus.accounts.models import User
+
+PAGES_TURNED = 100  # nobody turns more; whoever looks for something searches
+
+
+def may_administer(user: Any) -> bool:
+    """Whether somebody (also nobody: an AnonymousUser) runs a hospital here, or all of them."""
+    if not (user.is_active and user.is_staff):
+        return False
+    return user.is_superuser or (user.is_hospital_admin and user.hospital_id is not None)
+
+
+class ShortPaginator(Paginator):
+    """Counts up to the last page anybody turns to: counting all rows of a large table takes seconds."""
+
+    @cached_property
+    def count(self) -> int:
+        most = PAGES_TURNED * self.per_page
+        return self.object_list.order_by()[:most].count()
+
+
+class TenancyAdmin(admin.ModelAdmin):
+    """Read only; a subclass says what may be added or changed. Nothing is ever deleted here."""
+
+    list_per_page = 50
+    # Each of these would read whole tables for a number nobody asked for.
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = ShortPaginator
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).visible_to(request.user)
+
+    def formfield_for_foreignkey(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs.setdefault("queryset", _choices(db_field, request.user))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs.setdefault("queryset", _choices(db_field, request.user))
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Only what the list offers: with any column, `?password__startswith=` would spell it out."""
+        is_offered = lookup.partition("__")[0] in self._offered_lookups(request)
+        return is_offered and super().lookup_allowed(lookup, value, request)
+
+    def _offered_lookups(self, request: HttpRequest) -> set[str]:
+        filters = [_first(item) for item in self.get_list_filter(request)]
+        names = [f.parameter_name if _is_simple(f) else f.partition("__")[0] for f in filters]
+        return {*names, self.date_hierarchy}
+
+    # Rows are loaded through `visible_to`, so these need not look at them again.
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return may_administer(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_administer(request.user)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _choices(db_field: Field, user: User) -> QuerySet[Any]:
+    """What a form may point to; a posted id outside of it is refused like one that does not exist."""
+    return db_field.related_model._default_manager.visible_to(user)
+
+
+def _first(item: Any) -> Any:
+    return item[0] if isinstance(item, list | tuple) else item
+
+
+def _is_simple(item: Any) -> bool:
+    return isinstance(item, type) and issubclass(item, SimpleListFilter)

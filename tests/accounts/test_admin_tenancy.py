@@ -1,0 +1,393 @@
+"""An admin runs one hospital: in the admin site the other one does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from chat import actions as chat
+from chat.messages import DeleteMessage, SendMessage
+from chat.models import ChatRoom, Message
+from hplus import errors
+from hplus.accounts import actions
+from hplus.accounts.models import STAFF_ROLES, Hospital, Session, User
+from hplus.management.commands.seed_demo import PASSWORD, seed_people
+from hplus.realtime.models import Connection, ServerProcess
+
+NEW_PASSWORD = "Lantern-Orbit-42"
+INDEX = "/admin/"
+MODELS = [Hospital, User, Session, Connection, ChatRoom, Message]
+
+
+@pytest.fixture(autouse=True)
+def people(db: None) -> dict[str, User]:
+    """Each hospital has one conversation with one patient, and everyone in it is signed in."""
+    seed_people()
+    people = User.objects.in_bulk()
+    server = ServerProcess.objects.create(host="ward", pid=1)
+    for patient, doctor, hospital in [
+        ("patient_123", "doctor_123", "hospital_001"),
+        ("test_user", "doctor_002", "hospital_002"),
+    ]:
+        say(people[patient], people[doctor], hospital, f"Here is {patient}")
+        for user in (people[patient], people[doctor]):
+            session = Session.objects.create(user=user, device_id=f"phone of {user.pk}")
+            Connection.objects.create(server=server, user=user, session=session, role=user.role)
+    return people
+
+
+@pytest.fixture
+def one(people: dict[str, User]) -> Client:
+    """The admin of hospital_001 at the desk."""
+    return desk_of(people["admin_001"])
+
+
+@pytest.fixture
+def root(people: dict[str, User]) -> Client:
+    return desk_of(people["root"])
+
+
+def desk_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def say(sender: User, receiver: User, hospital: str, text: str) -> Message:
+    answer = chat.send(sender, SendMessage(receiver_id=receiver.pk, hospital_id=hospital, message=text))
+    assert answer.made is not None
+    return Message.objects.get(message_id=answer.made["messageId"])
+
+
+def page(model: type, view: str, *ids: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}", args=ids)
+
+
+def listed(client: Client, model: type, **query: str) -> set[str]:
+    response = client.get(page(model, "changelist"), query)
+    assert response.status_code == 200
+    return {str(row) for row in response.context["cl"].result_list}
+
+
+def shown(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def act(client: Client, model: type, action: str, ids: list[Any], *, query: str = "", **more: str) -> str:
+    """What the admin is told about it."""
+    asked = {"action": action, "_selected_action": ids, **more}
+    response = client.post(f"{page(model, 'changelist')}?{query}", asked, follow=True)
+    return [str(message) for message in response.context["messages"]][-1]
+
+
+def theirs(model: type) -> Any:
+    """A row of hospital_002, as somebody who guesses addresses would name it."""
+    return {
+        Hospital: lambda: Hospital.objects.get(pk="hospital_002"),
+        User: lambda: User.objects.get(pk="doctor_002"),
+        Session: lambda: Session.objects.get(user="doctor_002"),
+        Connection: lambda: Connection.objects.get(user="doctor_002"),
+        ChatRoom: lambda: ChatRoom.objects.get(hospital="hospital_002"),
+        Message: lambda: Message.objects.get(room__hospital="hospital_002"),
+    }[model]()
+
+
+# Who may enter
+
+
+@pytest.mark.parametrize("user_id", ["patient_123", "doctor_123", "nurse_001", "receptionist_002"])
+def test_only_admins_get_in(people: dict[str, User], user_id: str) -> None:
+    response = desk_of(people[user_id]).get(INDEX)
+    assert response.status_code == 302
+    assert response.url.startswith("/admin/login/")
+
+
+@pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
+def test_another_role_finds_nothing_there_even_if_let_in(people: dict[str, User], user_id: str) -> None:
+    user = people[user_id]
+    user.is_staff = True
+    user.save()
+    desk = desk_of(user)
+    assert desk.get(INDEX).context["available_apps"] == []
+    assert {desk.get(page(model, "changelist")).status_code for model in MODELS} == {403}
+
+
+def test_a_deactivated_admin_is_out(people: dict[str, User], one: Client) -> None:
+    assert one.get(INDEX).status_code == 200
+    User.objects.filter(pk="admin_001").update(is_active=False)
+    assert one.get(INDEX).status_code == 302
+
+
+# What one sees
+
+
+def test_an_admin_sees_the_own_hospital_only(people: dict[str, User], one: Client) -> None:
+    staff = {str(user) for user in people.values() if user.hospital_id == "hospital_001"}
+    assert listed(one, Hospital) == {"Riverside General"}
+    assert listed(one, User) == {*staff, "Pat Meadow"}
+    assert listed(one, Session) == {"doctor_123 on phone of doctor_123"}
+    assert {name.split()[0] for name in listed(one, Connection)} == {"patient_123", "doctor_123"}
+    assert listed(one, ChatRoom) == {"doctor_123 and patient_123"}
+    assert {name.partition(",")[0] for name in listed(one, Message)} == {"patient_123 to doctor_123"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_superuser_sees_both(root: Client, model: type[Any]) -> None:
+    assert len(listed(root, model)) == model.objects.count() >= 2
+    assert root.get(page(model, "change", theirs(model).pk)).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_guessed_address_is_that_of_nothing(one: Client, model: type[Any]) -> None:
+    row, nobody = theirs(model), "0" if model is Message else "00000000-0000-7000-8000-000000000000"
+    for view in ("change", "history"):
+        guessed, unknown = (one.get(page(model, view, key)) for key in (row.pk, nobody))
+        assert (guessed.status_code, guessed.url) == (unknown.status_code, unknown.url) == (302, INDEX)
+    assert one.get(page(model, "delete", row.pk)).status_code == 403
+
+
+@pytest.mark.parametrize("word", ["doctor_002", "Stone", "test_user", "Hillcrest"])
+@pytest.mark.parametrize("model", MODELS)
+def test_search_finds_nothing_of_the_other_hospital(one: Client, model: type, word: str) -> None:
+    assert listed(one, model, q=word) == set()
+
+
+def test_search_finds_what_is_here(one: Client) -> None:
+    assert listed(one, User, q="brook") == {"Dr. Dana Brook"}
+    assert listed(one, ChatRoom, q="Meadow") == {"doctor_123 and patient_123"}
+    assert len(listed(one, Message, q="here patient_123")) == 1
+    assert len(listed(one, Connection, q="doctor_123")) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        (User, {"password__startswith": "md5"}),
+        (User, {"hospital__people__password__startswith": "md5"}),
+        (Session, {"tokens__digest__startswith": "a"}),
+        (Message, {"text__contains": "Here"}),
+        (Message, {"room__first__password__startswith": "md5"}),
+    ],
+)
+def test_no_column_can_be_spelled_out_in_the_address(one: Client, model: type, query: dict[str, str]) -> None:
+    assert one.get(page(model, "changelist"), query).status_code == 400
+
+
+def test_not_even_past_a_filter_that_is_offered(root: Client) -> None:
+    there = page(ChatRoom, "changelist")
+    assert root.get(there, {"hospital__hospital_id__exact": "hospital_001"}).status_code == 200
+    assert root.get(there, {"hospital__people__password__startswith": "md5"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "here", "there"),
+    [
+        ("accounts.session", "user", "doctor_123", "doctor_002"),
+        ("chat.chatroom", "first", "patient_123", "test_user"),
+        ("accounts.user", "hospital", "hospital_001", "hospital_002"),
+    ],
+)
+def test_choices_offer_the_own_hospital(one: Client, source: str, field: str, here: str, there: str) -> None:
+    app, model = source.split(".")
+
+    def offered(term: str) -> list[str]:
+        asked = {"app_label": app, "model_name": model, "field_name": field, "term": term}
+        return [row["id"] for row in one.get("/admin/autocomplete/", asked).json()["results"]]
+
+    assert offered(here) == [here]
+    assert offered(there) == []
+
+
+def test_a_patient_is_seen_where_the_room_is(people: dict[str, User], one: Client) -> None:
+    desk_two = desk_of(people["admin_002"])
+    assert "Pat Meadow" not in listed(desk_two, User)
+    User.objects.filter(pk="doctor_123").update(hospital="hospital_002")  # the doctor moves, the room stays
+    assert "Pat Meadow" in listed(one, User)
+    assert "Pat Meadow" not in listed(desk_two, User)
+    assert "Dr. Dana Brook" not in listed(one, User)
+
+    say(people["patient_123"], people["nurse_002"], "hospital_002", "Are you open?")
+    assert "Pat Meadow" in listed(desk_two, User)
+    assert listed(desk_two, ChatRoom) == {"doctor_002 and test_user", "nurse_002 and patient_123"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_long_list_takes_no_more_queries(people: dict[str, User], root: Client, model: type) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            listed(root, model)
+        return len(captured)
+
+    queries()  # content types are cached
+    few = queries()
+    Hospital.objects.bulk_create(Hospital(pk=f"h{n}", name=f"Hospital {n}") for n in range(10))
+    for n in range(10):
+        nurse = User.objects.create_user(f"n{n}", role="nurse", hospital_id=f"h{n}")
+        session = Session.objects.create(user=nurse)
+        server = ServerProcess.objects.create(host=f"ward {n}", pid=n)
+        Connection.objects.create(server=server, user=nurse, session=session, role="nurse")
+        say(people["patient_123"], nurse, f"h{n}", "Hello")
+    assert queries() == few
+
+
+# What one changes
+
+
+def test_a_new_person_is_of_the_own_hospital(one: Client) -> None:
+    form = one.get(page(User, "add")).context["adminform"].form
+    assert list(form.fields["hospital"].queryset) == [Hospital.objects.get(pk="hospital_001")]
+    assert {value for value, _ in form.fields["role"].choices if value} == set(STAFF_ROLES)
+
+    new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert one.post(page(User, "add"), new | {"hospital": "hospital_001"}).status_code == 302
+    assert actions.sign_in("nurse_009", NEW_PASSWORD).user.hospital_id == "hospital_001"
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"hospital": "hospital_002"},
+        {"hospital": ""},
+        {"role": "patient"},
+        {"password2": "another one"},
+        {"user_id": "doctor_002"},
+    ],
+)
+def test_a_new_person_is_refused(one: Client, wish: dict[str, str]) -> None:
+    before = User.objects.count()
+    new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    response = one.post(page(User, "add"), new | {"hospital": "hospital_001"} | wish)
+    assert response.status_code == 200
+    assert response.context["errors"]
+    assert User.objects.count() == before
+
+
+def test_a_superuser_says_where_somebody_works(root: Client) -> None:
+    new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    refused = root.post(page(User, "add"), new)
+    assert refused.context["adminform"].form.errors == {"hospital": ["Staff belong to a hospital."]}
+    assert root.post(page(User, "add"), new | {"hospital": "hospital_002"}).status_code == 302
+    assert root.post(page(User, "add"), new | {"user_id": "p", "role": "patient"}).status_code == 302
+
+
+def test_staff_can_be_changed_but_not_sent_to_another_hospital(one: Client) -> None:
+    url, wish = page(User, "change", "nurse_001"), {"name": "Nora", "role": "nurse"}
+    assert one.post(url, wish | {"hospital": "hospital_002"}).status_code == 200
+    assert one.post(url, wish | {"hospital": ""}).status_code == 200
+    extra = {"user_id": "other", "is_superuser": "on", "password": "x"}
+    assert one.post(url, wish | extra | {"hospital": "hospital_001"}).status_code == 302
+    nurse = User.objects.get(pk="nurse_001")
+    assert (nurse.name, nurse.hospital_id, nurse.is_superuser) == ("Nora", "hospital_001", False)
+    assert nurse.check_password(PASSWORD)
+
+
+@pytest.mark.parametrize("user_id", ["patient_123", "visitor", "chief"])
+def test_patients_and_superusers_can_be_seen_and_not_changed(one: Client, user_id: str) -> None:
+    """Whoever sets their password could read what belongs to other hospitals."""
+    User.objects.create_superuser("chief", PASSWORD, hospital_id="hospital_001")
+    User.objects.create_user("visitor", PASSWORD, role="patient", hospital_id="hospital_001")
+    assert "md5" not in shown(one, page(User, "change", user_id))
+    assert one.post(page(User, "change", user_id), {"name": "x"}).status_code == 403
+    password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert one.post(f"/admin/accounts/user/{user_id}/password/", password).status_code == 403
+    act(one, User, "deactivate", [user_id])
+    user = User.objects.get(pk=user_id)
+    assert user.is_active
+    assert user.check_password(PASSWORD)
+
+
+def test_the_other_hospital_cannot_be_changed(one: Client) -> None:
+    password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert one.post("/admin/accounts/user/doctor_002/password/", password).status_code == 404
+    wish = {"name": "x", "role": "nurse", "hospital": "hospital_001"}
+    assert one.post(page(User, "change", "doctor_002"), wish).url == INDEX
+    assert one.post(page(Hospital, "change", "hospital_002"), {"name": "x"}).url == INDEX
+    assert one.get(page(Hospital, "add")).status_code == 403
+    doctor = User.objects.select_related("hospital").get(pk="doctor_002")
+    assert (doctor.name, doctor.role, doctor.hospital.name) == ("Dr. Ira Stone", "doctor", "Hillcrest Clinic")
+    assert doctor.check_password(PASSWORD)
+
+
+def test_nobody_locks_himself_out(one: Client) -> None:
+    wish = {"name": "Ada", "role": "nurse", "hospital": "hospital_001"}
+    assert one.post(page(User, "change", "admin_001"), wish).status_code == 302
+    act(one, User, "deactivate", ["admin_001"])
+    admin = User.objects.get(pk="admin_001")
+    assert (admin.name, admin.role, admin.is_staff, admin.is_active) == ("Ada", "admin", True, True)
+
+
+def test_a_new_password_ends_the_sessions(one: Client) -> None:
+    tokens = actions.sign_in("doctor_123", PASSWORD)
+    weak = {"password1": "123", "password2": "123"}
+    assert one.post("/admin/accounts/user/doctor_123/password/", weak).status_code == 200
+    assert actions.identify_by_token(tokens.access)
+    password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert one.post("/admin/accounts/user/doctor_123/password/", password).status_code == 302
+    with pytest.raises(errors.SessionRevoked):
+        actions.identify_by_token(tokens.access)
+    assert actions.sign_in("doctor_123", NEW_PASSWORD)
+
+
+def test_deactivating_ends_sessions_of_the_own_staff_only(one: Client) -> None:
+    everyone = ["doctor_123", "doctor_002", "test_user"]
+    assert act(one, User, "deactivate", everyone, query="is_active__exact=1") == "1 of 1 deactivated."
+    act(one, User, "deactivate", everyone, select_across="1")
+    gone = User.objects.filter(is_active=False)
+    own_staff = User.objects.filter(hospital="hospital_001", role__in=STAFF_ROLES).exclude(pk="admin_001")
+    assert set(gone) == set(own_staff)
+    assert set(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == {"doctor_123"}
+    assert LogEntry.objects.filter(object_id="doctor_123", change_message="Deactivated.").exists()
+
+    act(one, User, "reactivate", ["doctor_123"])
+    assert User.objects.get(pk="doctor_123").is_active
+    assert Session.objects.get(user="doctor_123").revoked_at
+
+
+def test_revoking_reaches_the_own_staff_only(one: Client) -> None:
+    sessions = Session.objects.values_list("pk", flat=True)
+    told = act(one, Session, "revoke", list(sessions), query="revoked_at__isempty=1")
+    assert told == "1 of 1 revoked."
+    ended = Session.objects.exclude(revoked_at=None)
+    assert [(session.user_id, session.revoked_reason) for session in ended] == [
+        ("doctor_123", "by an administrator")
+    ]
+
+
+# Conversations
+
+
+@pytest.mark.parametrize("model", [Connection, ChatRoom, Message])
+def test_what_happened_is_read_only(root: Client, model: type[Any]) -> None:
+    assert root.get(page(model, "add")).status_code == 403
+    assert root.post(page(model, "change", theirs(model).pk), {}).status_code == 403
+    assert root.post(page(model, "delete", theirs(model).pk), {"post": "yes"}).status_code == 403
+
+
+def test_a_conversation_is_read_from_its_room(people: dict[str, User], one: Client) -> None:
+    say(people["nurse_001"], people["doctor_123"], "hospital_001", "The ECG room is free")
+    room = ChatRoom.objects.get(first="doctor_123", second="patient_123")
+    assert f"?room__exact={room.pk}" in shown(one, page(ChatRoom, "change", room.pk))
+    assert len(listed(one, Message)) == 2
+    assert len(listed(one, Message, room__exact=room.pk)) == 1
+    assert listed(one, Message, room__exact=theirs(ChatRoom).pk) == set()
+    message = Message.objects.get(room=room)
+    assert "Here is patient_123" in shown(one, page(Message, "changelist"))
+    assert "Here is patient_123" in shown(one, page(Message, "change", message.pk))
+
+
+def test_a_deleted_message_says_nothing(people: dict[str, User], one: Client) -> None:
+    message = say(people["patient_123"], people["doctor_123"], "hospital_001", "My PIN is 7391")
+    assert len(listed(one, Message, q="7391")) == 1
+    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
+    assert listed(one, Message, q="7391") == set()
+    assert "7391" not in shown(one, page(Message, "changelist"))
+    assert "7391" not in shown(one, page(Message, "change", message.pk))
+    assert len(listed(one, Message, deleted_at__isempty="0")) == 1

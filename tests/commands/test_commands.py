@@ -1,0 +1,284 @@
+"""The commands an operator uses: doctor, token, connections."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts import actions
+from hplus.accounts.models import Session, User
+from hplus.management.commands import connections, doctor
+from hplus.realtime.models import Connection, Presence, ServerProcess
+from tests.servers import ROOT, ThreadServer
+
+People = dict[str, User]
+
+
+def run(*words: Any) -> str:
+    """What the command prints."""
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+beside = database_sync_to_async(run)
+
+
+# doctor
+
+
+@pytest.fixture
+def hospital(transactional_db: None, settings: Any) -> None:
+    """As in production, where nobody gets in by name alone."""
+    settings.DEBUG, settings.HPLUS_DEMO, settings.ALLOWED_HOSTS = False, False, ["hplus.example"]
+
+
+def diagnosis() -> tuple[dict[str, str], str]:
+    """Each check's status, and what was complained about in the end."""
+    out, complaint = StringIO(), ""
+    try:
+        call_command("doctor", "--json", stdout=out)
+    except CommandError as wrong:
+        complaint = str(wrong)
+    return {finding["check"]: finding["status"] for finding in json.loads(out.getvalue())}, complaint
+
+
+def test_the_doctor_finds_nothing_wrong(hospital: None) -> None:
+    ServerProcess.objects.create(host="ward", pid=1)
+    found, complaint = diagnosis()
+    about_settings = ["mode", "secret_key", "allowed_hosts", "media_root"]
+    about_database = ["clock", "migrations", "write"]
+    assert {check for check, status in found.items() if status == "ok"} >= {
+        *(f"settings.{name}" for name in about_settings),
+        *(f"database.{name}" for name in about_database),
+        *("database", "servers", "duties", "layer"),
+    }
+    assert ("wrong" in found.values(), complaint) == (False, "")
+    assert ServerProcess.objects.count() == 1  # the write left nothing behind
+
+
+def test_the_doctor_speaks_in_sentences(hospital: None, settings: Any) -> None:
+    settings.DEBUG = settings.HPLUS_DEMO = True
+    lines = run("doctor").splitlines()
+    assert any(line.startswith("warning  settings.mode") and "unset HPLUS_DEMO" in line for line in lines)
+    assert any(line.startswith("warning  servers") and "manage.py serve" in line for line in lines)
+
+
+def test_the_doctor_sees_that_nobody_does_the_duties(hospital: None, people: People) -> None:
+    long_ago = timezone.now() - timedelta(minutes=1)
+    Presence.objects.create(user=people["nurse_001"], offline_due_at=long_ago)
+    found, complaint = diagnosis()
+    assert (found["servers"], found["duties"], complaint) == ("warning", "warning", "")
+
+    ServerProcess.objects.create(host="ward", pid=1)
+    found, complaint = diagnosis()
+    assert (found["servers"], found["duties"]) == ("ok", "wrong")
+    assert complaint == f"1 of {len(found)} things are wrong."
+
+
+def test_the_doctor_judges_the_settings(hospital: None, settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings.SECRET_KEY, settings.ALLOWED_HOSTS = "hospital" * 10, ["*"]
+    settings.MEDIA_ROOT = tmp_path / "file" / "attachments"
+    found, _ = diagnosis()
+    assert (found["settings.secret_key"], found["settings.allowed_hosts"]) == ("wrong", "warning")
+    assert found["settings.media_root"] == "wrong"
+
+    settings.MEDIA_ROOT = settings.STATIC_ROOT / "attachments"
+    assert diagnosis()[0]["settings.media_root"] == "wrong"
+    settings.MEDIA_ROOT = tmp_path / "made at the first upload"
+    assert diagnosis()[0]["settings.media_root"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "status"), [(0.2, "ok"), (-0.2, "ok"), (3, "warning"), (-3, "warning"), (-20, "wrong")]
+)
+def test_clocks_should_agree(ahead_seconds: float, status: str) -> None:
+    assert doctor.about_clock(ahead_seconds).status == status
+
+
+def test_the_doctor_warns_of_commits_that_are_not_kept(hospital: None) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no such setting")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+        try:
+            found, _ = diagnosis()
+        finally:
+            cursor.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
+    assert (found["database.synchronous_commit"], found["database.fsync"]) == ("wrong", "ok")
+
+
+def see_doctor(**environment: str) -> tuple[int, dict[str, str], float]:
+    """As a process of its own: exit code, each check's status, and the seconds it took."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "manage.py", "doctor", "--json"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = {finding["check"]: finding["status"] for finding in json.loads(done.stdout)}
+    return done.returncode, found, time.monotonic() - started
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_the_doctor_does_not_wait_for_what_hangs(silent_port: int) -> None:
+    code, found, seconds = see_doctor(
+        DATABASE_URL=f"postgres://nobody@127.0.0.1:{silent_port}/hplus",
+        REDIS_URL=f"redis://127.0.0.1:{silent_port}/0",
+    )
+    assert (code, found["database"], found["redis"]) == (1, "wrong", "wrong")
+    assert seconds < 10
+
+
+def test_a_part_that_never_ends_is_reported() -> None:
+    def hang() -> Iterator[doctor.Finding]:
+        yield doctor.ok("first", "Fine.")
+        time.sleep(5)
+
+    examination = doctor.Examination("heart", hang)
+    examination.start()
+    found = examination.findings(until=time.monotonic() + 0.2)
+    assert [(finding.check, finding.status) for finding in found] == [("first", "ok"), ("heart", "wrong")]
+
+
+def test_the_doctor_asks_for_migrations(tmp_path: Path) -> None:
+    code, found, _ = see_doctor(DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
+    assert (code, found["database"], found["database.migrations"]) == (1, "ok", "wrong")
+
+
+# token
+
+
+def test_a_token_lets_its_user_in(people: People) -> None:
+    said = json.loads(run("token", "doctor_123", "--device", "ward tablet", "--json"))
+    identity = actions.identify_by_token(said["access"])
+    assert identity.session is not None
+    assert (identity.user.pk, identity.session.device_id) == ("doctor_123", "ward tablet")
+    assert {name: said[name] for name in ("userId", "role", "hospitalId")} == {
+        "userId": "doctor_123",
+        "role": "doctor",
+        "hospitalId": "hospital_001",
+    }
+    assert actions.refresh(said["refresh"]).user.pk == "doctor_123"
+
+
+def test_a_token_can_be_short_lived(people: People) -> None:
+    said = json.loads(run("token", "doctor_123", "--hours", "0.5", "--json"))
+    expires_at = actions.identify_by_token(said["access"]).expires_at
+    assert expires_at == datetime.fromisoformat(said["expiresAt"])
+    assert timedelta(minutes=29) < expires_at - datetime.now(UTC) <= timedelta(minutes=30)
+
+
+def test_a_token_is_printed_for_people_too(people: People) -> None:
+    words = dict(line.split() for line in run("token", "patient_123").splitlines())
+    assert list(words) == ["access", "refresh", "expiresAt"]
+    assert actions.identify_by_token(words["access"]).user.pk == "patient_123"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["nobody"], "There is no user 'nobody'."),
+        (["nurse_001"], "The account 'nurse_001' is deactivated"),
+        (["doctor_123", "--hours", "0"], "must be more than 0 and at most 720"),
+        (["doctor_123", "--hours", "nan"], "must be more than 0 and at most 720"),
+        (["doctor_123", "--hours", "soon"], "invalid hours value"),
+    ],
+)
+def test_no_token_is_given(people: People, words: list[str], complaint: str) -> None:
+    User.objects.filter(pk="nurse_001").update(is_active=False)
+    with pytest.raises(CommandError, match=complaint):
+        run("token", *words)
+    assert not Session.objects.exists()
+
+
+# connections
+
+
+async def test_connections_lists_who_is_there(server: ThreadServer) -> None:
+    assert await beside("connections") == "Nobody is connected.\n"
+    async with (
+        server.phone("patient_123", "patient", deviceId="phone\x1b[31m") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001"),
+        server.phone("doctor_002", "doctor", "hospital_002"),
+    ):
+        head, *lines = (await beside("connections")).splitlines()
+        assert head.split() == list(connections.COLUMNS)
+        assert [line.split()[:4] for line in lines] == [
+            ["patient_123", "patient", "-", "phone\\x1b[31m"],
+            ["doctor_123", "doctor", "hospital_001", "-"],
+            ["doctor_002", "doctor", "hospital_002", "-"],
+        ]
+        assert {line.index("127.0.0.1") for line in lines} == {head.index("address")}
+
+        rows = json.loads(await beside("connections", "--json"))
+        assert [row["user"] for row in rows] == ["patient_123", "doctor_123", "doctor_002"]
+        assert rows[0]["device"] == "phone\x1b[31m"
+        assert rows[0]["since"] <= patient.established["timestamp"]
+        assert {row["server"] for row in rows} == {f"{socket.gethostname()}:{os.getpid()}"}
+
+        [only] = json.loads(await beside("connections", "--json", "--hospital", "hospital_002"))
+        assert (only["user"], only["address"]) == ("doctor_002", "127.0.0.1")
+
+
+def test_the_sockets_of_a_dead_server_are_gone(people: People) -> None:
+    alive = ServerProcess.objects.create(host="ward", pid=1)
+    dead = ServerProcess.objects.create(host="cellar", pid=2, seen_at=timezone.now() - timedelta(minutes=1))
+    for server in (alive, dead):
+        Connection.objects.create(server=server, user=people["nurse_001"], role="nurse")
+    [row] = json.loads(run("connections", "--json"))
+    assert row["server"] == "ward:1"
+
+
+async def test_connections_closes_those_of_one_user(server: ThreadServer) -> None:
+    said = json.loads(await beside("token", "doctor_123", "--json"))
+    async with (
+        server.phone("doctor_123", "doctor", "hospital_001", token=said["access"]) as doctor_phone,
+        server.phone("doctor_456", "doctor", "hospital_001") as another,
+    ):
+        told = json.loads(await beside("connections", "--close", "doctor_123", "--json"))
+        assert told == {"userId": "doctor_123", "sessionsEnded": 1, "closing": 1, "staying": 0}
+        await doctor_phone.expect_error("SESSION_REVOKED")
+        assert await doctor_phone.expect_close() == 4005
+        await another.echo()
+        with pytest.raises(errors.SessionRevoked):
+            await database_sync_to_async(actions.identify_by_token)(said["access"])
+        assert "Sessions ended: 0." in await beside("connections", "--close", "doctor_123")
+
+
+async def test_connections_says_that_a_demo_socket_has_no_session(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        with pytest.raises(CommandError, match="1 of the sockets came in by name alone"):
+            await beside("connections", "--close", "patient_123")
+        await patient.echo()
+
+
+def test_connections_closes_nobody_unknown(people: People) -> None:
+    with pytest.raises(CommandError, match="There is no user 'nobody'"):
+        run("connections", "--close", "nobody")
