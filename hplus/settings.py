@@ -136,6 +136,7 @@ SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 ATTACHMENT_BYTES = 10 * 1024 * 1024
+WHEREABOUTS = "location.actions.own_fixes"  # whom other domains ask where a speaker is
 LOCATION_STALE_SECONDS = 120
 LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
 LOCATION_PACE_SECONDS = 0.5  # between two positions of one person on one socket
