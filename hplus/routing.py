@@ -10,7 +10,7 @@ from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
 from hplus.realtime.process import nowhere
-from location.actions import forget_old_fixes
+from location.actions import forget_old_fixes, forget_old_whereabouts
 from location.consumers import LocationConsumer
 
 
@@ -33,4 +33,5 @@ DUTIES = [
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),
+    Duty(forget_old_whereabouts, every_seconds=3600),
 ]

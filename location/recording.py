@@ -22,7 +22,7 @@ INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
 SHORTEST_STEP_SECONDS = 1.0  # fixes that a tunnel held back arrive together
 
-COLUMNS = [field.name for field in Position._meta.local_fields]
+COLUMNS = Position._meta.local_fields
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _store(steps: list[_Step]) -> None:
         [newest[user_id] for user_id in sorted(newest)],
         update_conflicts=True,
         unique_fields=["user"],
-        update_fields=COLUMNS,
+        update_fields=[column.name for column in COLUMNS],
     )
     _tell(told)
 
@@ -229,7 +229,7 @@ def _implied_mps(before: Latest, fix: Fix) -> float:
 
 
 def _as_latest(fix: Fix) -> Latest:
-    return Latest(user=fix.user, **{name: getattr(fix, name) for name in COLUMNS})
+    return Latest(user=fix.user, **{column.attname: getattr(fix, column.attname) for column in COLUMNS})
 
 
 # Ears
