@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -43,7 +44,7 @@ class PositionAdmin(ReadOnlyAdmin):
     list_select_related = ["user"]
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        position = self.get_object(request, object_id)
+        position = self.get_object(request, unquote(object_id))
         if position is not None:
             actions.record_reading(request.user, position.user_id, why="admin site")
         return super().change_view(request, object_id, *args, **kwargs)
