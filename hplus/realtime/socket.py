@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -39,6 +40,12 @@ def _bucket() -> Bucket:
 
 
 _buckets = Buckets(_bucket)
+
+
+@cache
+def _internal_words() -> frozenset[str]:
+    """What our servers tell each other; a socket whose domain does not take it drops it."""
+    return frozenset(event.type for event in wire.subclasses(wire.Event) if event.internal)
 
 
 class Socket:
@@ -293,6 +300,8 @@ class Socket:
         if handler.batch is not None:
             outcome = await self.board.batch(handler.batch).submit(Wish(self.user, request))
             return method(request, outcome)
+        if handler.in_loop:
+            return await method(request)
         answer = await in_thread(method, request)
         if answer is not None and answer.joins:
             await self.board.join(self, list(answer.joins))
@@ -334,9 +343,9 @@ class Socket:
     def _say(self, event: wire.Event) -> None:
         self.outbox.put(event.frame())
 
-    def write_latest(self, key: str, event: wire.Event) -> None:
+    def write_latest(self, key: str, said: wire.Event | Parcel) -> None:
         """Something of which only the newest matters: it takes the place of one still waiting."""
-        self.outbox.put_latest(key, event.frame())
+        self.outbox.put_latest(key, said.frame if isinstance(said, Parcel) else said.frame())
 
     def hear(self, parcel: Parcel) -> None:
         """Something has arrived for this socket."""
@@ -351,7 +360,8 @@ class Socket:
             if heard is None:
                 return
             parcel = heard
-        self.outbox.put_letter(parcel)
+        if parcel.word not in _internal_words():
+            self.outbox.put_letter(parcel)
 
     def _hear_sign_out(self, parcel: Parcel) -> None:
         if parcel.topic != self.connection_id:
