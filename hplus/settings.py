@@ -155,6 +155,7 @@ INSTALLED_APPS = [
     "hplus",
     "hplus.accounts",
     "hplus.realtime",
+    "hplus.notifications",
     "chat",
 ]
 MIDDLEWARE = [
