@@ -33,6 +33,7 @@ from hplus.realtime.tell import deed, tell
 from hplus.realtime.waking import wake_for_unheard
 
 UNHEARD_SECONDS = 90  # a dead connection is noticed after at most 40, and then comes the grace
+UNHEARD_AT_GOODBYE_SECONDS = 1  # what crossed the client's Close frame
 DEAD_AFTER_SECONDS = 15  # a server beats every two; a database may be frozen for ten
 REPLAY_MOST = 10_000
 
@@ -149,6 +150,8 @@ def _register(connection: Connection) -> None:
 @deed
 def depart(connection: Connection, is_clean: bool) -> None:
     """A socket has gone. After a clean goodbye its user is offline at once, else after a grace."""
+    # With the mailbox locked, a deed that writes a letter either sees us gone or is seen below.
+    Mailbox.objects.select_for_update().filter(pk=connection.user_id).first()
     Connection.objects.filter(pk=connection.pk).delete()
     presence = Presence.objects.select_for_update().filter(pk=connection.user_id).first()
     if presence is None or Connection.objects.filter(user=connection.user_id).exists():
@@ -160,6 +163,7 @@ def depart(connection: Connection, is_clean: bool) -> None:
     presence.save()
     if is_clean:
         _go_offline(presence)
+        _wake_for_unheard(presence, UNHEARD_AT_GOODBYE_SECONDS)
 
 
 @deed
@@ -179,6 +183,10 @@ def _go_offline(presence: Presence) -> None:
     presence.save()
     if not was_offline:
         _tell_presence(presence.user, presence)
+
+
+def _wake_for_unheard(presence: Presence, seconds: float) -> None:
+    wake_for_unheard(presence.pk, since=timezone.now() - timedelta(seconds=seconds))
 
 
 def _tell_presence(user: User, presence: Presence) -> None:
@@ -234,7 +242,7 @@ def _say_goodbye(user_id: str) -> bool:
         Presence.objects.filter(pk=user_id).update(offline_due_at=None)
         return False
     _go_offline(claimed)
-    wake_for_unheard(user_id, since=timezone.now() - timedelta(seconds=UNHEARD_SECONDS))
+    _wake_for_unheard(claimed, UNHEARD_SECONDS)
     return True
 
 

@@ -106,16 +106,19 @@ def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
     assert tokens_woken() == ["phone"]
 
 
-def test_what_was_heard_before_wakes_nobody(
+def test_after_a_goodbye_only_what_crossed_it_wakes(
     people: dict[str, User], device: Device, settings: Settings
 ) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
     device("paramedic_456", "phone")
     socket = connect(people["paramedic_456"])
-    notify(["paramedic_456"], **NOTICE)
+    for category in ("heard", "crossing"):
+        notify(["paramedic_456"], **{**NOTICE, "category": category})
+    heard_at = timezone.now() - timedelta(seconds=5)
+    Letter.objects.filter(seq=1).update(at=heard_at)
     realtime.depart(socket, is_clean=True)
     assert Presence.objects.get(pk="paramedic_456").status == Status.OFFLINE
-    assert not PushOutbox.objects.exists()
+    assert [row.category for row in PushOutbox.objects.all()] == ["crossing"]
 
 
 # Devices
