@@ -6,6 +6,9 @@ from django.urls import path, re_path
 
 from chat.consumers import ChatConsumer
 from hplus.accounts.actions import delete_expired_tokens
+from hplus.notifications.actions import delete_old_notifications
+from hplus.notifications.consumers import NotificationsConsumer
+from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
@@ -17,13 +20,14 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer)
+    domains = (ChatConsumer, LocationConsumer, NotificationsConsumer)
 
 
 socket_urls = [
     re_path(r"^$", HPlusConsumer.as_asgi()),
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
+    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
@@ -34,4 +38,7 @@ DUTIES = [
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),
     Duty(forget_old_whereabouts, every_seconds=3600),
+    Duty(send_due_pushes, every_seconds=1, apart=True),
+    Duty(delete_old_notifications, every_seconds=3600),
+    Duty(delete_old_pushes, every_seconds=3600),
 ]

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from hplus import errors, wire
-from hplus.accounts.actions import Claim, Identity, identify_by_token
+from hplus.accounts.actions import Claim, Identity
 from hplus.realtime import actions, messages
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.door import HELD_PER_ADDRESS, door
@@ -52,20 +52,14 @@ async def first_login(receive: Receive, send: Send, claim: Claim) -> Identity:
     except TimeoutError:
         raise errors.AuthenticationFailed("No login came.") from None
     try:
-        identity = await _identify(event.get("text") or "")
+        frame = wire.parse(event.get("text") or "")
+        if frame.get("type") != messages.Login.type:
+            raise errors.AuthenticationFailed("The first message must be a login with a token.")
+        identity = await in_thread(actions.first_login, claim, messages.Login.read(frame))
     except errors.Refusal as refusal:
         raise errors.AuthenticationFailed(refusal.message, close_code=refusal.close_code) from None
-    if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
-        raise errors.AuthenticationFailed("The token is another user's.")
     await send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
     return identity
-
-
-async def _identify(text: str) -> Identity:
-    frame = wire.parse(text)
-    if frame.get("type") != messages.Login.type:
-        raise errors.AuthenticationFailed("The first message must be a login with a token.")
-    return await in_thread(identify_by_token, messages.Login.read(frame).token)
 
 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:

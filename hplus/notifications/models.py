@@ -1,0 +1,73 @@
+"""Notices: what somebody should know although nobody is talking to them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from hplus.accounts.models import Hospital, User
+from hplus.wire import new_id
+
+
+class Priority(models.TextChoices):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    def of(self, user: User) -> Self:
+        """What was said to this user."""
+        return self.filter(recipient=user)
+
+    def unread_by(self, user: User) -> Self:
+        return self.of(user).filter(read_at=None)
+
+    def visible_to(self, user: User) -> Self:
+        """What a user may look at: the own ones; an admin those of the hospital; a superuser all."""
+        if user.is_superuser:
+            return self
+        if user.is_hospital_admin:
+            return self.filter(Q(recipient=user) | Q(hospital=user.hospital_id))
+        return self.of(user)
+
+
+class Notification(models.Model):
+    """One notice for one person; without a recipient, an announcement to whoever listened then."""
+
+    notification_id = models.CharField(
+        "notificationId", max_length=36, primary_key=True, default=new_id, editable=False
+    )
+    recipient = models.ForeignKey(
+        User, on_delete=models.CASCADE, null=True, blank=True, related_name="notifications", db_index=False
+    )
+    # Null where HPlus itself says it.
+    sender = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    # Whose business it is: the sender's hospital, else the recipient's at that time.
+    hospital = models.ForeignKey(
+        Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="notifications"
+    )
+    category = models.CharField(max_length=50)
+    title = models.CharField(max_length=200)
+    body = models.TextField(blank=True)
+    priority = models.CharField(max_length=10, choices=Priority, default=Priority.NORMAL)
+    data = models.JSONField(default=dict, blank=True)
+    sent_at = models.DateTimeField(default=timezone.now, db_index=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NotificationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-notification_id"]
+        indexes = [
+            models.Index(fields=["recipient", "notification_id"], name="notice_of_recipient"),
+            models.Index(fields=["recipient"], name="notice_unread", condition=Q(read_at=None)),
+            models.Index(fields=["read_at"], name="notice_by_read_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} for {self.recipient_id or 'all who listen'}, {self.sent_at:%Y-%m-%d %H:%M}"
