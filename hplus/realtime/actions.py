@@ -37,11 +37,15 @@ REPLAY_MOST = 10_000
 # The words of the connection
 
 
-def login(user: User, request: messages.Login) -> Identity:
-    """A fresh token on a live socket. Raises AuthenticationFailed where it is somebody else's."""
+def login(user: User, connection_id: str, request: messages.Login) -> Identity:
+    """A fresh token on a live socket, which ends with that token's session from now on.
+
+    Raises AuthenticationFailed, also where it is somebody else's.
+    """
     identity = accounts.identify_by_token(request.token)
     if identity.user.pk != user.pk:
-        raise errors.AuthenticationFailed("The token is another user's.", close_code=4001)
+        raise errors.AuthenticationFailed("The token is another user's.")
+    Connection.objects.filter(pk=connection_id).update(session=identity.session)
     return identity
 
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from hplus import errors, wire
-from hplus.accounts.actions import Claim, Identity, identify_by_token
+from hplus.accounts.actions import Claim, Identity, identify_by_token, must_match
 from hplus.realtime import actions, messages
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.door import HELD_PER_ADDRESS, door
@@ -46,31 +46,35 @@ async def say_and_close(send: Send, refusal: errors.Refusal) -> None:
 
 
 async def first_login(receive: Receive, send: Send, claim: Claim) -> Identity:
-    """The token comes as the first message, or not at all. Raises AuthenticationFailed."""
+    """The token comes as the first message, or not at all.
+
+    Raises AuthenticationFailed, also for anything that is no login, SessionRevoked or AccountDisabled.
+    """
     try:
         event = await asyncio.wait_for(receive(), settings.LOGIN_SECONDS)
     except TimeoutError:
         raise errors.AuthenticationFailed("No login came.") from None
-    try:
-        identity = await _identify(event.get("text") or "")
-    except errors.Refusal as refusal:
-        raise errors.AuthenticationFailed(refusal.message, close_code=refusal.close_code) from None
-    if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
-        raise errors.AuthenticationFailed("The token is another user's.")
+    identity = await in_thread(identify_by_token, _token_in(event.get("text") or ""))
+    must_match(claim, identity.user)
     await send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
     return identity
 
 
-async def _identify(text: str) -> Identity:
-    frame = wire.parse(text)
-    if frame.get("type") != messages.Login.type:
+def _token_in(text: str) -> str:
+    try:
+        frame = wire.parse(text)
+        login = messages.Login.read(frame) if frame.get("type") == messages.Login.type else None
+    except errors.Refusal as refusal:
+        raise errors.AuthenticationFailed(refusal.message) from None
+    if login is None:
         raise errors.AuthenticationFailed("The first message must be a login with a token.")
-    return await in_thread(identify_by_token, messages.Login.read(frame).token)
+    return login.token
 
 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
     """The refusal as the client reads it."""
-    asked, request_id = (frame or {}).get("type"), (frame or {}).get("requestId")
+    asked = (frame or {}).get("type")
+    request_id = wire.Request.fields_of(frame or {}).get("requestId")
     return messages.Error(
         code=refusal.code,
         message=refusal.message,
