@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from chat import messages
@@ -19,12 +19,11 @@ from hplus.realtime import groups
 from hplus.realtime.actions import online_among
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.models import Contact
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.parcels import Parcel, pack
 from hplus.realtime.rounds import letters_about
 from hplus.realtime.tell import deed, tell
 
 JOINED_MESSAGES = 50
-LATE_MESSAGES = 500
 ROOMS_LISTED = 200
 
 
@@ -53,9 +52,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Answer:
     """The conversation so far, then each unread message as if it came now, oldest first."""
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
-    unread = list(
-        Message.objects.unread_by(user).filter(room=room).order_by("id").values_list("message_id", flat=True)
-    )
+    unread = unread_in(user, room.pk)
     page = _page(room, limit=JOINED_MESSAGES)
     opened = messages.OpenedRoom(
         **page.model_dump(),
@@ -65,8 +62,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Answer:
     joined = messages.ChatRoomJoined(
         chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
     )
-    again = letters_about(user, messages.NewMessage.type, unread)
-    return Answer(says=[joined, *again], made={"chatRoomId": room.pk})
+    return Answer(says=[joined, *unread], made={"chatRoomId": room.pk})
 
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
@@ -142,10 +138,23 @@ def unread_counts(user: User) -> list[dict[str, Any]]:
     return [{"chatRoomId": row["room"], "count": row["count"]} for row in counted]
 
 
+def unread_in(user: User, chat_room_id: str) -> list[Parcel]:
+    """What this user has not read in a room, as if it came now, oldest first."""
+    return _as_new(user, Message.objects.unread_by(user).filter(room=chat_room_id))
+
+
 def undelivered(user: User) -> list[Parcel]:
-    """The letters of messages that no screen has shown yet, oldest first."""
-    waiting = Message.objects.undelivered_to(user).order_by("id").values_list("message_id", flat=True)
-    return letters_about(user, messages.NewMessage.type, waiting[:LATE_MESSAGES])
+    """What no screen has shown yet, as if it came now, oldest first."""
+    return _as_new(user, Message.objects.undelivered_to(user))
+
+
+def _as_new(user: User, waiting: QuerySet[Message]) -> list[Parcel]:
+    """Each message by its letter; one whose letter is past keeping comes without a `seq`."""
+    ids = list(waiting.order_by("id").values_list("message_id", flat=True))
+    told = {letter.about: letter for letter in letters_about(user, messages.NewMessage.type, ids)}
+    for event in messages.NewMessage.retell(set(ids) - told.keys()).values():
+        told[event.about()] = pack(event, event_id=event.about())
+    return [told[message_id] for message_id in ids if message_id in told]
 
 
 # Second thoughts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -32,8 +33,18 @@ class ChatConsumer(DomainConsumer):
 
     @in_batches(messages.SendMessage, send_all, holds=True)
     def send(self, request: messages.SendMessage, answer: Answer) -> Answer:
-        self.typing.pop((request.receiver_id, request.hospital_id), None)
-        return self._entered(request, answer)
+        pair = (request.receiver_id, request.hospital_id)
+        was_typing, is_first = pair in self.typing, pair not in self.rooms
+        answer = self._entered(request, answer)
+        if not was_typing and not is_first:
+            return answer
+        return replace(answer, then=lambda: self._after_sending(pair, was_typing, is_first))
+
+    def _after_sending(self, pair: tuple[str, str], was_typing: bool, is_first: bool) -> Answer | None:
+        """A message ends the typing, and the first one into a room joins it."""
+        if was_typing:
+            self._show(pair, is_typing=False)
+        return Answer(says=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
 
     def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, answer: Answer) -> Answer:
         self.rooms[request.receiver_id, request.hospital_id] = (answer.made or {})["chatRoomId"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from chat.models import Message, MessageType
+from hplus.errors import ValidationFailed
 from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
 Text = Annotated[str, StringConstraints(max_length=20_000)]
@@ -22,9 +24,20 @@ class Attached(Shape):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-    type: Annotated[str | None, StringConstraints(max_length=100)] = None
-    name: Annotated[str | None, StringConstraints(max_length=255)] = None
-    size: Annotated[int | float | None, Field(ge=0)] = None
+    type: Annotated[str, StringConstraints(max_length=100)] = "file"
+    name: Annotated[str, StringConstraints(max_length=255)] = ""
+    size: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: Any) -> Any:
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        """The guide's client reads a name as a String that is never null."""
+        self.name = self.name or urlsplit(self.url).path.rpartition("/")[2][:255] or "file"
+        return self
 
 
 class Place(Shape):
@@ -63,7 +76,7 @@ class SendMessage(Request):
     def _says_something(self) -> Self:
         is_place = self.message_type == MessageType.LOCATION
         if not self.message.strip() and not self.attachments and not self.location and not is_place:
-            raise ValueError("message is empty")
+            raise ValidationFailed("message: is empty", field="message", reason="is empty")
         return self
 
 

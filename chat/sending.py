@@ -141,13 +141,23 @@ def _store(drafts: list[_Draft]) -> None:
         message = _row(draft, here.get(draft.user.pk) if draft.means_here else None)
         fresh[draft.once or message.message_id] = message
         draft.outcome = Answer(made=_made(message))
-    Message.objects.bulk_create(fresh.values())
-    for message in fresh.values():
+    for message in _inserted(fresh, drafts):
         tell(
             NewMessage.of(message),
             groups.person(message.sender_id),
             groups.person(message.receiver_id),
         )
+
+
+def _inserted(fresh: dict[Any, Message], drafts: list[_Draft]) -> list[Message]:
+    """The rows that are new. What another server has just stored under the same clientMessageId is not."""
+    Message.objects.bulk_create(fresh.values(), ignore_conflicts=True)
+    stored = _stored(drafts)
+    theirs = {once for once, row in stored.items() if row.message_id != fresh[once].message_id}
+    for draft in drafts:
+        if draft.once in theirs:
+            draft.outcome = _repeated(draft, stored[draft.once])
+    return [message for once, message in fresh.items() if once not in theirs]
 
 
 def _row(draft: _Draft, here: tuple[float, float] | None) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import FileResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -16,8 +16,8 @@ from chat import actions, attachments, messages
 from chat.models import Attachment
 from hplus import errors
 from hplus.realtime.answers import Answer
-from hplus.rest import body_of, described, query_of
-from hplus.wire import Event, Id, OptionalId, Shape
+from hplus.rest import body_of, described, read
+from hplus.wire import Event, Id, Shape
 from hplus.wire import Request as Wish
 
 
@@ -35,12 +35,6 @@ class Rooms(Shape):
     """My conversations, the latest first."""
 
     rooms: list[Room]
-
-
-class PageQuery(Shape):
-    before: OptionalId = None
-    after: OptionalId = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
 class Uploaded(Shape):
@@ -92,12 +86,8 @@ class RoomMessagesView(APIView):
     )
     def get(self, request: Request, chat_room_id: str) -> Response:
         """Messages of a room, oldest first (`getMessages`)."""
-        page = query_of(request, PageQuery)
-        return said(
-            actions.history(
-                request.user, messages.GetMessages(chat_room_id=chat_room_id, **page.model_dump())
-            )
-        )
+        asked = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
+        return said(actions.history(request.user, asked))
 
 
 def deed(wish: type[Wish], act: Any, status: int = 200) -> type[APIView]:
@@ -112,10 +102,15 @@ def deed(wish: type[Wish], act: Any, status: int = 200) -> type[APIView]:
     return DeedView
 
 
-class Upload(Shape):
-    """A file of at most 10 MiB for one room."""
+class UploadTarget(Shape):
+    """The room a file is for."""
 
     chat_room_id: Id
+
+
+class Upload(UploadTarget):
+    """A file of at most 10 MiB for one room."""
+
     file: str = Field(json_schema_extra={"format": "binary"})
 
 
@@ -125,18 +120,25 @@ class AttachmentsView(APIView):
     @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
     def post(self, request: Request) -> Response:
         """Store a file for a room; its type is judged by its content."""
-        room = actions.find_room(request.user, str(request.data.get("chatRoomId") or ""))
+        room = actions.find_room(
+            request.user, read(UploadTarget, {"chatRoomId": request.data.get("chatRoomId")}).chat_room_id
+        )
         stored = attachments.take(request.user, room, request.FILES.get("file"))
         url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
         uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
         return Response(uploaded.model_dump(mode="json", by_alias=True), status=201)
 
 
+class WantedAttachment(Shape):
+    attachment_id: Id
+
+
 class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
     def get(self, request: Request, attachment_id: str) -> FileResponse:
         """A file, for the room's two people and their hospital's admins."""
-        found = Attachment.objects.visible_to(request.user).filter(pk=attachment_id).first()
+        wanted = read(WantedAttachment, {"attachmentId": attachment_id}).attachment_id
+        found = Attachment.objects.visible_to(request.user).filter(pk=wanted).first()
         if found is None:
             raise errors.MessageNotFound("There is no such attachment.")
         return attachments.give(found)

@@ -69,7 +69,7 @@ def identify(claim: Claim) -> Identity | None:
         identity = Identity(_demo_account(claim))
     else:
         return None
-    _must_match(claim, identity.user)
+    must_match(claim, identity.user)
     _must_be_active(identity.user)
     return identity
 
@@ -119,7 +119,8 @@ def _demo_account(claim: Claim) -> User:
         return User.objects.select_related("hospital").get(pk=claim.user_id)
 
 
-def _must_match(claim: Claim, user: User) -> None:
+def must_match(claim: Claim, user: User) -> None:
+    """The account decides; a query that says otherwise raises AuthenticationFailed."""
     if (claim.user_id, claim.role) != (user.user_id, user.role):
         raise errors.AuthenticationFailed("userId or role is not that of the account.")
     if claim.hospital_id and user.hospital_id and claim.hospital_id != user.hospital_id:
@@ -181,11 +182,9 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
 
 
 def set_password(user: User, password: str) -> None:
-    """Change the password; whoever is signed in with the old one is out."""
-    with transaction.atomic():
-        user.set_password(password)
-        user.save(update_fields=["password"])
-        Session.objects.filter(user=user).revoke("password changed")
+    """Change the password; whoever is signed in with the old one is out (`User.save`)."""
+    user.set_password(password)
+    user.save(update_fields=["password"])
 
 
 def delete_expired_tokens() -> int:

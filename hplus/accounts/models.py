@@ -11,7 +11,7 @@ from operator import or_
 from typing import Any, Self
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -136,6 +136,14 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.display_name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A new password ends the sessions of the old one, whichever way it was set."""
+        is_new_password = self._password is not None and not self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new_password:
+                self.sessions.revoke("password changed")
 
     @property
     def display_name(self) -> str:

@@ -41,11 +41,15 @@ REPLAY_MOST = 10_000
 # The words of the connection
 
 
-def login(user: User, request: messages.Login) -> Identity:
-    """A fresh token on a live socket. Raises AuthenticationFailed where it is somebody else's."""
+def login(user: User, connection_id: str, request: messages.Login) -> Identity:
+    """A fresh token on a live socket, which ends with that token's session from now on.
+
+    Raises AuthenticationFailed, also where it is somebody else's.
+    """
     identity = accounts.identify_by_token(request.token)
     if identity.user.pk != user.pk:
-        raise errors.AuthenticationFailed("The token is another user's.", close_code=4001)
+        raise errors.AuthenticationFailed("The token is another user's.")
+    Connection.objects.filter(pk=connection_id).update(session=identity.session)
     _note_device(identity, request)
     return identity
 
@@ -53,8 +57,7 @@ def login(user: User, request: messages.Login) -> Identity:
 def first_login(claim: accounts.Claim, request: messages.Login) -> Identity:
     """The token that came as the first message. Raises AuthenticationFailed where it is somebody else's."""
     identity = accounts.identify_by_token(request.token)
-    if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
-        raise errors.AuthenticationFailed("The token is another user's.")
+    accounts.must_match(claim, identity.user)
     _note_device(identity, request)
     return identity
 

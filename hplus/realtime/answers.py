@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ class Answer:
 
     With `repeats` letters come although this socket has had them: the client asked for that.
     `joins` are groups the socket listens to from now on, `close_code` ends it after the answer.
+    `then` is done in a thread after the answer and before anything that has arrived meanwhile; it
+    may say more, and nothing that goes wrong in it fails what was asked for.
     """
 
     says: Sequence[Event | Parcel] = ()
@@ -27,6 +29,7 @@ class Answer:
     repeats: bool = False
     joins: Sequence[Group] = ()
     close_code: int | None = None
+    then: Callable[[], Answer | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class ConnectionConsumer(DomainConsumer):
 
     @handles(messages.Login)
     def login(self, request: messages.Login) -> Answer:
-        return self.socket.renew(actions.login(self.user, request))
+        return self.socket.renew(actions.login(self.user, self.socket.connection_id, request))
 
     @handles(messages.Logout)
     def logout(self, request: messages.Logout) -> Answer:

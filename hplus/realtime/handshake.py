@@ -46,25 +46,35 @@ async def say_and_close(send: Send, refusal: errors.Refusal) -> None:
 
 
 async def first_login(receive: Receive, send: Send, claim: Claim) -> Identity:
-    """The token comes as the first message, or not at all. Raises AuthenticationFailed."""
+    """The token comes as the first message, or not at all.
+
+    Raises AuthenticationFailed, also for anything that is no login, SessionRevoked or AccountDisabled.
+    """
     try:
         event = await asyncio.wait_for(receive(), settings.LOGIN_SECONDS)
     except TimeoutError:
         raise errors.AuthenticationFailed("No login came.") from None
-    try:
-        frame = wire.parse(event.get("text") or "")
-        if frame.get("type") != messages.Login.type:
-            raise errors.AuthenticationFailed("The first message must be a login with a token.")
-        identity = await in_thread(actions.first_login, claim, messages.Login.read(frame))
-    except errors.Refusal as refusal:
-        raise errors.AuthenticationFailed(refusal.message, close_code=refusal.close_code) from None
+    login = _login_in(event.get("text") or "")
+    identity = await in_thread(actions.first_login, claim, login)
     await send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
     return identity
 
 
+def _login_in(text: str) -> messages.Login:
+    try:
+        frame = wire.parse(text)
+        login = messages.Login.read(frame) if frame.get("type") == messages.Login.type else None
+    except errors.Refusal as refusal:
+        raise errors.AuthenticationFailed(refusal.message) from None
+    if login is None:
+        raise errors.AuthenticationFailed("The first message must be a login with a token.")
+    return login
+
+
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
     """The refusal as the client reads it."""
-    asked, request_id = (frame or {}).get("type"), (frame or {}).get("requestId")
+    asked = (frame or {}).get("type")
+    request_id = wire.Request.fields_of(frame or {}).get("requestId")
     return messages.Error(
         code=refusal.code,
         message=refusal.message,

@@ -6,6 +6,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from django.conf import settings
+
 BURST = 60  # a phone that reconnects sends what it had queued
 
 
@@ -27,6 +29,11 @@ class Bucket:
             return (1 - self._credits) / self.per_second
         self._credits -= 1
         return 0
+
+
+def bucket_of_a_user() -> Bucket:
+    per_minute = settings.HPLUS_MESSAGES_PER_MINUTE
+    return Bucket(per_minute / 60, max(BURST, per_minute / 10))
 
 
 class Buckets:

@@ -22,7 +22,6 @@ from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, is_origin_allowed, query
 from hplus.realtime.handshake import Frame, Receive, Send, error_event, first_login, refuse, say_and_close
-from hplus.realtime.limits import BURST, Bucket, Buckets
 from hplus.realtime.models import Connection
 from hplus.realtime.outbox import Outbox
 from hplus.realtime.parcels import Parcel
@@ -32,14 +31,6 @@ from hplus.rest import internal_error
 logger = logging.getLogger(__name__)
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
 ABUSE_FRAMES = 600  # refused for their rate, one after another
-
-
-def _bucket() -> Bucket:
-    per_minute = settings.HPLUS_MESSAGES_PER_MINUTE
-    return Bucket(per_minute / 60, max(BURST, per_minute / 10))
-
-
-_buckets = Buckets(_bucket)
 
 
 @cache
@@ -202,8 +193,10 @@ class Socket:
         )
 
     def renew(self, identity: Identity) -> Answer:
-        """A fresh token for the same user."""
+        """A fresh token for the same user, perhaps of a new session."""
         self.identity = identity
+        if self.connection is not None:
+            self.connection.session = identity.session
         return Answer(says=[actions.login_success(identity)])
 
     async def _leave(self, *, is_clean: bool) -> None:
@@ -257,7 +250,8 @@ class Socket:
 
     def _heartbeat(self, frame: Frame) -> None:
         try:
-            self._say_all(actions.heartbeat(messages.Heartbeat.read(frame)))
+            request = messages.Heartbeat.read(frame)
+            self._reply(request, actions.heartbeat(request))
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, frame)
 
@@ -269,7 +263,7 @@ class Socket:
 
     async def _answer(self, frame: Frame) -> None:
         """The one place where a request becomes an answer, and an exception a coded error."""
-        quiet = False
+        quiet, request = False, None
         try:
             ear, handler = self._handler_for(frame)
             quiet = handler.request.quiet
@@ -278,9 +272,13 @@ class Socket:
             request = handler.request.read(frame)
             if handler.holds:
                 self._held = []
-            self._reply(request, await self._ask(ear, handler, request))
+            answer = await self._ask(ear, handler, request)
+            self._reply(request, answer)
+            if answer is not None and answer.then is not None:
+                await self._after(0, answer.then)
         except errors.Refusal as refusal:
-            if not quiet or isinstance(refusal, errors.ValidationFailed):
+            is_misspelt = request is None and isinstance(refusal, errors.ValidationFailed)
+            if not quiet or is_misspelt:
                 self._refuse_frame(refusal, frame)
         except Exception as unforeseen:
             self._refuse_frame(internal_error(unforeseen), frame)
@@ -310,7 +308,7 @@ class Socket:
     def _spend_credit(self) -> None:
         if not settings.HPLUS_MESSAGES_PER_MINUTE:
             return
-        wait_seconds = _buckets.of(self.user_id).take()
+        wait_seconds = self.board.credits.of(self.user_id).take()
         if not wait_seconds:
             self._rate_refusals = 0
             return

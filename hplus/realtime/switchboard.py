@@ -19,6 +19,7 @@ from django.conf import settings
 from hplus.realtime import announcer, bridge, rounds
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.groups import PERSONS, Group
+from hplus.realtime.limits import Buckets, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Switchboard:
         self.server = rounds.Server()
         self.sockets: set[Socket] = set()
         self.slots: dict[str, Slot] = {}
+        self.credits = Buckets(bucket_of_a_user)  # of messages, per user
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)
         self._subscribed: set[str] = set()
