@@ -10,17 +10,20 @@ from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
 from hplus.realtime.process import nowhere
+from location.actions import forget_old_fixes
+from location.consumers import LocationConsumer
 
 
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer,)
+    domains = (ChatConsumer, LocationConsumer)
 
 
 socket_urls = [
     re_path(r"^$", HPlusConsumer.as_asgi()),
     path("ws/chat/", ChatConsumer.as_asgi()),
+    path("ws/location/", LocationConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
@@ -29,4 +32,5 @@ DUTIES = [
     Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
+    Duty(forget_old_fixes, every_seconds=10),
 ]

@@ -136,6 +136,13 @@ SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 ATTACHMENT_BYTES = 10 * 1024 * 1024
+LOCATION_STALE_SECONDS = 120
+LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
+LOCATION_PACE_SECONDS = 0.5  # between two positions of one person on one socket
+LOCATION_REQUEST_SECONDS = 60
+LOCATION_TRACK_HOURS = 24  # how long tracks outside an emergency are kept
+CREW_SPEED_MPS = 9.0  # see location.geo for the sources
+CREW_ROAD_DETOUR = 1.4
 
 # Django
 
@@ -157,6 +164,7 @@ INSTALLED_APPS = [
     "hplus.realtime",
     "hplus.notifications",
     "chat",
+    "location",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -2,6 +2,9 @@
 
 One wish alone is the normal case; nobody waits for a timer. A batch that fails is retried row
 by row, so that one bad row costs one error.
+
+What is of little worth alone (a position a second from each of hundreds) may wait for company:
+such a batch is written at most every so many seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +24,16 @@ MOST = 128
 class Batch(Generic[Wish]):
     """The queue in front of one action that takes a list and returns an outcome for each."""
 
-    def __init__(self, action: Callable[[list[Wish]], list[Outcome]], most: int = MOST) -> None:
+    def __init__(
+        self,
+        action: Callable[[list[Wish]], list[Outcome]],
+        most: int = MOST,
+        every_seconds: float = 0,
+    ) -> None:
         self._action = action
         self._most = most
+        self._every_seconds = every_seconds
+        self._hurry = asyncio.Event()
         self._waiting: list[tuple[Wish, asyncio.Future[Outcome]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -41,10 +51,21 @@ class Batch(Generic[Wish]):
 
     async def _write(self) -> None:
         while self._waiting:
+            began_at = asyncio.get_running_loop().time()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             outcomes = await self._outcomes([wish for wish, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
+            if self._every_seconds:
+                await self._wait_for_company(began_at + self._every_seconds)
+
+    async def _wait_for_company(self, until: float) -> None:
+        """Until the next write is due, or the server is about to stop."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
     async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
         """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
@@ -58,6 +79,7 @@ class Batch(Generic[Wish]):
             return [(await self._outcomes([wish]))[0] for wish in wishes]
 
     async def drained(self) -> None:
+        self._hurry.set()
         if self._task is not None:
             await self._task
 

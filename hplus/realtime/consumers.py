@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Handler:
-    """How one request is handled: by a method in a thread, or by an action that takes a batch."""
+    """How one request is handled: by a method in a thread or in the loop, or by an action that takes
+    a batch."""
 
     request: type[wire.Request]
     method: str
     batch: Callable[..., Any] | None = None
     holds: bool = False
+    in_loop: bool = False
 
 
 def handles(request: type[wire.Request], *, holds: bool = False) -> Callable[[Any], Any]:
@@ -54,6 +56,16 @@ def in_batches(
 
     def mark(method: Any) -> Any:
         method.handler = Handler(request, method.__name__, batch=action, holds=holds)
+        return method
+
+    return mark
+
+
+def in_loop(request: type[wire.Request]) -> Callable[[Any], Any]:
+    """The coroutine answers this request; it never goes to the database but through a batch."""
+
+    def mark(method: Any) -> Any:
+        method.handler = Handler(request, method.__name__, in_loop=True)
         return method
 
     return mark

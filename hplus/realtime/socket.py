@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -47,6 +48,12 @@ def _bucket() -> Bucket:
 
 
 _buckets = Buckets(_bucket)
+
+
+@cache
+def _internal_words() -> frozenset[str]:
+    """What our servers tell each other; a socket whose domain does not take it drops it."""
+    return frozenset(event.type for event in wire.subclasses(wire.Event) if event.internal)
 
 
 class Socket:
@@ -347,6 +354,8 @@ class Socket:
         if handler.batch is not None:
             outcome = await self.board.batch(handler.batch).submit(Wish(self.user, request))
             return method(request, outcome)
+        if handler.in_loop:
+            return await method(request)
         answer = await in_thread(method, request)
         if answer is not None and answer.joins:
             await self.board.join(self, list(answer.joins))
@@ -404,7 +413,8 @@ class Socket:
             if heard is None:
                 return
             parcel = heard
-        self._write_letter(parcel)
+        if parcel.word not in _internal_words():
+            self._write_letter(parcel)
 
     def release(self) -> None:
         """What was held comes now, without what has been written meanwhile."""
@@ -423,10 +433,10 @@ class Socket:
                 self._written.popitem(last=False)
         self._enqueue(parcel.frame, parcel)
 
-    def write_latest(self, key: str, event: wire.Event) -> None:
+    def write_latest(self, key: str, said: wire.Event | Parcel) -> None:
         """Something of which only the newest matters: it takes the place of one still waiting."""
         is_waiting = key in self._latest
-        self._latest[key] = event.frame()
+        self._latest[key] = said.frame if isinstance(said, Parcel) else said.frame()
         if not is_waiting:
             self._enqueue("", Parcel(word="", frame=key))
 

@@ -17,7 +17,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from hplus.realtime import announcer, bridge, rounds
-from hplus.realtime.batches import Batch
+from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.groups import Group
 from hplus.realtime.parcels import Parcel
 
@@ -252,10 +252,10 @@ class Switchboard:
 
     # The hot lane
 
-    def batch(self, action: Callable[..., Any]) -> Batch[Any]:
+    def batch(self, action: Callable[..., Any], most: int = MOST, every_seconds: float = 0) -> Batch[Any]:
         """The one queue of this process in front of an action that takes a list."""
         if action not in self._batches:
-            self._batches[action] = Batch(action)
+            self._batches[action] = Batch(action, most, every_seconds)
         return self._batches[action]
 
 

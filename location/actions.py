@@ -1,0 +1,235 @@
+"""What can be done with positions; socket, REST, admin and the domains above call the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts.models import Hospital, User
+from hplus.realtime import groups
+from hplus.realtime.answers import Answer
+from hplus.realtime.tell import deed, tell
+from hplus.wire import new_id
+from location import messages
+from location.geo import Point, distance_m, eta_seconds
+from location.models import Fix, Grant, Inquiry, Latest, Reading, seen_by
+from location.sight import as_seen
+
+TRACK_SHOWN = 500
+FORGOTTEN_AT_ONCE = 10_000
+
+# Grants: opened and closed by whoever knows why
+
+
+@deed
+def open_grant(
+    topic: str,
+    subject_id: str,
+    *,
+    to_user: str | None = None,
+    to_hospital: str | None = None,
+    why: str,
+    destination: Point | None = None,
+) -> None:
+    """From now on that person, or all staff of that hospital, may see where the subject is.
+
+    Safe to repeat; a destination given later replaces the one before. Where the subject or the
+    other is no known user there is nothing to see, and nothing happens. `destination` is latitude
+    and longitude in degrees.
+    """
+    if not _are_known(subject_id, to_user, to_hospital) or subject_id == to_user:
+        return
+    lat, lng = destination or _destination_of(topic, subject_id)
+    grant = Grant(
+        topic=topic,
+        subject_id=subject_id,
+        to_user_id=to_user,
+        to_hospital_id=to_hospital,
+        why=why,
+        destination_lat=lat,
+        destination_lng=lng,
+    )
+    Grant.objects.bulk_create([grant], ignore_conflicts=True)
+    if destination:
+        Grant.objects.open().filter(topic=topic, subject=subject_id).update(
+            destination_lat=lat, destination_lng=lng
+        )
+    tell(messages.LocationSharingBegan(user_id=subject_id), groups.person(subject_id))
+
+
+def _are_known(subject_id: str, to_user: str | None, to_hospital: str | None) -> bool:
+    people = {subject_id, to_user} - {None}
+    known = User.objects.filter(pk__in=people).count() == len(people)
+    return known and (to_hospital is None or Hospital.objects.filter(pk=to_hospital).exists())
+
+
+def _destination_of(topic: str, subject_id: str) -> tuple[float | None, float | None]:
+    """Where the subject is expected in this matter, if that has been said."""
+    known = Grant.objects.open().filter(topic=topic, subject=subject_id, destination_lat__isnull=False)
+    return known.values_list("destination_lat", "destination_lng").first() or (None, None)
+
+
+@deed
+def close_grants(topic: str, reason: str, *, subject_id: str | None = None) -> None:
+    """Sharing ends, for all subjects of the matter or for one. Safe to repeat.
+
+    Nothing that comes later is stored or relayed; a phone that goes on is told once why.
+    """
+    grants = Grant.objects.open().filter(topic=topic)
+    if subject_id is not None:
+        grants = grants.filter(subject=subject_id)
+    # In the order of their ids, as positions lock them, so that no two deeds wait for each other.
+    closing = list(grants.select_for_update().order_by("pk").values_list("pk", flat=True))
+    Grant.objects.filter(pk__in=closing).update(closed_at=timezone.now(), close_reason=reason[:200])
+
+
+# Looking, for the domains above: they have judged the right themselves
+
+
+def nearest(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
+    """Those of these people whose fix is fresh, the nearest to this place first."""
+    now = timezone.now()
+    found = Latest.objects.fresh(now).filter(user__in=list(user_ids)).select_related("user")
+    near = [(distance_m((row.lat, row.lng), (lat, lng)), row) for row in found]
+    return [
+        messages.Nearby(
+            user_id=row.user_id,
+            name=row.user.display_name,
+            distance_meters=round(metres, 1),
+            eta_seconds=eta_seconds(metres),
+            fix_age=round(max(0.0, (now - row.at).total_seconds()), 1),
+        )
+        for metres, row in sorted(near, key=lambda pair: (pair[0], pair[1].user_id))
+    ]
+
+
+def track(topic: str) -> list[Fix]:
+    """Every fix of a matter, in the order of time."""
+    return list(Fix.objects.filter(topic=topic).order_by("at", "id"))
+
+
+def latest(user_ids: Iterable[str]) -> dict[str, Latest]:
+    """userId → the last fix, where there is one."""
+    return {row.user_id: row for row in Latest.objects.filter(user__in=list(user_ids))}
+
+
+def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:
+    """userId → where that phone is now, for what its user says; only fresh fixes (settings.WHEREABOUTS)."""
+    found = Latest.objects.fresh(timezone.now()).filter(user__in=list(user_ids))
+    return {row.user_id: (row.lat, row.lng) for row in found}
+
+
+# Asking
+
+
+def ask(user: User, request: messages.AskLocation) -> Answer:
+    """The last fix at once; the person asked is told, and the next fix comes to the asker.
+
+    Raises UserNotFound, Forbidden or LocationUnavailable (the question stands even so).
+    """
+    found = _ask(user, request)
+    if found is None:
+        raise errors.LocationUnavailable(field="targetUserId")
+    return Answer(says=[found])
+
+
+@deed
+def _ask(user: User, request: messages.AskLocation) -> messages.LocationUpdate | None:
+    target = _find_visible(user, request.target_user_id)
+    grant = _grant_between(user, target)
+    inquiry = Inquiry.objects.create(
+        asker=user,
+        subject=target,
+        request_id=request.request_id or new_id(),
+        topic=grant.topic if grant else "",
+        expires_at=timezone.now() + timedelta(seconds=settings.LOCATION_REQUEST_SECONDS),
+    )
+    tell(asked(inquiry), groups.person(target.pk))
+    return _read(user, target, grant)
+
+
+def asked(inquiry: Inquiry) -> messages.LocationAsked:
+    return messages.LocationAsked(
+        request_id=inquiry.request_id,
+        user_id=inquiry.asker_id,
+        requester_role=inquiry.asker.role,
+        target_user_id=inquiry.subject_id,
+        emergency_id=inquiry.topic or None,
+        expires_at=inquiry.expires_at,
+    )
+
+
+def pending_inquiries(user: User) -> list[messages.LocationAsked]:
+    """Who waits for this user's next fix."""
+    waiting = Inquiry.objects.pending(timezone.now()).filter(subject=user).select_related("asker")
+    return [asked(inquiry) for inquiry in waiting]
+
+
+def shares(user: User) -> bool:
+    """Whether this user's position belongs to an open matter."""
+    return Grant.objects.open().filter(subject=user).exists()
+
+
+@deed
+def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]:
+    """The last fix of a person and the way there.
+
+    Raises UserNotFound, Forbidden or LocationUnavailable.
+    """
+    target = _find_visible(user, target_id)
+    found = _read(user, target, _grant_between(user, target))
+    if found is None:
+        raise errors.LocationUnavailable()
+    recent = Fix.objects.visible_to(user).filter(
+        user=target, at__gte=timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)
+    )
+    return found, list(reversed(recent.order_by("-at", "-id")[:TRACK_SHOWN]))
+
+
+def _find_visible(user: User, target_id: str) -> User:
+    target = User.objects.filter(pk=target_id, is_active=True).first()
+    if target is None:
+        raise errors.UserNotFound()
+    if not seen_by(user).filter(pk=target_id).exists():
+        raise errors.Forbidden()
+    return target
+
+
+def _grant_between(user: User, target: User) -> Grant | None:
+    """The newest open matter in which this user may see the target."""
+    return Grant.objects.open().shown_to(user).filter(subject=target).order_by("-pk").first()
+
+
+def _read(user: User, target: User, grant: Grant | None) -> messages.LocationUpdate | None:
+    """The last fix of somebody one may see. That it was read is recorded."""
+    found = Latest.objects.filter(user=target).select_related("user").first()
+    if found is None:
+        return None
+    record_reading(user, target.pk, grant)
+    return as_seen(found, grant)
+
+
+def record_reading(user: User, subject_id: str, grant: Grant | None = None, why: str = "") -> None:
+    """Who has read whose position, and why. One's own is nobody's business."""
+    if subject_id == user.pk:
+        return
+    Reading.objects.create(
+        reader=user,
+        subject_id=subject_id,
+        why=why or (grant.why if grant else "superuser" if user.is_superuser else "on duty"),
+        topic=grant.topic if grant else "",
+    )
+
+
+# Duties
+
+
+def forget_old_fixes() -> int:
+    """Where paramedics went between emergencies is forgotten after a day; the track of a matter stays."""
+    oldest = timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)
+    old = Fix.objects.filter(topic="", received_at__lt=oldest).values("pk")[:FORGOTTEN_AT_ONCE]
+    return Fix.objects.filter(pk__in=list(old.values_list("pk", flat=True))).delete()[0]

@@ -1,0 +1,111 @@
+"""The ears of location: what is said at once, and what may wait for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.utils import timezone
+
+from hplus.realtime.answers import Answer
+from hplus.realtime.consumers import DomainConsumer, handles, in_loop
+from hplus.realtime.parcels import Parcel
+from hplus.realtime.socket import Socket
+from location import actions, messages
+from location.recording import Heard, Recorded, record_all, record_at_leisure
+
+logger = logging.getLogger(__name__)
+TOGETHER = 1000  # positions in one transaction, where they waited for each other
+
+
+@dataclass
+class Pace:
+    """When somebody's position was last written to this socket, and the newest since."""
+
+    written_at: float
+    waiting: Parcel | None = None
+
+
+class LocationConsumer(DomainConsumer):
+    """What one socket says and sees of positions."""
+
+    def __init__(self, socket: Socket | None = None) -> None:
+        super().__init__(socket)
+        self.is_in_matter = False  # our positions belong to one that must not lose any
+        self.is_asked = False  # somebody waits for our next one
+        self.paces: dict[str, Pace] = {}  # by userId
+
+    # What we say
+
+    @in_loop(messages.TellLocation)
+    async def tell(self, request: messages.TellLocation) -> Answer | None:
+        """A position that matters is durable before the next frame is read; others share a transaction."""
+        heard = Heard(self.user, request, timezone.now())
+        if self._matters(request):
+            return self._learn(await self.socket.board.batch(record_all).submit(heard))
+        batch = self.socket.board.batch(record_at_leisure, TOGETHER, settings.LOCATION_WRITE_SECONDS)
+        batch.add(heard).add_done_callback(self._recorded)
+        return None
+
+    def _matters(self, request: messages.TellLocation) -> bool:
+        """An acknowledgement is waited for, too."""
+        is_marked = request.is_emergency or request.emergency_id or request.request_id
+        return bool(is_marked or request.client_message_id or self.is_in_matter or self.is_asked)
+
+    def _recorded(self, outcome: asyncio.Future[Recorded]) -> None:
+        if outcome.cancelled():
+            return
+        if broken := outcome.exception():
+            logger.error("A position was not recorded", exc_info=broken)
+        elif self._learn(outcome.result()).says:
+            self.socket.later(0, outcome.result)
+
+    def _learn(self, recorded: Recorded) -> Recorded:
+        self.is_in_matter, self.is_asked = recorded.is_in_matter, False
+        return recorded
+
+    @handles(messages.AskLocation)
+    def ask(self, request: messages.AskLocation) -> Answer:
+        return actions.ask(self.user, request)
+
+    def greet(self) -> Answer:
+        """Who asked while this phone was away still waits for it."""
+        inquiries = actions.pending_inquiries(self.user)
+        self.is_in_matter, self.is_asked = actions.shares(self.user), bool(inquiries)
+        return Answer(says=inquiries)
+
+    # What we see
+
+    def hear(self, parcel: Parcel) -> Parcel | None:
+        """At most two positions a second of each person, always the newest."""
+        if parcel.word == messages.LocationSharingBegan.type:
+            self.is_in_matter = True
+            return None
+        if parcel.word == messages.LocationAsked.type:
+            self.is_asked = True
+        if parcel.word != messages.LocationUpdate.type:
+            return parcel
+        self._pace(parcel)
+        return None
+
+    def _pace(self, parcel: Parcel) -> None:
+        pace = self.paces.setdefault(parcel.author, Pace(written_at=float("-inf")))
+        wait_seconds = pace.written_at + settings.LOCATION_PACE_SECONDS - time.monotonic()
+        if wait_seconds <= 0 and pace.waiting is None:
+            self._show(pace, parcel)
+            return
+        if pace.waiting is None:
+            asyncio.get_running_loop().call_later(wait_seconds, self._catch_up, pace)
+        pace.waiting = parcel
+
+    def _catch_up(self, pace: Pace) -> None:
+        newest, pace.waiting = pace.waiting, None
+        if newest is not None:
+            self._show(pace, newest)
+
+    def _show(self, pace: Pace, parcel: Parcel) -> None:
+        pace.written_at = time.monotonic()
+        self.socket.write_latest(f"location {parcel.author}", parcel)
