@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.http import FileResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -15,10 +15,9 @@ from rest_framework.views import APIView
 from chat import actions, attachments, messages
 from chat.models import Attachment
 from hplus import errors
-from hplus.realtime.answers import Answer
+from hplus.realtime.deeds import said
 from hplus.rest import body_of, described, query_of
-from hplus.wire import Event, Id, OptionalId, Shape
-from hplus.wire import Request as Wish
+from hplus.wire import Id, OptionalId, Shape
 
 
 class Room(Shape):
@@ -52,22 +51,6 @@ class Uploaded(Shape):
     type: str
 
 
-class Done(Shape):
-    """What was made or changed."""
-
-    status: str
-    data: dict[str, Any] | None
-
-
-def said(answer: Answer, status: int = 200) -> Response:
-    """The answer's own event where it has one, else what the socket's ack would name."""
-    events = [event for event in answer.says if isinstance(event, Event)]
-    if events:
-        return Response(events[0].fields(), status=status)
-    word = "duplicate" if answer.is_duplicate else "ok"
-    return Response({"status": word, "data": answer.made}, status=200 if answer.is_duplicate else status)
-
-
 class RoomsView(APIView):
     @described(None, Rooms)
     def get(self, request: Request) -> Response:
@@ -98,18 +81,6 @@ class RoomMessagesView(APIView):
                 request.user, messages.GetMessages(chat_room_id=chat_room_id, **page.model_dump())
             )
         )
-
-
-def deed(wish: type[Wish], act: Any, status: int = 200) -> type[APIView]:
-    """A view that does what the socket does for this request."""
-
-    class DeedView(APIView):
-        @described(wish, Done)
-        def post(self, request: Request) -> Response:
-            return said(act(request.user, body_of(request, wish)), status)
-
-    DeedView.post.__doc__ = wish.__doc__
-    return DeedView
 
 
 class Upload(Shape):
