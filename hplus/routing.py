@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from chat.consumers import ChatConsumer
+from emergency.consumers import EmergencyConsumer
+from emergency.escalation import end_diversions, escalate_due
 from hplus.accounts.actions import delete_expired_tokens
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
@@ -20,18 +22,21 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, NotificationsConsumer)
+    domains = (ChatConsumer, LocationConsumer, EmergencyConsumer, NotificationsConsumer)
 
 
 socket_urls = [
     re_path(r"^$", HPlusConsumer.as_asgi()),
     path("ws/chat/", ChatConsumer.as_asgi()),
+    path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
     path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
 DUTIES = [
+    Duty(escalate_due, every_seconds=0.5),
+    Duty(end_diversions, every_seconds=5),
     Duty(realtime.bury_dead_servers, every_seconds=5),
     Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),

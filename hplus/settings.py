@@ -173,6 +173,7 @@ INSTALLED_APPS = [
     "hplus.notifications",
     "chat",
     "location",
+    "emergency",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
