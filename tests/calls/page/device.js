@@ -101,6 +101,15 @@ class Device {
     return received;
   }
 
+  // Waits until so many of each have arrived.
+  async arrives(count) {
+    for (;;) {
+      const received = await this.arrived();
+      if (Math.min(...Object.values(received)) >= count) return received;
+      await new Promise((done) => setTimeout(done, 100));
+    }
+  }
+
   words() {
     return this.heard.map((message) => message.type);
   }
