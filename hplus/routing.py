@@ -8,6 +8,7 @@ from calls import leaving
 from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from hplus.accounts.actions import delete_expired_tokens
+from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
@@ -34,4 +35,6 @@ DUTIES = [
     Duty(leaving.let_the_dropped_go, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
+    Duty(send_due_pushes, every_seconds=1, apart=True),
+    Duty(delete_old_pushes, every_seconds=3600),
 ]

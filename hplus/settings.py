@@ -110,6 +110,7 @@ HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of s
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
 MAP_TILE_URL = os.environ.get("MAP_TILE_URL", "")
+HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
 
@@ -146,6 +147,11 @@ CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
 TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
+NOTIFICATION_RETENTION_DAYS = 90  # after it was read
+PUSH_TRIES = 10  # with the pauses below given up after a quarter of an hour
+PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
+PUSH_TTL_SECONDS = 24 * 3600  # how long a push service keeps what a phone that is off has to hear
+PUSH_RETENTION_DAYS = 7  # what was sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
 
 # Django
@@ -165,6 +171,7 @@ INSTALLED_APPS = [
     "channels",
     "hplus",
     "hplus.accounts",
+    "hplus.push",
     "hplus.realtime",
     "hplus.notifications",
     "chat",

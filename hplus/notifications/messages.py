@@ -43,3 +43,6 @@ class Notified(Durable):
 
     def about(self) -> str:
         return self.notification_id
+
+    def push_category(self) -> str:
+        return self.category

@@ -15,6 +15,7 @@ from hplus import errors
 from hplus.accounts import actions as accounts
 from hplus.accounts.actions import Identity
 from hplus.accounts.models import STAFF_ROLES, User
+from hplus.push import actions as push
 from hplus.realtime import groups, messages, rounds
 from hplus.realtime.answers import Answer
 from hplus.realtime.models import (
@@ -29,7 +30,9 @@ from hplus.realtime.models import (
 )
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.tell import deed, tell
+from hplus.realtime.waking import wake_for_unheard
 
+UNHEARD_SECONDS = 90  # a dead connection is noticed after at most 40, and then comes the grace
 DEAD_AFTER_SECONDS = 15  # a server beats every two; a database may be frozen for ten
 REPLAY_MOST = 10_000
 
@@ -42,7 +45,29 @@ def login(user: User, request: messages.Login) -> Identity:
     identity = accounts.identify_by_token(request.token)
     if identity.user.pk != user.pk:
         raise errors.AuthenticationFailed("The token is another user's.", close_code=4001)
+    _note_device(identity, request)
     return identity
+
+
+def first_login(claim: accounts.Claim, request: messages.Login) -> Identity:
+    """The token that came as the first message. Raises AuthenticationFailed where it is somebody else's."""
+    identity = accounts.identify_by_token(request.token)
+    if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
+        raise errors.AuthenticationFailed("The token is another user's.")
+    _note_device(identity, request)
+    return identity
+
+
+def _note_device(identity: Identity, request: messages.Login) -> None:
+    """Where this user can be woken while no socket is open."""
+    push_token = (request.push_token or "").strip()
+    if push_token and identity.session is not None:
+        push.register(
+            identity.session,
+            push_token,
+            device_id=request.device_id or "",
+            platform=request.platform or "",
+        )
 
 
 def login_success(identity: Identity) -> messages.LoginSuccess:
@@ -209,6 +234,7 @@ def _say_goodbye(user_id: str) -> bool:
         Presence.objects.filter(pk=user_id).update(offline_due_at=None)
         return False
     _go_offline(claimed)
+    wake_for_unheard(user_id, since=timezone.now() - timedelta(seconds=UNHEARD_SECONDS))
     return True
 
 
