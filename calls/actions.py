@@ -6,7 +6,7 @@ from typing import Any
 
 from calls import leaving, messages
 from calls.models import Call, Part, Participant
-from calls.placing import busy_among, hold_lines, join
+from calls.placing import busy_among, hold_lines, join, ring
 from hplus import errors
 from hplus.accounts.actions import counterpart
 from hplus.accounts.models import User
@@ -135,7 +135,7 @@ def _ask_in(call: Call, callee: Participant, by: User, connection_id: str) -> No
         data=messages.CallRecord.of(call),
     )
     tell(added, *others)
-    tell(messages.IncomingCall.of(callee), groups.person(callee.user_id))
+    ring([callee])
 
 
 # From device to device

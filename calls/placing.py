@@ -12,9 +12,11 @@ from calls.models import Call, CallStatus, Part, Participant
 from hplus import errors, wire
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
+from hplus.push.actions import Wake
 from hplus.realtime import groups
 from hplus.realtime.answers import Answer
 from hplus.realtime.tell import deed, tell
+from hplus.realtime.waking import wake_the_absent
 
 
 def initiate(user: User, request: messages.InitiateCall, connection_id: str) -> Answer:
@@ -46,8 +48,7 @@ def _place(user: User, request: messages.InitiateCall, connection_id: str) -> An
     _seat(call, user, request, connection_id, callees)
     if len(call.present()) < 2:
         return _busy(call)
-    for callee in call.present()[1:]:
-        tell(messages.IncomingCall.of(callee, request.offer), groups.person(callee.user_id))
+    ring(call.present()[1:], request.offer)
     return _answer(call, user)
 
 
@@ -76,6 +77,13 @@ def hold_lines(users: list[User]) -> None:
 def busy_among(users: list[User]) -> set[str]:
     """Those of these people who are in a call or whose devices ring."""
     return set(Participant.objects.present().filter(user__in=users).values_list("user_id", flat=True))
+
+
+def ring(callees: list[Participant], offer: messages.Description | None = None) -> None:
+    """On all their devices; one that is asleep gets a push, and hears of the call when it connects."""
+    for callee in callees:
+        tell(messages.IncomingCall.of(callee, offer), groups.person(callee.user_id))
+    wake_the_absent([Wake(one.user_id, "incomingCall", one.call_id, wire.new_id()) for one in callees])
 
 
 # What is there already

@@ -97,11 +97,14 @@ def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(people: P
     assert browser.post(f"/admin/calls/call/{own}/change/", {"status": "missed"}).status_code == 403
     assert Call.objects.get(pk=own).status == "ended"
 
-    nosy = people["doctor_123"]
-    nosy.is_staff = True
-    nosy.save()
-    browser.force_login(nosy)
-    assert browser.get("/admin/calls/call/").status_code == 403
+    doctor = people["doctor_456"]
+    doctor.is_staff = True
+    doctor.save()
+    browser.force_login(doctor)
+    assert own not in browser.get("/admin/calls/call/").content.decode()
+    assert browser.get(f"/admin/calls/call/{own}/change/").status_code == 302
+    browser.force_login(people["patient_123"])
+    assert browser.get("/admin/calls/call/").status_code == 302  # to the login
 
 
 # TURN

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from django.conf import LazySettings
+from concurrent.futures import ThreadPoolExecutor
 
+from django.conf import LazySettings
+from django.db import connection
+
+from calls import leaving, messages
+from calls.models import Call
+from calls.placing import initiate
+from hplus.accounts.models import Session, User
+from hplus.notifications.models import Notification
+from hplus.push import actions as push
+from hplus.push.models import PushOutbox
+from hplus.realtime.models import Connection, ServerProcess
 from tests.phone import Phone
 from tests.servers import ThreadServer
 
@@ -40,7 +51,7 @@ async def test_a_rejected_call_is_over_on_all_devices(server: ThreadServer) -> N
 async def test_a_callee_who_hangs_up_while_it_rings_rejects(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
-        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("doctor_123", "doctor", "hospital_001", path="/ws/calls/") as doctor,
     ):
         call_id = await ring(patient, "doctor_123")
         await doctor.ask("callEnd", callId=call_id)
@@ -122,7 +133,7 @@ async def test_after_the_ring_time_it_is_missed(server: ThreadServer, settings: 
         assert not patient.heard("notification")
 
 
-async def test_a_restart_loses_no_missed_call(people: object, settings: LazySettings) -> None:
+async def test_a_restart_loses_no_missed_call(people: dict[str, User], settings: LazySettings) -> None:
     settings.HPLUS_RING_SECONDS = 2
     with ThreadServer() as first:
         async with first.phone("patient_123", "patient") as patient:
@@ -131,3 +142,37 @@ async def test_a_restart_loses_no_missed_call(people: object, settings: LazySett
         async with second.phone("doctor_123", "doctor", "hospital_001") as doctor:
             missed = await doctor.expect("notification", category="missedCall")
             assert missed["data"]["callId"] == call_id
+
+
+def test_however_many_servers_run_a_call_is_missed_once(
+    people: dict[str, User], settings: LazySettings
+) -> None:
+    settings.HPLUS_RING_SECONDS = 0
+    wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio")
+    initiate(people["doctor_123"], wish, "a device")
+
+    def a_server(_number: int) -> int:
+        try:
+            return leaving.miss_the_unanswered()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        missed = sum(pool.map(a_server, range(4)))
+    assert missed + leaving.miss_the_unanswered() == 2
+    assert Call.objects.get().status == "missed"
+    assert sorted(Notification.objects.values_list("recipient", flat=True)) == ["doctor_456", "nurse_001"]
+
+
+def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(people: dict[str, User]) -> None:
+    for user_id in ("doctor_456", "nurse_001"):
+        push.register(Session.objects.create(user=people[user_id]), f"token of {user_id}")
+    Connection.objects.create(
+        server=ServerProcess.objects.create(host="ward", pid=1), user=people["nurse_001"], role="nurse"
+    )
+    wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio", offer="v=0")
+    made = initiate(people["doctor_123"], wish, "a device").made or {}
+    [waking] = PushOutbox.objects.select_related("device")
+    assert waking.device.user_id == "doctor_456"
+    content = waking.content()
+    assert content == {"category": "incomingCall", "id": made["callId"], "eventId": content["eventId"]}
