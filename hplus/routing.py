@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
+from calls import leaving
+from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from hplus.accounts.actions import delete_expired_tokens
 from hplus.notifications.actions import delete_old_notifications
@@ -20,7 +22,7 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, NotificationsConsumer)
+    domains = (ChatConsumer, LocationConsumer, CallsConsumer, NotificationsConsumer)
 
 
 socket_urls = [
@@ -28,12 +30,15 @@ socket_urls = [
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
     path("ws/notifications/", NotificationsConsumer.as_asgi()),
+    path("ws/calls/", CallsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
 DUTIES = [
     Duty(realtime.bury_dead_servers, every_seconds=5),
     Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
+    Duty(leaving.miss_the_unanswered, every_seconds=1),
+    Duty(leaving.let_the_dropped_go, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),
