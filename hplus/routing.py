@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
+from calls import leaving
+from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from emergency.consumers import EmergencyConsumer
 from emergency.escalation import end_diversions, escalate_due
@@ -22,7 +24,7 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, EmergencyConsumer, NotificationsConsumer)
+    domains = (ChatConsumer, LocationConsumer, CallsConsumer, EmergencyConsumer, NotificationsConsumer)
 
 
 socket_urls = [
@@ -31,6 +33,7 @@ socket_urls = [
     path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
     path("ws/notifications/", NotificationsConsumer.as_asgi()),
+    path("ws/calls/", CallsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
@@ -39,6 +42,8 @@ DUTIES = [
     Duty(end_diversions, every_seconds=5),
     Duty(realtime.bury_dead_servers, every_seconds=5),
     Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
+    Duty(leaving.miss_the_unanswered, every_seconds=1),
+    Duty(leaving.let_the_dropped_go, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),

@@ -69,6 +69,13 @@ def database(text: str) -> dict[str, Any]:
     return parsed
 
 
+def ice_urls(text: str) -> list[str]:
+    urls = words(text)
+    if not all(url.startswith(("stun:", "stuns:", "turn:", "turns:")) for url in urls):
+        raise ValueError(text)
+    return urls
+
+
 def redis_address(text: str) -> str:
     if text and not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError(text)
@@ -101,12 +108,14 @@ HPLUS_ESCALATION_SECONDS = env(
 )
 HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
-TURN_URLS = env("TURN_URLS", "", words, "turn: addresses, separated by commas")
+TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
 MAP_TILE_URL = os.environ.get("MAP_TILE_URL", "")
 HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
 
+if any(url.startswith("turn") for url in TURN_URLS) and not TURN_SECRET:
+    raise ImproperlyConfigured("TURN_SECRET is missing: TURN_URLS names a TURN server, which wants it.")
 if HPLUS_DEMO and not DEBUG:
     raise ImproperlyConfigured(
         "HPLUS_DEMO lets anybody in by name alone, so it needs DEBUG=1; never set it in production."
@@ -134,6 +143,8 @@ DEED_SECONDS = 4.0  # a client gets its error within 5
 DEED_THREADS = 8
 SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
+CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
+TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 NOTIFICATION_RETENTION_DAYS = 90  # after it was read
@@ -173,6 +184,7 @@ INSTALLED_APPS = [
     "hplus.notifications",
     "chat",
     "location",
+    "calls",
     "emergency",
 ]
 MIDDLEWARE = [

@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/emergencies/", include("emergency.urls")),
     path("api/location/", include("location.urls")),
     path("api/notifications/", include("hplus.notifications.urls")),
+    path("api/calls/", include("calls.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

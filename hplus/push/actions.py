@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from hplus.accounts.models import Session
 from hplus.push.models import PushDevice, PushOutbox, State
-from hplus.push.senders import Refused, Unregistered, current_sender
+from hplus.push.senders import Rejected, Unregistered, current_sender
 
 logger = logging.getLogger(__name__)
 AT_ONCE = 50
@@ -98,15 +98,20 @@ def _claim() -> list[PushOutbox]:
 
 
 def _send(claimed: list[PushOutbox]) -> None:
-    pushes = []
-    for push in claimed:
-        if push.device.is_reachable:
-            pushes.append(push)
-        else:
-            push.finish(State.GIVEN_UP, "signed out")
-    if pushes:
-        for push, error in zip(pushes, _results(pushes), strict=True):
+    pushes = [push for push in claimed if push.device.is_reachable]
+    _finish([push for push in claimed if not push.device.is_reachable], State.GIVEN_UP, "signed out")
+    results = list(zip(pushes, _results(pushes), strict=True)) if pushes else []
+    _finish([push for push, error in results if error is None], State.SENT)
+    for push, error in results:
+        if error is not None:
             _note(push, error)
+
+
+def _finish(pushes: Sequence[PushOutbox], state: str, error: str = "") -> None:
+    if pushes:
+        PushOutbox.objects.filter(pk__in=[push.pk for push in pushes]).update(
+            state=state, finished_at=timezone.now(), last_error=error
+        )
 
 
 def _results(pushes: list[PushOutbox]) -> list[Exception | None]:
@@ -118,14 +123,12 @@ def _results(pushes: list[PushOutbox]) -> list[Exception | None]:
         return [broken] * len(pushes)
 
 
-def _note(push: PushOutbox, error: Exception | None) -> None:
-    if error is None:
-        push.finish(State.SENT)
-    elif isinstance(error, Unregistered):
+def _note(push: PushOutbox, error: Exception) -> None:
+    """It was not sent: is that the end of the device, of the push, or does it wait?"""
+    if isinstance(error, Unregistered):
         push.device.disable()
-        push.finish(State.GIVEN_UP, _reason(error))
-    elif isinstance(error, Refused) or push.attempts + 1 >= settings.PUSH_TRIES:
-        push.finish(State.GIVEN_UP, _reason(error))
+    if isinstance(error, Rejected) or push.attempts + 1 >= settings.PUSH_TRIES:
+        _finish([push], State.GIVEN_UP, _reason(error))
     else:
         _try_again(push, _reason(error))
 

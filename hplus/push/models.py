@@ -108,7 +108,3 @@ class PushOutbox(models.Model):
     def content(self) -> dict[str, str]:
         """All that leaves the house. The app asks HPlus for the rest."""
         return {"category": self.category, "id": self.subject, "eventId": str(self.event_id)}
-
-    def finish(self, state: str, error: str = "") -> None:
-        self.state, self.finished_at, self.last_error = state, timezone.now(), error[:200]
-        self.save(update_fields=["state", "finished_at", "last_error"])

@@ -9,6 +9,10 @@ from django.contrib.auth.hashers import make_password
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
+from calls import actions as calls
+from calls.messages import AcceptCall, EndCall, InitiateCall
+from calls.models import Call
+from calls.placing import initiate
 from chat import actions as chat
 from chat.messages import MarkAsRead, SendMessage
 from chat.models import Message
@@ -67,7 +71,9 @@ class Command(BaseCommand):
             made = seed_people()
         if not Message.objects.exists():
             seed_history()
-            announcer.flush()
+        if not Call.objects.exists():
+            seed_calls()
+        announcer.flush()
         self.stdout.write(f"Demo data: {made} people made, {len(PEOPLE) + 1 - made} were there.")
 
 
@@ -106,3 +112,14 @@ def seed_history() -> None:
         assert answer.made is not None
         if sender == "patient_123":
             mark_as_read(people[receiver], MarkAsRead(message_id=answer.made["messageId"]))
+
+
+def seed_calls() -> None:
+    """A call that was taken, and one that was missed."""
+    doctor, patient = User.objects.get(pk="doctor_456"), User.objects.get(pk="patient_123")
+    for is_taken in (True, False):
+        wish = InitiateCall(receiver_id=patient.pk, call_type="video")
+        call_id = (initiate(doctor, wish, connection_id="").made or {})["callId"]
+        if is_taken:
+            calls.accept(patient, AcceptCall(call_id=call_id), connection_id="")
+        calls.end(doctor, EndCall(call_id=call_id), connection_id="")

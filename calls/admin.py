@@ -1,0 +1,66 @@
+"""Call records: to look at, never to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from calls.models import Call, Participant
+from hplus.records import RecordAdmin
+
+
+class ParticipantInline(admin.TabularInline):
+    """Who may look at the call may look at who was in it."""
+
+    model = Participant
+    fk_name = "call"
+    fields = ("user", "status", "invited_by", "joined_at", "left_at")
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Participant]:
+        rows: QuerySet[Participant] = super().get_queryset(request).select_related("user", "invited_by")
+        return rows
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Call)
+class CallAdmin(RecordAdmin):
+    list_display = ("started_at", "call_type", "initiator", "others", "status", "duration")
+    list_filter = ("status", "call_type", "started_at")
+    search_fields = ("call_id", "emergency_id", "participants__user__user_id", "participants__user__name")
+    list_select_related = ("initiator",)
+    fields = (
+        ("call_id", "call_type", "status"),
+        ("initiator", "hospital", "emergency_id"),
+        ("started_at", "answered_at", "ended_at"),
+        ("duration", "end_reason"),
+    )
+    readonly_fields = ("call_id", "duration")
+    inlines = (ParticipantInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Call]:
+        rows: QuerySet[Call] = super().get_queryset(request).with_people()
+        return rows
+
+    @admin.display(description="with")
+    def others(self, call: Call) -> str:
+        return ", ".join(str(one.user) for one in call.people if one.user_id != call.initiator_id)
+
+    @admin.display(description="talked for")
+    def duration(self, call: Call) -> str:
+        seconds = call.duration_seconds
+        return "–" if seconds is None else f"{seconds // 60}:{seconds % 60:02} min"

@@ -1,0 +1,226 @@
+"""Calls and who took part in them. What their devices agree on (SDP, ICE) is stored nowhere."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Exists, OuterRef, Prefetch, Q
+from django.utils import timezone
+from django.utils.functional import cached_property
+
+from hplus.accounts.models import Hospital, User
+from hplus.realtime.models import Connection
+from hplus.wire import new_id
+
+
+class CallType(models.TextChoices):
+    AUDIO = "audio"
+    VIDEO = "video"
+
+
+class CallStatus(models.TextChoices):
+    RINGING = "ringing"
+    ACTIVE = "active"
+    ENDED = "ended"
+    MISSED = "missed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    BUSY = "busy"
+    FAILED = "failed"
+
+
+OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
+
+
+class CallQuerySet(models.QuerySet["Call"]):
+    def of(self, user: User) -> Self:
+        """The calls this user was asked into, or made."""
+        return self.filter(pk__in=Participant.objects.filter(user=user).values("call"))
+
+    def visible_to(self, user: User) -> Self:
+        """What a user may look at: the own calls; an admin those of the hospital; a superuser all."""
+        if user.is_superuser:
+            return self
+        if user.is_hospital_admin:
+            return self.filter(
+                Q(pk__in=Participant.objects.filter(user=user).values("call")) | Q(hospital=user.hospital_id)
+            )
+        return self.of(user)
+
+    def with_people(self) -> Self:
+        """With everyone who is or was in it, in one more query for all of them."""
+        people = Participant.objects.select_related("user", "invited_by").order_by("id")
+        return self.prefetch_related(Prefetch("participants", people, to_attr="people"))
+
+
+class Call(models.Model):
+    """One call between two people or more. Its row lock decides who was first."""
+
+    call_id = models.CharField("callId", max_length=36, primary_key=True, default=new_id, editable=False)
+    call_type = models.CharField(max_length=10, choices=CallType)
+    initiator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="calls")
+    # As the caller named it: calls know no emergencies.
+    emergency_id = models.CharField("emergencyId", max_length=150, blank=True)
+    status = models.CharField(max_length=10, choices=CallStatus, default=CallStatus.RINGING)
+    end_reason = models.CharField(max_length=200, blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CallQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-call_id"]
+        constraints = [
+            models.CheckConstraint(
+                name="an_open_call_has_no_end",
+                condition=Q(status__in=OPEN, ended_at=None)
+                | (~Q(status__in=OPEN) & Q(ended_at__isnull=False)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.call_type} call by {self.initiator_id}, {self.started_at:%Y-%m-%d %H:%M}"
+
+    @cached_property
+    def people(self) -> list[Participant]:
+        """Everyone who is or was in it, in the order they were asked."""
+        return list(self.participants.select_related("user", "invited_by").order_by("id"))
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anybody ever took it."""
+        return self.answered_at is not None
+
+    @property
+    def duration_seconds(self) -> int | None:
+        """How long people talked; None where nobody answered or they still talk."""
+        if self.answered_at is None or self.ended_at is None:
+            return None
+        return int((self.ended_at - self.answered_at).total_seconds())
+
+    def part_of(self, user_id: str) -> Participant | None:
+        """How this person is or was in it."""
+        return next((one for one in self.people if one.user_id == user_id), None)
+
+    def present(self) -> list[Participant]:
+        """Those who are in it or whose devices ring."""
+        return [one for one in self.people if one.is_present]
+
+    def joined(self) -> list[Participant]:
+        return [one for one in self.people if one.has_joined]
+
+
+class Part(models.TextChoices):
+    """How somebody is in a call."""
+
+    RINGING = "ringing"
+    JOINED = "joined"
+    LEFT = "left"
+    REJECTED = "rejected"
+    MISSED = "missed"
+    BUSY = "busy"
+
+
+PRESENT = (Part.RINGING, Part.JOINED)
+
+
+class ParticipantQuerySet(models.QuerySet["Participant"]):
+    def present(self) -> Self:
+        return self.filter(status__in=PRESENT)
+
+    def joined(self) -> Self:
+        return self.filter(status=Part.JOINED)
+
+    def without_socket(self) -> Self:
+        """Those none of whose devices is connected."""
+        return self.filter(~Exists(Connection.objects.filter(user=OuterRef("user"))))
+
+    def with_socket(self) -> Self:
+        return self.filter(Exists(Connection.objects.filter(user=OuterRef("user"))))
+
+
+class Participant(models.Model):
+    """One person in one call, with the times by which something must have happened."""
+
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="participants", db_index=False)
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    status = models.CharField(max_length=10, choices=Part, default=Part.RINGING)
+    # Who asked them in; the caller was asked by nobody.
+    invited_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    # The socket by which they joined: the first device wins.
+    connection_id = models.CharField(max_length=36, blank=True)
+    ring_due_at = models.DateTimeField(null=True, blank=True)
+    dropped_due_at = models.DateTimeField(null=True, blank=True)
+    joined_at = models.DateTimeField(null=True, blank=True)
+    left_at = models.DateTimeField(null=True, blank=True)
+    # The `callInitiate` by which they came in, stored once however often it is sent.
+    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
+    fingerprint = models.CharField(max_length=64, blank=True)
+
+    objects = ParticipantQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [
+            models.Index(fields=["ring_due_at"], name="ringing_until", condition=Q(status="ringing")),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["call", "user"], name="once_in_a_call"),
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(status__in=PRESENT), name="in_one_call_at_a_time"
+            ),
+            models.UniqueConstraint(
+                fields=["user", "client_message_id"],
+                condition=Q(client_message_id__isnull=False),
+                name="called_once_however_often_sent",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}, {self.status}"
+
+    @property
+    def is_present(self) -> bool:
+        """Whether they are in the call or their devices ring."""
+        return self.status in PRESENT
+
+    @property
+    def is_ringing(self) -> bool:
+        return self.status == Part.RINGING
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether they are in the call now."""
+        return self.status == Part.JOINED
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the socket by which they joined is still there."""
+        return Connection.objects.filter(pk=self.connection_id).exists()
+
+    def ring(self, by: User) -> None:
+        """Their devices ring from now on, for as long as the setting says."""
+        self.status, self.invited_by = Part.RINGING, by
+        self.ring_due_at = timezone.now() + timedelta(seconds=settings.HPLUS_RING_SECONDS)
+
+    def join(self, connection_id: str) -> None:
+        """They are in the call, on this device."""
+        if not self.has_joined:
+            self.joined_at, self.left_at = timezone.now(), None
+        self.status, self.connection_id = Part.JOINED, connection_id
+        self.ring_due_at = self.dropped_due_at = None
+
+    def go(self, part: str) -> None:
+        """They are out of the call, in this way."""
+        if self.has_joined:
+            self.left_at = timezone.now()
+        self.status, self.ring_due_at, self.dropped_due_at = part, None, None

@@ -1,0 +1,52 @@
+"""Call records over HTTP, in the shape of the socket."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from calls import actions, messages
+from hplus.rest import described, query_of
+from hplus.wire import OptionalId, Shape
+
+
+class CallQuery(Shape):
+    before: OptionalId = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class Calls(Shape):
+    """My calls, the latest first; `nextCursor` goes into `before`."""
+
+    calls: list[messages.CallRecord]
+    next_cursor: str | None
+    has_more: bool
+
+
+class CallsView(APIView):
+    @extend_schema(
+        parameters=[OpenApiParameter("before", str), OpenApiParameter("limit", int)], responses=Calls
+    )
+    def get(self, request: Request) -> Response:
+        """My calls, those missed too; for an admin those of the hospital."""
+        page = query_of(request, CallQuery)
+        found, has_more = actions.calls_of(request.user, page.before, page.limit)
+        calls = Calls(
+            calls=[messages.CallRecord.of(call) for call in found],
+            next_cursor=found[-1].pk if has_more else None,
+            has_more=has_more,
+        )
+        return Response(calls.model_dump(mode="json", by_alias=True))
+
+
+class CallView(APIView):
+    @described(None, messages.CallRecord)
+    def get(self, request: Request, call_id: str) -> Response:
+        """One call."""
+        call = actions.find_call(request.user, call_id)
+        return Response(messages.CallRecord.of(call).model_dump(mode="json", by_alias=True))

@@ -1,0 +1,114 @@
+"""What devices tell each other: passed between the two, and stored nowhere."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.apps import apps
+
+from tests.calls.test_ringing import ring
+from tests.servers import ThreadServer
+
+SECRET = "a=ice-pwd:only-for-the-other-device"
+
+
+async def test_signals_pass_between_the_two_and_nobody_else(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("doctor_002", "doctor", "hospital_002") as elsewhere,
+    ):
+        call_id = await ring(patient, "doctor_123")
+        signal = {"callId": call_id, "targetUserId": "doctor_123", "signalType": "offer", "sdp": "v=0"}
+
+        # Before the answer candidates already pass, in the order they were sent.
+        for number in range(3):
+            candidate = {"signalType": "iceCandidate", "candidate": {"sdpMLineIndex": number}}
+            await patient.send("callSignal", data={**signal, **candidate})
+        heard = [(await doctor.expect("callSignal"))["candidate"]["sdpMLineIndex"] for _ in range(3)]
+        assert heard == [0, 1, 2]
+
+        # A description may be a text or a browser's object.
+        await doctor.send(
+            "callSignal",
+            callId=call_id,
+            targetUserId="patient_123",
+            signalType="answer",
+            sdp={"type": "answer", "sdp": "v=0"},
+        )
+        assert (await patient.expect("callSignal"))["sdp"] == {"type": "answer", "sdp": "v=0"}
+
+        for phone in (nurse, elsewhere):
+            assert (await phone.ask("callSignal", **signal))["code"] == "CALL_NOT_FOUND"
+        assert (await patient.ask("callSignal", **{**signal, "callId": "no-such-call"}))[
+            "code"
+        ] == "CALL_NOT_FOUND"
+        to_nurse = await patient.ask("callSignal", **{**signal, "targetUserId": "nurse_001"})
+        assert (to_nurse["code"], to_nurse["details"]) == ("USER_NOT_FOUND", {"field": "targetUserId"})
+        unknown = await patient.ask("callSignal", **{**signal, "signalType": "smoke"})
+        assert (unknown["code"], unknown["details"]["field"]) == ("VALIDATION_ERROR", "signalType")
+
+        # After the end a late candidate is dropped quietly; a late offer is told so.
+        await doctor.ask("callReject", callId=call_id)
+        late = await patient.ask("callSignal", **{**signal, "signalType": "iceCandidate", "candidate": {}})
+        assert late["type"] == "ack"
+        assert (await patient.ask("callSignal", **signal))["code"] == "CALL_INVALID_STATE"
+        for phone in (doctor, nurse):
+            await phone.echo()
+        assert len(doctor.heard("callSignal")) == 3
+        assert not nurse.heard("callSignal")
+
+
+async def test_a_stranger_finds_no_call(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("nurse_001", "nurse", "hospital_001") as stranger,
+        server.phone("admin_002", "admin", "hospital_002") as elsewhere,
+        server.phone("admin_001", "admin", "hospital_001") as admin,
+    ):
+        call_id = await ring(patient, "doctor_123")
+        for word in ("callAccept", "callReject", "callEnd"):
+            for phone in (stranger, elsewhere):
+                assert (await phone.ask(word, callId=call_id))["code"] == "CALL_NOT_FOUND"
+            # An admin of the hospital may look at it, so it is no secret that it is there.
+            assert (await admin.ask(word, callId=call_id))["code"] == "FORBIDDEN"
+        await doctor.ask("callAccept", callId=call_id)
+        assert (await patient.expect("callAccept"))["data"]["status"] == "active"
+
+
+async def test_what_devices_offer_is_stored_and_logged_nowhere(
+    server: ThreadServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="hplus")
+    caplog.set_level(logging.DEBUG, logger="calls")
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+    ):
+        call_id = await ring(patient, "doctor_123", offer=SECRET, clientMessageId="tap")
+        await doctor.send("callAccept", callId=call_id, answer=SECRET)
+        await patient.expect("callAccept", answer=SECRET)
+        signal = {"callId": call_id, "targetUserId": "doctor_123"}
+        for signal_type, content in (("offer", "sdp"), ("iceCandidate", "candidate")):
+            await patient.send("callSignal", **signal, signalType=signal_type, **{content: SECRET})
+            await doctor.expect("callSignal", **{content: SECRET})
+        refused = await patient.ask("callSignal", **signal, signalType="offer", sdp=[SECRET])
+        assert refused["code"] == "VALIDATION_ERROR"
+        assert SECRET not in str(refused)
+        await doctor.ask("callEnd", callId=call_id)
+    stored = await in_database()
+    assert call_id in stored
+    assert "ice-pwd" not in stored
+    assert "connected as" in caplog.text
+    assert "ice-pwd" not in caplog.text
+
+
+async def in_database() -> str:
+    """Every row of every table, as text."""
+    rows = []
+    for model in apps.get_models():
+        rows += [row async for row in model._base_manager.values()]
+    return str(rows)
