@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from hplus.site import UNFOLD as UNFOLD
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 Value = TypeVar("Value")
 
@@ -166,6 +168,7 @@ CREW_ROAD_DETOUR = 1.4
 
 INSTALLED_APPS = [
     "daphne",
+    "unfold",  # before the admin, whose templates and site it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

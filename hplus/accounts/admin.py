@@ -8,15 +8,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import (
-    AdminPasswordChangeForm,
-    BaseUserCreationForm,
-    UserChangeForm,
-)
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from hplus.accounts import actions
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
@@ -60,7 +56,7 @@ class PersonForm(forms.ModelForm):
         return self.cleaned_data.get(field, getattr(self.instance, field))
 
 
-class NewPersonForm(PersonForm, BaseUserCreationForm):
+class NewPersonForm(PersonForm, UserCreationForm):
     class Meta:
         model = User
         fields = ["user_id", "name", "role", "hospital", "department", "specialization"]

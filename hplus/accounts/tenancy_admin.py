@@ -15,6 +15,7 @@ from django.core.paginator import Paginator
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin, TabularInline
 
 from hplus.accounts.models import User
 
@@ -40,7 +41,7 @@ class ShortPaginator(Paginator):
         return self.object_list[:most].count()
 
 
-class TenancyAdmin(admin.ModelAdmin):
+class TenancyAdmin(ModelAdmin):
     """Read only; a subclass says what may be added or changed. Nothing is ever deleted here."""
 
     list_per_page = 50
@@ -48,6 +49,8 @@ class TenancyAdmin(admin.ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = ShortPaginator
+    list_filter_submit = True
+    list_fullwidth = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).visible_to(request.user)
@@ -79,6 +82,26 @@ class TenancyAdmin(admin.ModelAdmin):
         return may_administer(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(TabularInline):
+    """What belongs to a row, for whoever may look at the row."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_administer(request.user)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
