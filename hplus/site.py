@@ -68,6 +68,7 @@ UNFOLD = {
     "SITE_SYMBOL": "emergency",
     "SITE_URL": "/admin/",
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "emergency.admin.front_page",
     "SHOW_HISTORY": True,
     "BORDER_RADIUS": "6px",
     # A calm blue: red, amber and green are left to what they mean on a ward.
