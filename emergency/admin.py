@@ -129,7 +129,7 @@ class EmergencyAdmin(TenancyAdmin):
             raise PermissionDenied
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         context = {**self.admin_site.each_context(request), **self._page_of(emergency, request.user)}
         return TemplateResponse(request, "admin/emergency/emergency/page.html", context)
 

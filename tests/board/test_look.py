@@ -1,0 +1,96 @@
+"""How it looks: screenshots for whoever wants to see them, and nothing that runs out of the screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from tests.board.desk import NARROW, WIDE, desk
+from tests.emergency.guide import create_emergency_request, respond, update_status
+from tests.servers import ThreadServer
+
+pytestmark = pytest.mark.e2e
+KEPT = Path(os.environ.get("HPLUS_SCREENSHOTS", "var/screenshots"))
+
+
+def at(lat: float, lng: float, address: str) -> dict[str, Any]:
+    return {"lat": lat, "lng": lng, "address": address}
+
+
+NEEDS = [
+    {"condition": "Fall from a ladder, leg broken", "priority": "medium", "patientName": "Robin Lane",
+     "location": at(37.7689, -122.4331, "12 Mill Road")},
+    {"condition": "Cardiac arrest, bystander CPR", "priority": "critical", "patientName": "Pat Meadow",
+     "location": at(37.7811, -122.4110, "Central Station, platform 4"),
+     "vitals": {"respirationRate": 7, "spo2": 84, "systolic": 82, "pulse": 134, "temperature": 35.1,
+                "consciousness": "P", "onOxygen": True}},
+    {"condition": "Severe shortness of breath", "priority": "high", "patientName": "Kim Rivers",
+     "location": at(37.7749, -122.4194, "3 Harbour Street"),
+     "vitals": {"respirationRate": 26, "spo2": 91, "pulse": 118, "systolic": 132}},
+    {"condition": "Cut on the hand", "priority": "low", "patientName": "Alex Hill",
+     "location": at(37.7625, -122.4050, "School kitchen")},
+]  # fmt: skip
+
+
+async def a_busy_evening(server: ThreadServer) -> str:
+    """Four emergencies, one of them on its way; the id of that one."""
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+    ):
+        ids = []
+        for need in NEEDS:
+            answer = await patient.ask("emergencyRequest", **create_emergency_request(**need))
+            ids.append(answer["data"]["emergencyId"])
+        taken = ids[2]
+        await kit.ask("emergencyResponse", **respond(taken, "accept", estimatedArrival="6 minutes"))
+        await kit.ask("emergencyStatusUpdate", **update_status(taken, None, phase="enRoute"))
+        for step in range(12):
+            place = {"lat": 37.7849 - step * 0.0008, "lng": -122.4294 + step * 0.0008, "accuracy": 8.0}
+            await kit.ask("locationUpdate", location=place, isEmergency=True, emergencyId=taken)
+        await patient.ask(
+            "sendMessage", receiverId="nurse_001", hospitalId="hospital_001", message="She can hardly speak."
+        )
+        await nurse.ask(
+            "sendMessage", receiverId="patient_123", hospitalId="hospital_001",
+            message="Help is six minutes away. Let her sit upright.",
+        )  # fmt: skip
+        for spo2, pulse in ((89, 124), (93, 110), (96, 96)):
+            vitals = {"spo2": spo2, "pulse": pulse, "respirationRate": 24, "systolic": 128,
+                      "temperature": 37.1, "consciousness": "A", "onOxygen": True}  # fmt: skip
+            await kit.ask(
+                "emergencyStatusUpdate", **update_status(taken, None, phase="atPatient", vitals=vitals)
+            )
+    return str(taken)
+
+
+async def no_wider_than_the_screen(page: Page) -> None:
+    width, screen = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= screen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "screen"), [("wide", WIDE), ("narrow", NARROW)])
+async def test_board_and_emergency_fit_the_screen(
+    server: ThreadServer, scheme: str, name: str, screen: dict[str, int]
+) -> None:
+    KEPT.mkdir(parents=True, exist_ok=True)
+    emergency_id = await a_busy_evening(server)
+    async with (
+        server.phone("doctor_123", "doctor", "hospital_001"),
+        server.phone("paramedic_456", "paramedic", "hospital_001"),
+        desk(server, viewport=screen, color_scheme=scheme) as page,
+    ):
+        await page.wait_for_selector("#hp-state[data-state=live]")
+        await page.wait_for_function("document.querySelectorAll('#hp-rows tr').length === 4")
+        await no_wider_than_the_screen(page)
+        await page.screenshot(path=KEPT / f"board-{name}-{scheme}.png", full_page=name == "narrow")
+        await page.goto(f"{server.url}/admin/emergency/emergency/{emergency_id}/change/")
+        await page.wait_for_selector("#hp-state[data-state=live]")
+        await no_wider_than_the_screen(page)
+        await page.screenshot(path=KEPT / f"emergency-{name}-{scheme}.png", full_page=name == "narrow")
