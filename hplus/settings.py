@@ -181,6 +181,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "channels",
     "hplus",
+    "hplus.audit",
     "hplus.accounts",
     "hplus.push",
     "hplus.realtime",

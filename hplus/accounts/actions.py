@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,10 @@ def sign_in(user_id: str, password: str, device_id: str = "", request: object = 
     user = authenticate(request, username=user_id, password=password)
     if user is None:
         raise errors.AuthenticationFailed("userId or password is wrong.")
-    return issue_tokens(Session.objects.create(user=user, device_id=device_id))
+    with transaction.atomic():
+        tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
+        record(user, Verb.LOGIN, user, where="API")
+    return tokens
 
 
 @transaction.atomic
