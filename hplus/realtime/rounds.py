@@ -8,7 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
 from django.db.models import F, Q, QuerySet
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hplus.realtime.switchboard import Slot
 
 LETTERS_AT_ONCE = 500
+GHOST_AFTER_SECONDS = 10  # a handshake is over by then, one way or the other
 
 
 class Server:
@@ -87,9 +88,10 @@ class Found:
 
 
 def look(server: Server, here: Here) -> Found:
-    """One round. Two queries where there is nothing to do, however many sockets are here."""
+    """One round. Four queries where there is nothing to do, however many sockets are here."""
     server.beat(here.connections)
     mine = Connection.objects.filter(server=server.server_id)
+    _forget_ghosts(mine, here)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     behind = [
         user_id
@@ -97,6 +99,18 @@ def look(server: Server, here: Here) -> Found:
         if last_seq > here.last_seqs.get(user_id, last_seq)
     ]
     return Found(behind, {c.pk: _why_not(c) for c in _no_longer_allowed(mine)}, timezone.now())
+
+
+def _forget_ghosts(mine: QuerySet[Connection], here: Here) -> None:
+    """Rows of sockets that are not here: their handshake was given up, or their departure not recorded.
+
+    Their users are taken for absent by the duty that looks after servers which died.
+    """
+    before = timezone.now() - timedelta(seconds=GHOST_AFTER_SECONDS)
+    living = {connection.pk for connection in here.connections}
+    rows = set(mine.filter(connected_at__lt=before).values_list("pk", flat=True))
+    if ghosts := rows - living:
+        Connection.objects.filter(pk__in=ghosts).delete()
 
 
 def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection]:
