@@ -133,6 +133,7 @@ DEED_SECONDS = 4.0  # a client gets its error within 5
 DEED_THREADS = 8
 SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
+SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 ATTACHMENT_BYTES = 10 * 1024 * 1024

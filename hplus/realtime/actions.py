@@ -45,6 +45,12 @@ def login(user: User, request: messages.Login) -> Identity:
     return identity
 
 
+def renew(connection: Connection, identity: Identity) -> None:
+    """The socket belongs to the session of its newest token."""
+    connection.session = identity.session
+    connection.save(update_fields=["session"])
+
+
 def login_success(identity: Identity) -> messages.LoginSuccess:
     user = identity.user
     return messages.LoginSuccess(
@@ -106,11 +112,11 @@ def arrive(server: rounds.Server, connection: Connection, snapshot: Callable[[],
 
 @deed
 def _register(connection: Connection) -> None:
+    presence, _ = Presence.objects.select_for_update().get_or_create(pk=connection.user_id)
     most = settings.HPLUS_MAX_SOCKETS_PER_USER
     if most and Connection.objects.filter(user=connection.user_id).count() >= most:
         raise errors.TooManyConnections()
     connection.save(force_insert=True)
-    presence, _ = Presence.objects.select_for_update().get_or_create(pk=connection.user_id)
     was_offline = presence.status == Status.OFFLINE
     presence.offline_due_at = None
     presence.last_seen_at = timezone.now()
@@ -237,6 +243,7 @@ class Replay:
 
     recovered: bool
     letters: list[tuple[int, Parcel | None]]
+    since: int = 0
     has_more: bool = False
 
     def for_user(self, user_id: str) -> list[Parcel]:
@@ -249,7 +256,13 @@ def replay(user: User, since: int, epoch: str | None, up_to: int, most: int = RE
         return Replay(recovered=False, letters=[])
     found = rounds.letters(user.pk, since, up_to, most)
     last = found[-1][0] if found else up_to
-    return Replay(recovered=True, letters=found, has_more=last < up_to)
+    return Replay(recovered=True, letters=found, since=since, has_more=last < up_to)
+
+
+def replay_all(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
+    """For a handshake: all of it, or it is not recovered; a gap that nobody hears of would be a loss."""
+    found = replay(user, since, epoch, up_to)
+    return Replay(recovered=False, letters=[]) if found.has_more else found
 
 
 def _reaches_back_to(user: User, since: int, up_to: int) -> bool:

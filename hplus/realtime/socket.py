@@ -25,6 +25,7 @@ from hplus.realtime.door import (
     address,
     claim_of,
     door,
+    ip_address_of,
     is_origin_allowed,
     query,
 )
@@ -32,7 +33,7 @@ from hplus.realtime.limits import BURST, Bucket, Buckets
 from hplus.realtime.models import Connection
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.switchboard import Switchboard
-from hplus.rest import internal_error
+from hplus.rest import as_refusal, internal_error
 
 logger = logging.getLogger(__name__)
 Frame = dict[str, Any]
@@ -122,17 +123,16 @@ class Socket:
         try:
             claim = claim_of(self.scope)
             identity = await door.identify(claim)
-        except errors.Refusal as refusal:
-            await self._refuse(refusal, at)
+        except Exception as reason:
+            await self._refuse(as_refusal(reason), at)
             return
         await self._send({"type": "websocket.accept"})
-        self.board.sockets.add(self)
         try:
             self.identity = identity or await self._first_login(claim)
+            self.board.sockets.add(self)  # not before: a round asks each of them who it is
             await self._sit_down(claim)
-        except errors.Refusal as refusal:
-            self.board.sockets.discard(self)
-            await self._hold_and_close(refusal)
+        except Exception as reason:
+            await self._hold_and_close(as_refusal(reason))
             return
         code = 1006
         try:
@@ -190,7 +190,7 @@ class Socket:
             role=self.user.role,
             hospital=self.user.hospital_id or "",
             device_id=claim.device_id,
-            address=address(self.scope) or None,
+            address=ip_address_of(self.scope),
         )
         slot = self.board.seat(self.user_id)
         slot.sockets.add(self)
@@ -202,10 +202,9 @@ class Socket:
             last_seq = slot.last_seq or 0
             replay = await self._replay(last_seq)
             self._say(self._established(claim, arrival, last_seq, replay))
-            for letter in replay.for_user(self.user_id) if replay else []:
-                self._write_letter(letter)
-            for answer in await in_thread(self._greetings):
-                self._say_all(answer)
+            await self._say_all(Answer(says=replay.for_user(self.user_id) if replay else ()))
+            for answer in await in_thread(self._greetings, replay):
+                await self._say_all(answer)
         except BaseException:
             await self._leave(is_clean=False)
             raise
@@ -217,7 +216,10 @@ class Socket:
     def _snapshot(self) -> dict[str, Any]:
         return {key: value for ear in self.ears for key, value in ear.snapshot().items()}
 
-    def _greetings(self) -> list[Answer]:
+    def _greetings(self, replay: actions.Replay | None) -> list[Answer]:
+        if replay and replay.recovered:
+            for ear in self.ears:
+                ear.acknowledged(replay.since)
         return [answer for ear in self.ears if (answer := ear.greet())]
 
     async def _replay(self, last_seq: int) -> actions.Replay | None:
@@ -225,7 +227,7 @@ class Socket:
         if not given.get("since", "").isascii() or not given.get("since", "").isdigit():
             return None
         since = min(int(given["since"][:18]), 2**62)
-        return await in_thread(actions.replay, self.user, since, given.get("epoch"), last_seq)
+        return await in_thread(actions.replay_all, self.user, since, given.get("epoch"), last_seq)
 
     def _established(
         self, claim: Claim, arrival: actions.Arrival, last_seq: int, replay: actions.Replay | None
@@ -248,8 +250,10 @@ class Socket:
         )
 
     def renew(self, identity: Identity) -> Answer:
-        """A fresh token for the same user."""
+        """A fresh token for the same user; from now on this socket ends with that token's session."""
         self.identity = identity
+        if self.connection is not None:
+            actions.renew(self.connection, identity)
         return Answer(says=[actions.login_success(identity)])
 
     async def _leave(self, *, is_clean: bool) -> None:
@@ -303,7 +307,8 @@ class Socket:
 
     def _heartbeat(self, frame: Frame) -> None:
         try:
-            self._say_all(actions.heartbeat(messages.Heartbeat.read(frame)))
+            for event in actions.heartbeat(messages.Heartbeat.read(frame)).says:
+                self._say(event)
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, frame)
 
@@ -325,7 +330,7 @@ class Socket:
             if handler.holds:
                 self._held = []
             answer = await self._ask(ear, handler, request)
-            self._reply(request, answer)
+            await self._reply(request, answer)
         except errors.Refusal as refusal:
             if not quiet or isinstance(refusal, errors.ValidationFailed):
                 self._refuse_frame(refusal, frame)
@@ -367,9 +372,9 @@ class Socket:
 
     # Out
 
-    def _reply(self, request: wire.Request, answer: Answer | None) -> None:
+    async def _reply(self, request: wire.Request, answer: Answer | None) -> None:
         if answer is not None:
-            self._say_all(answer)
+            await self._say_all(answer)
         if request.request_id or request.client_message_id:
             self._say(_ack(request, answer))
         if answer is not None and answer.close_code:
@@ -380,8 +385,12 @@ class Socket:
         if refusal.close_code:
             self._end_soon(refusal.close_code)
 
-    def _say_all(self, answer: Answer) -> None:
+    async def _say_all(self, answer: Answer) -> None:
+        """A long answer goes out as fast as the client reads; only what it did not ask for piles up."""
         for said in answer.says:
+            if self._is_backlogged(1 / 4) and not await self._is_read_in_time():
+                self._end_soon(4103, errors.SlowConsumer())
+                return
             if isinstance(said, Parcel):
                 self._write_letter(said, again=isinstance(answer.says[-1], messages.SyncComplete))
             else:
@@ -435,13 +444,22 @@ class Socket:
             return
         self._outbox.append((text, parcel))
         self._outbox_bytes += len(text)
-        if (
-            len(self._outbox) > settings.SOCKET_BACKLOG_FRAMES
-            or self._outbox_bytes > settings.SOCKET_BACKLOG_BYTES
-        ):
+        if self._is_backlogged():
             self._too_slow()
         elif self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _is_read_in_time(self) -> bool:
+        """Wait until all that was said has been taken."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=settings.SLOW_READER_SECONDS)
+        return self._is_closed or not self._outbox
+
+    def _is_backlogged(self, share: float = 1) -> bool:
+        return (
+            len(self._outbox) > settings.SOCKET_BACKLOG_FRAMES * share
+            or self._outbox_bytes > settings.SOCKET_BACKLOG_BYTES * share
+        )
 
     def _too_slow(self) -> None:
         """Positions can go; where that is not enough, the client must."""
@@ -523,7 +541,7 @@ class Socket:
             internal_error(unforeseen)
             return
         if isinstance(answer, Answer):
-            self._say_all(answer)
+            await self._say_all(answer)
 
 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
