@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
+from tests import ledger
 from tests.servers import ThreadServer
 
 
@@ -32,3 +33,8 @@ def server(people: dict[str, User]) -> Iterator[ThreadServer]:
     """A server for this test alone."""
     with ThreadServer() as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in ledger.table():
+        terminalreporter.write_line(line)
