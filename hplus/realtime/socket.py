@@ -307,8 +307,7 @@ class Socket:
 
     def _heartbeat(self, frame: Frame) -> None:
         try:
-            for event in actions.heartbeat(messages.Heartbeat.read(frame)).says:
-                self._say(event)
+            self._say(actions.heartbeat(messages.Heartbeat.read(frame)))
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, frame)
 
