@@ -13,8 +13,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from django.conf import settings
+
 from hplus import errors
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.bridge import away, in_thread
 
 Wish = TypeVar("Wish")
 Outcome = Any  # an Answer, or the Refusal of this one wish
@@ -38,8 +40,11 @@ class Batch(Generic[Wish]):
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, wish: Wish) -> Any:
-        """The answer to this wish, after it is durable. Raises its refusal."""
-        return await self.add(wish)
+        """The answer to this wish, after it is durable. Raises its refusal, or InternalError in time."""
+        try:
+            return await asyncio.wait_for(self.add(wish), settings.DEED_SECONDS)
+        except TimeoutError:
+            raise away("it waited behind others") from None
 
     def add(self, wish: Wish) -> asyncio.Future[Outcome]:
         """Like `submit` for one who does not wait."""
@@ -53,6 +58,8 @@ class Batch(Generic[Wish]):
         while self._waiting:
             began_at = asyncio.get_running_loop().time()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            # Who was told that it failed may try again; it must not be done behind their back.
+            batch = [(wish, future) for wish, future in batch if not future.done()]
             outcomes = await self._outcomes([wish for wish, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
@@ -70,7 +77,10 @@ class Batch(Generic[Wish]):
     async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
         """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
         try:
-            return await in_thread(self._action, wishes)
+            outcomes = await in_thread(self._action, wishes)
+            if len(outcomes) != len(wishes):
+                raise RuntimeError(f"{len(outcomes)} outcomes for {len(wishes)} wishes")
+            return outcomes
         except errors.InternalError as too_slow:
             return [too_slow] * len(wishes)
         except Exception as broken:
