@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -25,11 +26,13 @@ class ChatConsumer(DomainConsumer):
     def __init__(self, socket: Socket | None = None) -> None:
         super().__init__(socket)
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
+        self._joining = threading.Lock()
         self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
 
     @handles(messages.JoinChatRoom, holds=True)
     def join(self, request: messages.JoinChatRoom) -> Answer:
-        return self._entered(request, actions.join(self.user, request))
+        with self._joining:
+            return self._entered(request, actions.join(self.user, request))
 
     @in_batches(messages.SendMessage, send_all, holds=True)
     def send(self, request: messages.SendMessage, answer: Answer) -> Answer:
@@ -104,7 +107,9 @@ class ChatConsumer(DomainConsumer):
         return {"unread": actions.unread_counts(self.user)}
 
     def greet_late(self) -> Answer | None:
-        return None if self.rooms else Answer(says=actions.undelivered(self.user))
+        """Not while a room is being joined, whose unread messages come oldest first."""
+        with self._joining:
+            return None if self.rooms else Answer(says=actions.undelivered(self.user))
 
     def acknowledged(self, seq: int) -> None:
         receipts.delivered_up_to(self.user, seq)
