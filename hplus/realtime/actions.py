@@ -70,9 +70,8 @@ def logout(identity: Identity, connection_id: str, request: messages.Logout) -> 
     return Answer(says=[messages.LogoutSuccess()], close_code=1000)
 
 
-def heartbeat(request: messages.Heartbeat) -> Answer:
-    answer = messages.HeartbeatAnswer(timestamp=request.client_timestamp, server_time=timezone.now())
-    return Answer(says=[answer])
+def heartbeat(request: messages.Heartbeat) -> messages.HeartbeatAnswer:
+    return messages.HeartbeatAnswer(timestamp=request.client_timestamp, server_time=timezone.now())
 
 
 def join_hospital(user: User, hospital_id: str) -> Answer:

@@ -137,7 +137,7 @@ class ConnectionConsumer(DomainConsumer):
 
     @handles(messages.Heartbeat)
     def heartbeat(self, request: messages.Heartbeat) -> Answer:
-        return actions.heartbeat(request)
+        return Answer(says=[actions.heartbeat(request)])
 
     @handles(messages.JoinHospital)
     def join_hospital(self, request: messages.JoinHospital) -> Answer:

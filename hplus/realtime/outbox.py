@@ -14,6 +14,7 @@ from hplus.realtime.parcels import Parcel
 
 logger = logging.getLogger(__name__)
 REMEMBERED_LETTERS = 5_000
+PATIENCE_SECONDS = 10  # for one frame to be taken by a client that is sent much at once
 
 
 class Outbox:
@@ -35,7 +36,18 @@ class Outbox:
         self._latest: dict[str, str] = {}
         self._letters: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
+        self._progress = asyncio.Event()
         self.is_closed = False
+
+    async def room(self) -> None:
+        """Wait while half of what may wait is waiting: for whoever has much to say at once."""
+        while self._is_half_full() and not self.is_closed:
+            self._progress.clear()
+            try:
+                await asyncio.wait_for(self._progress.wait(), PATIENCE_SECONDS)
+            except TimeoutError:
+                self._too_slow()
+                return
 
     def put(self, text: str) -> None:
         self._enqueue(text, None)
@@ -75,6 +87,10 @@ class Outbox:
         too_many = len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES
         return too_many or self._bytes > settings.SOCKET_BACKLOG_BYTES
 
+    def _is_half_full(self) -> bool:
+        too_many = len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES // 2
+        return too_many or self._bytes > settings.SOCKET_BACKLOG_BYTES // 2
+
     def _make_room(self) -> None:
         self._latest.clear()
         self._waiting = deque((text, parcel) for text, parcel in self._waiting if text)
@@ -87,6 +103,7 @@ class Outbox:
         while self._waiting:
             text, parcel = self._waiting.popleft()
             self._bytes -= len(text)
+            self._progress.set()
             if not text and parcel is not None:
                 text = self._latest.pop(parcel.frame, "")
             if text and not await self._write_one(text):
@@ -110,5 +127,6 @@ class Outbox:
 
     def close(self) -> None:
         self.is_closed = True
+        self._progress.set()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()

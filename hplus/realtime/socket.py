@@ -127,10 +127,10 @@ class Socket:
             last_seq = slot.last_seq or 0
             replay = await self._replay(last_seq)
             self._say(self._established(claim, arrival, last_seq, replay))
-            for letter in replay.for_user(self.user_id) if replay else []:
-                self.outbox.put_letter(letter)
+            if replay is not None:
+                await self._say_all(Answer(says=replay.for_user(self.user_id)))
             for answer in await in_thread(self._greetings):
-                self._say_all(answer)
+                await self._say_all(answer)
         except BaseException:
             await self._leave(is_clean=False)
             raise
@@ -244,7 +244,8 @@ class Socket:
     def _heartbeat(self, frame: Frame) -> None:
         try:
             request = messages.Heartbeat.read(frame)
-            self._reply(request, actions.heartbeat(request))
+            self._say(actions.heartbeat(request))
+            self._acknowledge(request, None)
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, frame)
 
@@ -266,7 +267,7 @@ class Socket:
             if handler.holds:
                 self._held = []
             answer = await self._ask(ear, handler, request)
-            self._reply(request, answer)
+            await self._reply(request, answer)
             if answer is not None and answer.then is not None:
                 await self._after(0, answer.then)
         except errors.Refusal as refusal:
@@ -309,22 +310,27 @@ class Socket:
 
     # Out
 
-    def _reply(self, request: wire.Request, answer: Answer | None) -> None:
+    async def _reply(self, request: wire.Request, answer: Answer | None) -> None:
         if answer is not None:
-            self._say_all(answer)
-        if request.request_id or request.client_message_id:
-            self._say(_ack(request, answer))
+            await self._say_all(answer)
+        self._acknowledge(request, answer)
         if answer is not None and answer.close_code:
             self._end_soon(answer.close_code)
+
+    def _acknowledge(self, request: wire.Request, answer: Answer | None) -> None:
+        if request.request_id or request.client_message_id:
+            self._say(_ack(request, answer))
 
     def _refuse_frame(self, refusal: errors.Refusal, frame: Frame) -> None:
         self._say(error_event(refusal, frame))
         if refusal.close_code:
             self._end_soon(refusal.close_code)
 
-    def _say_all(self, answer: Answer) -> None:
+    async def _say_all(self, answer: Answer) -> None:
+        """However much it is: no faster than the client reads."""
         for said in answer.says:
             if isinstance(said, Parcel):
+                await self.outbox.room()
                 self.outbox.put_letter(said, again=answer.repeats)
             else:
                 self._say(said)
@@ -340,6 +346,8 @@ class Socket:
         """Something has arrived for this socket."""
         if self._held is not None:
             self._held.append(parcel)
+            if len(self._held) > settings.SOCKET_BACKLOG_FRAMES:
+                self._too_slow()
             return
         if parcel.word == messages.SignedOut.type:
             self._hear_sign_out(parcel)
@@ -390,7 +398,7 @@ class Socket:
             internal_error(unforeseen)
             return
         if isinstance(answer, Answer):
-            self._say_all(answer)
+            await self._say_all(answer)
 
     async def expel(self, refusal: errors.Refusal) -> None:
         """The server ends this socket, and says why."""
