@@ -208,6 +208,7 @@ async def test_what_came_while_away_comes_once_and_in_order(server: ThreadServer
                 assert again["data"]["unreadCount"] == 0
                 await patient.send_chat_message("doctor_123", HOSPITAL, "Still there?")
                 await screen.expect("newMessage", message="Still there?")
+                await patient.expect("messageRead")
                 assert len(screen.shown) == 6
             assert len(dashboard.heard("newMessage")) == 6
         # And a screen opened tomorrow starts empty: nothing is unread.
