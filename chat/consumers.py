@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -26,11 +27,13 @@ class ChatConsumer(DomainConsumer):
         super().__init__(socket)
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
         self.known: dict[tuple[str, str], str] = {}  # also those only typed into
+        self._joining = threading.Lock()
         self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
 
     @handles(messages.JoinChatRoom, holds=True)
     def join(self, request: messages.JoinChatRoom) -> Answer:
-        return self._entered(request, actions.join(self.user, request))
+        with self._joining:
+            return self._entered(request, actions.join(self.user, request))
 
     def _is_elsewhere(self, request: messages.SendMessage) -> bool:
         return (request.receiver_id, request.hospital_id) not in self.rooms
@@ -109,7 +112,9 @@ class ChatConsumer(DomainConsumer):
         return {"unread": actions.unread_counts(self.user)}
 
     def greet_late(self) -> Answer | None:
-        return None if self.rooms else Answer(says=actions.undelivered(self.user))
+        """Not while a room is being joined, whose unread messages come oldest first."""
+        with self._joining:
+            return None if self.rooms else Answer(says=actions.undelivered(self.user))
 
     def acknowledged(self, seq: int) -> None:
         receipts.delivered_up_to(self.user, seq)

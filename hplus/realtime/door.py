@@ -101,6 +101,10 @@ class Door:
             self._remember(claim, refused)
             raise
 
+    def forget(self) -> None:
+        """A server that starts has refused nobody yet."""
+        self._refused.clear()
+
     def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
         self._refused[claim] = (time.monotonic(), refusal)
         if len(self._refused) > 10_000:

@@ -359,6 +359,8 @@ class Socket:
         """Something has arrived for this socket."""
         if self._held is not None:
             self._held.append(parcel)
+            if len(self._held) > settings.SOCKET_BACKLOG_FRAMES:
+                self._too_slow()
             return
         if parcel.word == messages.SignedOut.type:
             self._hear_sign_out(parcel)

@@ -18,6 +18,7 @@ from django.conf import settings
 
 from hplus.realtime import announcer, bridge, rounds
 from hplus.realtime.batches import MOST, Batch
+from hplus.realtime.door import door
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.limits import Buckets, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
@@ -133,6 +134,7 @@ class Switchboard:
 
     def start(self) -> None:
         announcer.speak_from(self.announcer)
+        door.forget()
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
             self.loop.create_task(supervised(self._make_rounds)),
