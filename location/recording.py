@@ -236,8 +236,9 @@ def _as_latest(fix: Fix) -> Latest:
 
 
 def _tell(told: list[tuple[_Step, Fix]]) -> None:
+    """By hospital, so that what is for one group travels together."""
     inquiries = _pending_inquiries({step.user.pk for step, _ in told})
-    for step, fix in told:
+    for step, fix in sorted(told, key=lambda pair: pair[0].user.hospital_id or ""):
         audience = Audience.of(step.user, step.grants, step.topic, is_on_duty=step.is_on_duty)
         for grant, listeners in audience.by_matter():
             tell(as_seen(fix, grant), *listeners, but=[step.user.pk])
