@@ -10,6 +10,7 @@ such a batch is written at most every so many seconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +37,7 @@ class Batch(Generic[Wish]):
         self._most = most
         self._every_seconds = every_seconds
         self._hurry = asyncio.Event()
+        self._is_draining = False
         self._waiting: list[tuple[Wish, asyncio.Future[Outcome]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -63,16 +65,19 @@ class Batch(Generic[Wish]):
             outcomes = await self._outcomes([wish for wish, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
-            if self._every_seconds:
+            if self._every_seconds and not self._is_draining:
                 await self._wait_for_company(began_at + self._every_seconds)
 
     async def _wait_for_company(self, until: float) -> None:
-        """Until the next write is due, or the server is about to stop."""
-        try:
+        """Until the next write is due, or what waits has become urgent."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._hurry.wait()
-        except TimeoutError:
-            return
+        self._hurry.clear()
+
+    def hurry(self) -> None:
+        """Write what waits now."""
+        self._hurry.set()
 
     async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
         """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
@@ -89,7 +94,8 @@ class Batch(Generic[Wish]):
             return [(await self._outcomes([wish]))[0] for wish in wishes]
 
     async def drained(self) -> None:
-        self._hurry.set()
+        self._is_draining = True
+        self.hurry()
         if self._task is not None:
             await self._task
 
