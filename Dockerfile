@@ -1,8 +1,10 @@
 FROM python:3.11-slim AS dependencies
 
+# requirements-push.txt where pushes go through Firebase (HPLUS_PUSH_BACKEND=hplus.push.senders.FcmPush).
+ARG REQUIREMENTS=requirements.txt
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement requirements.txt
+COPY requirements.txt requirements-push.txt ./
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement ${REQUIREMENTS}
 
 
 FROM python:3.11-slim

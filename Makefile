@@ -54,6 +54,8 @@ lock: ## requirements*.in -> requirements*.txt (ARGS=--upgrade for newer version
 	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
 		$(ARGS) requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+		$(ARGS) requirements-push.in -o requirements-push.txt
+	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
 		$(ARGS) requirements-dev.in -o requirements-dev.txt
 
 audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies

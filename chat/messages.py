@@ -235,6 +235,9 @@ class NewMessage(_AboutMessage):
     def author(self) -> str:
         return self.data.sender_id
 
+    def push_category(self) -> str:
+        return "message"
+
     @classmethod
     def of(cls, message: Message) -> Self:
         data = ChatMessage.of(message)

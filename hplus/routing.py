@@ -8,6 +8,9 @@ from chat.consumers import ChatConsumer
 from emergency.consumers import EmergencyConsumer
 from emergency.escalation import end_diversions, escalate_due
 from hplus.accounts.actions import delete_expired_tokens
+from hplus.notifications.actions import delete_old_notifications
+from hplus.notifications.consumers import NotificationsConsumer
+from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
@@ -19,7 +22,7 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, EmergencyConsumer)
+    domains = (ChatConsumer, LocationConsumer, EmergencyConsumer, NotificationsConsumer)
 
 
 socket_urls = [
@@ -27,6 +30,7 @@ socket_urls = [
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
+    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
@@ -38,4 +42,7 @@ DUTIES = [
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),
+    Duty(send_due_pushes, every_seconds=1, apart=True),
+    Duty(delete_old_notifications, every_seconds=3600),
+    Duty(delete_old_pushes, every_seconds=3600),
 ]

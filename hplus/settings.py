@@ -103,6 +103,7 @@ HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of s
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", words, "turn: addresses, separated by commas")
 MAP_TILE_URL = os.environ.get("MAP_TILE_URL", "")
+HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
 
@@ -135,6 +136,11 @@ SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
+NOTIFICATION_RETENTION_DAYS = 90  # after it was read
+PUSH_TRIES = 10  # with the pauses below given up after a quarter of an hour
+PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
+PUSH_TTL_SECONDS = 24 * 3600  # how long a push service keeps what a phone that is off has to hear
+PUSH_RETENTION_DAYS = 7  # what was sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
 LOCATION_STALE_SECONDS = 120
 LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
@@ -161,6 +167,7 @@ INSTALLED_APPS = [
     "channels",
     "hplus",
     "hplus.accounts",
+    "hplus.push",
     "hplus.realtime",
     "hplus.notifications",
     "chat",

@@ -14,6 +14,7 @@ urlpatterns = [
     path("api/chat/", include("chat.urls")),
     path("api/emergencies/", include("emergency.urls")),
     path("api/location/", include("location.urls")),
+    path("api/notifications/", include("hplus.notifications.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

@@ -201,6 +201,13 @@ class Event(Shape):
         """The userId of whoever caused it."""
         return ""
 
+    def push_category(self) -> str:
+        """Why a recipient without a socket is woken by a push; blank for what can wait.
+
+        Only a durable event wakes. The category is all that the push service gets to know.
+        """
+        return ""
+
 
 class Durable(Event):
     """A fact that must not be lost: it has a letter in the mailbox of everyone it concerns.

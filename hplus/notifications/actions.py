@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
-from hplus.accounts.models import User
-from hplus.notifications.messages import Notified
+from django.conf import settings
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts.models import STAFF_ROLES, User
+from hplus.notifications.messages import Announced, Notified, Notify, Target
 from hplus.notifications.models import Notification, Priority
 from hplus.realtime import groups
+from hplus.realtime.answers import Answer
+from hplus.realtime.models import Contact, Letter
 from hplus.realtime.tell import deed, tell
 
 
@@ -41,10 +49,148 @@ def notify(
     )
 
 
-def _give(notices: Iterable[Notification]) -> list[Notification]:
-    """Store each and tell its recipient."""
+def _give(notices: Iterable[Notification]) -> int:
+    """Store each and tell its recipient. Returns how many."""
     given = Notification.objects.bulk_create(notices)
     for notice in given:
         assert notice.recipient_id is not None
         tell(Notified.of(notice), groups.person(notice.recipient_id))
-    return given
+    return len(given)
+
+
+# The word
+
+
+def do(user: User, request: Notify) -> Answer:
+    """Send a notice, or mark one as read. Raises like `send` and `mark_read`."""
+    if request.action == "markRead":
+        assert request.notification_id is not None
+        return mark_read(user, request.notification_id)
+    return send(user, request)
+
+
+@deed
+def send(user: User, request: Notify) -> Answer:
+    """A notice from staff to people of the own hospital; never to the sender.
+
+    Raises Forbidden (a patient; hospital-wide by others than its admins), HospitalMismatch or
+    UserNotFound (also for staff of another hospital and for a patient with whom the hospital
+    shares neither a room nor an open emergency).
+    """
+    target = request.target
+    assert target is not None
+    _must_be_allowed(user, target)
+    given = _give(_draft(user, request, person.pk) for person in _recipients(user, target))
+    if target.is_hospital_wide:
+        _announce(user, request)
+    return Answer(made={"recipients": given})
+
+
+def _must_be_allowed(user: User, target: Target) -> None:
+    if user.is_patient or user.hospital_id is None:
+        raise errors.Forbidden("Only staff of a hospital may send notices.")
+    if target.hospital_id and target.hospital_id != user.hospital_id:
+        raise errors.HospitalMismatch(field="target.hospitalId")
+    if target.is_hospital_wide and not user.is_hospital_admin:
+        raise errors.Forbidden("Only an admin may notify the whole hospital.")
+
+
+def _recipients(user: User, target: Target) -> list[User]:
+    assert user.hospital_id is not None
+    staff = User.objects.staff_of(user.hospital_id)
+    if target.user_id:
+        staff = staff.filter(pk=target.user_id) | _patients_known_to(user.hospital_id, target.user_id)
+    if target.role:
+        staff = staff.filter(role=target.role)
+    if target.department:
+        staff = staff.filter(department__iexact=target.department)
+    found = list(staff.exclude(pk=user.pk).order_by("pk"))
+    if target.user_id and not found:
+        raise errors.UserNotFound(field="target.userId")
+    return found
+
+
+def _patients_known_to(hospital_id: str, user_id: str) -> Any:
+    """This patient, where somebody of the hospital's staff shares a room or an open emergency."""
+    shared = Contact.objects.filter(
+        user=user_id, contact__hospital=hospital_id, contact__role__in=STAFF_ROLES, contact__is_active=True
+    )
+    return User.objects.filter(pk__in=shared.values("user"), role="patient", is_active=True)
+
+
+def _draft(user: User, request: Notify, recipient_id: str | None) -> Notification:
+    assert request.title is not None
+    assert request.body is not None
+    return Notification(
+        recipient_id=recipient_id,
+        sender=user,
+        hospital_id=user.hospital_id,
+        category=request.category,
+        title=request.title,
+        body=request.body,
+        priority=request.priority,
+        data=request.data,
+    )
+
+
+def _announce(user: User, request: Notify) -> None:
+    """To the patients who listen now; the row says that it was said, and is nobody's to read."""
+    assert user.hospital_id is not None
+    notice = _draft(user, request, None)
+    notice.read_at = notice.sent_at
+    notice.save(force_insert=True)
+    tell(Announced.of(notice), groups.announcements(user.hospital_id))
+
+
+def mark_read(user: User, notification_id: str) -> Answer:
+    """One's own notice; again is fine. Raises MessageNotFound, also for a notice of others."""
+    own = Notification.objects.of(user).filter(pk=notification_id)
+    own.filter(read_at=None).update(read_at=timezone.now())
+    if not own.exists() and not _was_passing(user, notification_id):
+        raise errors.MessageNotFound("There is no such notification.", field="notificationId")
+    return Answer(made={"notificationId": notification_id, "unreadCount": unread_count(user)})
+
+
+def _was_passing(user: User, notification_id: str) -> bool:
+    """An announcement, or the notice of a chat message, which has no row here: nothing to mark."""
+    if Notification.objects.filter(pk=notification_id, recipient=None).exists():
+        return True
+    try:
+        event_id = uuid.UUID(notification_id)
+    except ValueError:
+        return False
+    return Letter.objects.filter(user=user, event_id=event_id).exists()
+
+
+# Looking
+
+
+def unread_count(user: User) -> int:
+    return Notification.objects.unread_by(user).count()
+
+
+def page_of(
+    user: User, *, before: str | None = None, unread: bool = False, limit: int
+) -> tuple[list[Notification], bool]:
+    """The newest notices of this user, or those older than one of them; and whether there are more.
+
+    Raises MessageNotFound where `before` is none of them.
+    """
+    found = Notification.objects.of(user)
+    if before and not found.filter(pk=before).exists():
+        raise errors.MessageNotFound("There is no such notification.", field="before")
+    if before:
+        found = found.filter(pk__lt=before)
+    if unread:
+        found = found.filter(read_at=None)
+    rows = list(found.order_by("-pk")[: limit + 1])
+    return rows[:limit], len(rows) > limit
+
+
+# Duties
+
+
+def delete_old_notifications() -> int:
+    """Notices read longer ago than the retention; an unread one stays."""
+    oldest = timezone.now() - timedelta(days=settings.NOTIFICATION_RETENTION_DAYS)
+    return Notification.objects.filter(read_at__lt=oldest).delete()[0]

@@ -4,18 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import AfterValidator, StringConstraints, model_validator
+from pydantic.alias_generators import to_snake
+
+from hplus import errors
+from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
-from hplus.wire import Durable
+from hplus.wire import Durable, Event, OptionalId, Request, Shape, encode
+
+# Said by HPlus alone: a phone that reads `message` expects a ChatMessage in `data`.
+OWN_CATEGORIES = ("message", "emergencyEscalated")
+DATA_BYTES = 4096  # it is stored once for each recipient
+
+
+def _staff_role(role: str | None) -> str | None:
+    if role is not None and role not in STAFF_ROLES:
+        raise ValueError(f"must be one of {', '.join(STAFF_ROLES)}")
+    return role
+
+
+def _small(data: dict[str, Any]) -> dict[str, Any]:
+    if len(encode(data).encode()) > DATA_BYTES:
+        raise ValueError(f"must have at most {DATA_BYTES} bytes as JSON")
+    return data
+
+
+def _sendable(category: str) -> str:
+    if category in OWN_CATEGORIES:
+        raise ValueError("is said by HPlus alone")
+    return category
+
+
+def _needed_for(action: Any) -> tuple[str, ...]:
+    return ("notificationId",) if action == "markRead" else ("target", "title", "body")
+
+
+StaffRole = Annotated[OptionalId, AfterValidator(_staff_role)]
+Category = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=50, strip_whitespace=True),
+    AfterValidator(_sendable),
+]
+Title = Annotated[str | None, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Body = Annotated[str | None, StringConstraints(max_length=4_000)]
+
+# What a client says
+
+
+class Target(Shape):
+    """Whom a notice is for, within the sender's hospital; what is given together narrows."""
+
+    user_id: OptionalId = None
+    role: StaffRole = None
+    department: OptionalId = None
+    hospital_id: OptionalId = None
+
+    @property
+    def is_hospital_wide(self) -> bool:
+        return not (self.user_id or self.role or self.department)
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if self.is_hospital_wide and not self.hospital_id:
+            raise ValueError("names neither userId, role, department nor hospitalId")
+        return self
+
+
+class Notify(Request):
+    """These people should know this; or, with action markRead, I have read that."""
+
+    type = "notification"
+    action: Literal["send", "markRead"] = "send"
+    target: Target | None = None
+    title: Title = None
+    body: Body = None
+    category: Category = "general"
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+    data: Annotated[dict[str, Any], AfterValidator(_small)] = {}
+    notification_id: OptionalId = None
+
+    @classmethod
+    def fields_of(cls, frame: dict[str, Any]) -> dict[str, Any]:
+        """`data` is the notice's own where all that it needs stands flat, else it holds the fields."""
+        is_flat = all(frame.get(name) is not None for name in _needed_for(frame.get("action")))
+        if is_flat or not isinstance(frame.get("data"), dict):
+            return {name: value for name, value in frame.items() if value is not None and name != "type"}
+        return super().fields_of(frame)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        for name in _needed_for(self.action):
+            if getattr(self, to_snake(name)) is None:
+                raise errors.ValidationFailed(f"{name}: Field required", field=name, reason="Field required")
+        return self
+
 
 # What HPlus says
 
 
-class Notified(Durable):
-    """There is something you should know."""
+class Notice(Shape):
+    """A notice as its reader gets it."""
 
-    type = "notification"
     notification_id: str
     category: str
     title: str
@@ -26,15 +117,25 @@ class Notified(Durable):
 
     @classmethod
     def of(cls, notice: Notification) -> Self:
-        return cls(
-            notification_id=notice.notification_id,
-            category=notice.category,
-            title=notice.title,
-            body=notice.body,
-            priority=notice.priority,
-            data=notice.data,
-            timestamp=notice.sent_at,
-        )
+        return cls(**cls.fields_from(notice))
+
+    @staticmethod
+    def fields_from(notice: Notification) -> dict[str, Any]:
+        return {
+            "notification_id": notice.notification_id,
+            "category": notice.category,
+            "title": notice.title,
+            "body": notice.body,
+            "priority": notice.priority,
+            "data": notice.data,
+            "timestamp": notice.sent_at,
+        }
+
+
+class Notified(Notice, Durable):
+    """There is something you should know."""
+
+    type = "notification"
 
     @classmethod
     def retell(cls, subjects: Iterable[str]) -> dict[str, Durable]:
@@ -43,3 +144,12 @@ class Notified(Durable):
 
     def about(self) -> str:
         return self.notification_id
+
+    def push_category(self) -> str:
+        return self.category
+
+
+class Announced(Notice, Event):
+    """The hospital you listen to announces this."""
+
+    type = "notification"

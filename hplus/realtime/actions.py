@@ -15,6 +15,7 @@ from hplus import errors
 from hplus.accounts import actions as accounts
 from hplus.accounts.actions import Identity
 from hplus.accounts.models import STAFF_ROLES, User
+from hplus.push import actions as push
 from hplus.realtime import groups, messages, rounds
 from hplus.realtime.answers import Answer
 from hplus.realtime.models import (
@@ -29,7 +30,10 @@ from hplus.realtime.models import (
 )
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.tell import deed, tell
+from hplus.realtime.waking import wake_for_unheard
 
+UNHEARD_SECONDS = 90  # a dead connection is noticed after at most 40, and then comes the grace
+UNHEARD_AT_GOODBYE_SECONDS = 1  # what crossed the client's Close frame
 DEAD_AFTER_SECONDS = 15  # a server beats every two; a database may be frozen for ten
 REPLAY_MOST = 10_000
 
@@ -42,7 +46,29 @@ def login(user: User, request: messages.Login) -> Identity:
     identity = accounts.identify_by_token(request.token)
     if identity.user.pk != user.pk:
         raise errors.AuthenticationFailed("The token is another user's.", close_code=4001)
+    _note_device(identity, request)
     return identity
+
+
+def first_login(claim: accounts.Claim, request: messages.Login) -> Identity:
+    """The token that came as the first message. Raises AuthenticationFailed where it is somebody else's."""
+    identity = accounts.identify_by_token(request.token)
+    if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
+        raise errors.AuthenticationFailed("The token is another user's.")
+    _note_device(identity, request)
+    return identity
+
+
+def _note_device(identity: Identity, request: messages.Login) -> None:
+    """Where this user can be woken while no socket is open."""
+    push_token = (request.push_token or "").strip()
+    if push_token and identity.session is not None:
+        push.register(
+            identity.session,
+            push_token,
+            device_id=request.device_id or "",
+            platform=request.platform or "",
+        )
 
 
 def login_success(identity: Identity) -> messages.LoginSuccess:
@@ -124,6 +150,8 @@ def _register(connection: Connection) -> None:
 @deed
 def depart(connection: Connection, is_clean: bool) -> None:
     """A socket has gone. After a clean goodbye its user is offline at once, else after a grace."""
+    # With the mailbox locked, a deed that writes a letter either sees us gone or is seen below.
+    Mailbox.objects.select_for_update().filter(pk=connection.user_id).first()
     Connection.objects.filter(pk=connection.pk).delete()
     presence = Presence.objects.select_for_update().filter(pk=connection.user_id).first()
     if presence is None or Connection.objects.filter(user=connection.user_id).exists():
@@ -135,6 +163,7 @@ def depart(connection: Connection, is_clean: bool) -> None:
     presence.save()
     if is_clean:
         _go_offline(presence)
+        _wake_for_unheard(presence, UNHEARD_AT_GOODBYE_SECONDS)
 
 
 @deed
@@ -154,6 +183,10 @@ def _go_offline(presence: Presence) -> None:
     presence.save()
     if not was_offline:
         _tell_presence(presence.user, presence)
+
+
+def _wake_for_unheard(presence: Presence, seconds: float) -> None:
+    wake_for_unheard(presence.pk, since=timezone.now() - timedelta(seconds=seconds))
 
 
 def _tell_presence(user: User, presence: Presence) -> None:
@@ -209,6 +242,7 @@ def _say_goodbye(user_id: str) -> bool:
         Presence.objects.filter(pk=user_id).update(offline_due_at=None)
         return False
     _go_offline(claimed)
+    _wake_for_unheard(claimed, UNHEARD_SECONDS)
     return True
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.db import close_old_connections
 
@@ -19,10 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Duty:
-    """A callable that does all that is due and returns how much that was."""
+    """A callable that does all that is due and returns how much that was.
+
+    One that waits for other houses is done `apart`, in a thread of its own: an escalation
+    does not wait for a push service.
+    """
 
     do: Callable[[], int]
     every_seconds: float
+    apart: bool = False
     due_at: float = field(default=0, compare=False)
 
     def do_if_due(self) -> None:
@@ -41,12 +46,15 @@ class Worker:
     TICK_SECONDS = 0.25
 
     def __init__(self, duties: Sequence[Duty]) -> None:
-        self.duties = duties
+        self.duties = [duty for duty in duties if not duty.apart]
+        self._others = [Worker([replace(duty, apart=False)]) for duty in duties if duty.apart]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
         """In this thread, until `stop`."""
+        for other in self._others:
+            other.start()
         while not self._stop.is_set():
             close_old_connections()
             for duty in self.duties:
@@ -61,5 +69,7 @@ class Worker:
 
     def stop(self, timeout_seconds: float = 5) -> None:
         self._stop.set()
+        for other in self._others:
+            other.stop(timeout_seconds)
         if self._thread is not None:
             self._thread.join(timeout_seconds)

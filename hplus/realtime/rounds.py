@@ -132,19 +132,20 @@ def letters(
 
 def retold(rows: Iterable[Letter]) -> dict[int, Parcel]:
     """seq → parcel for letters of one mailbox, made from their rows as they are now."""
+    return {row.seq: pack(event, event_id=str(row.event_id)) for row, event in events_of(rows)}
+
+
+def events_of(rows: Iterable[Letter]) -> list[tuple[Letter, Durable]]:
+    """The events of these letters, told again word by word; without those whose row is gone."""
     by_word = defaultdict(list)
     for row in rows:
         by_word[row.word].append(row)
     words = {word.type: word for word in subclasses(Durable)}
-    told: dict[int, Parcel] = {}
+    told: list[tuple[Letter, Durable]] = []
     for name, of_word in by_word.items():
         if word := words.get(name):
             events = word.retell({row.subject for row in of_word})
-            told.update(
-                (row.seq, pack(events[row.subject], event_id=str(row.event_id)))
-                for row in of_word
-                if row.subject in events
-            )
+            told += [(row, events[row.subject]) for row in of_word if row.subject in events]
     return told
 
 

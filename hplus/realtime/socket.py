@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from hplus import errors, wire
-from hplus.accounts.actions import Claim, Identity, identify_by_token
+from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
 from hplus.realtime import actions, groups, messages
 from hplus.realtime.answers import Answer, Wish
@@ -179,11 +179,9 @@ class Socket:
             if frame.get("type") != messages.Login.type:
                 raise errors.AuthenticationFailed("The first message must be a login with a token.")
             request = messages.Login.read(frame)
-            identity = await in_thread(identify_by_token, request.token)
+            identity = await in_thread(actions.first_login, claim, request)
         except errors.Refusal as refusal:
             raise errors.AuthenticationFailed(refusal.message, close_code=refusal.close_code) from None
-        if (identity.user.user_id, identity.user.role) != (claim.user_id, claim.role):
-            raise errors.AuthenticationFailed("The token is another user's.")
         await self._send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
         return identity
 

@@ -2,8 +2,9 @@
 
 `tell` inside a deed collects. When the deed is done, the letters of its durable events are
 posted, last thing before the commit, so that mailboxes are locked briefly and always in the
-same order; after the commit the parcels go to the layer. A wake-up that gets lost there costs
-a moment: the listening server finds the letter in its next round.
+same order; beside them, the pushes for recipients who have no socket. After the commit the
+parcels go to the layer. A wake-up that gets lost there costs a moment: the listening server
+finds the letter in its next round.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hplus.realtime import announcer
 from hplus.realtime.groups import Group
 from hplus.realtime.models import Letter, Mailbox
 from hplus.realtime.parcels import pack
+from hplus.realtime.waking import wake_the_absent, wakes_for
 from hplus.wire import Durable, Event, new_id
 
 P = ParamSpec("P")
@@ -43,7 +45,7 @@ class _Voice:
         """Write the letters and leave the parcels for after the commit."""
         recipients = [self._recipients(telling) for telling in self.tellings]
         seqs = _draw_seqs(recipients)
-        letters, parcels = [], []
+        letters, parcels, wakes = [], [], []
         for telling, audience, places in zip(self.tellings, recipients, seqs, strict=True):
             event_id = new_id() if places else ""
             parcel = pack(telling.event, event_id=event_id, but=tuple(telling.but))
@@ -61,8 +63,10 @@ class _Voice:
                 )
                 for user_id, seq in places.items()
             ]
+            wakes += wakes_for(telling.event, event_id, places)
         if letters:
             Letter.objects.bulk_create(letters)
+        wake_the_absent(wakes)
         if parcels:
             transaction.on_commit(lambda: announcer.announce(parcels))
 

@@ -1,0 +1,96 @@
+"""Notices over HTTP: same rules, same actions, same shapes as the socket."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from hplus.notifications import actions, messages
+from hplus.notifications.models import Notification
+from hplus.realtime.answers import Answer
+from hplus.rest import body_of, described, query_of
+from hplus.wire import Id, OptionalId, Shape
+
+
+class PageQuery(Shape):
+    before: OptionalId = None
+    unread: bool = False
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class Listed(messages.Notice):
+    """A notice of mine, and whether I have read it."""
+
+    read_at: datetime | None
+
+    @classmethod
+    def of(cls, notice: Notification) -> Self:
+        return cls(**cls.fields_from(notice), read_at=notice.read_at)
+
+
+class Notices(Shape):
+    """My notices, the latest first; `nextCursor` is what to give as `before` for older ones."""
+
+    notifications: list[Listed]
+    unread_count: int
+    next_cursor: str | None
+    has_more: bool
+
+
+class MarkRead(Shape):
+    """I have read this notice."""
+
+    notification_id: Id
+
+
+class Done(Shape):
+    """What was made or changed."""
+
+    status: str
+    data: dict[str, Any] | None
+
+
+def done(answer: Answer, status: int = 200) -> Response:
+    return Response({"status": "ok", "data": answer.made}, status=status)
+
+
+class NotificationsView(APIView):
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("before", str),
+            OpenApiParameter("unread", bool),
+            OpenApiParameter("limit", int),
+        ],
+        responses=Notices,
+    )
+    def get(self, request: Request) -> Response:
+        """My notices, the latest first, and how many are unread."""
+        asked = query_of(request, PageQuery)
+        rows, has_more = actions.page_of(request.user, **asked.model_dump())
+        page = Notices(
+            notifications=[Listed.of(row) for row in rows],
+            unread_count=actions.unread_count(request.user),
+            next_cursor=rows[-1].pk if has_more else None,
+            has_more=has_more,
+        )
+        return Response(page.model_dump(mode="json", by_alias=True))
+
+    @described(messages.Notify, Done)
+    def post(self, request: Request) -> Response:
+        """These people of my hospital should know this (`notification`)."""
+        wish = body_of(request, messages.Notify)
+        return done(actions.do(request.user, wish), 201 if wish.action == "send" else 200)
+
+
+class ReadView(APIView):
+    @described(MarkRead, Done)
+    def post(self, request: Request) -> Response:
+        """I have read this notice (`notification` with action markRead)."""
+        wish = body_of(request, MarkRead)
+        return done(actions.mark_read(request.user, wish.notification_id))

@@ -1,0 +1,152 @@
+"""Waking devices: who has one, what waits for it, and the duty that sends it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from hplus.accounts.models import Session
+from hplus.push.models import PushDevice, PushOutbox, State
+from hplus.push.senders import Rejected, Unregistered, current_sender
+
+logger = logging.getLogger(__name__)
+AT_ONCE = 50
+LEASE_SECONDS = 60  # one worker's time to send; then another may
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Somebody should look into the app: why, and at what."""
+
+    user_id: str
+    category: str
+    subject: str
+    event_id: str
+
+
+@transaction.atomic
+def register(session: Session, token: str, *, device_id: str = "", platform: str = "") -> None:
+    """This session's device can be woken by this token from now on.
+
+    A device has one token, the newest; a token has one user, the last one who signed in.
+    """
+    device_id, digest = device_id or session.device_id, PushDevice.digest_of(token)
+    replaced = Q(user=session.user_id, device_id=device_id) & ~Q(token_digest=digest) & ~Q(device_id="")
+    PushDevice.objects.filter(replaced | Q(token_digest=digest) & ~Q(user=session.user_id)).delete()
+    PushDevice.objects.update_or_create(
+        token_digest=digest,
+        defaults={
+            "user_id": session.user_id,
+            "session": session,
+            "device_id": device_id,
+            "platform": platform,
+            "token": token,
+            "registered_at": timezone.now(),
+            "disabled_at": None,
+        },
+    )
+
+
+def can_be_woken(user_ids: Iterable[str]) -> set[str]:
+    """Those of these people who have a device."""
+    devices = PushDevice.objects.reachable().filter(user__in=list(user_ids))
+    return set(devices.values_list("user_id", flat=True))
+
+
+def wake(wakes: Sequence[Wake]) -> None:
+    """A row for each device of each of them, in the caller's transaction; the worker sends them."""
+    devices = PushDevice.objects.reachable().filter(user__in={w.user_id for w in wakes})
+    by_user: dict[str, list[int]] = {}
+    for pk, user_id in devices.values_list("pk", "user_id"):
+        by_user.setdefault(user_id, []).append(pk)
+    rows = [
+        PushOutbox(device_id=pk, category=w.category, subject=w.subject, event_id=w.event_id)
+        for w in wakes
+        for pk in by_user.get(w.user_id, ())
+    ]
+    PushOutbox.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+# Duties
+
+
+def send_due_pushes() -> int:
+    """Send what waits, however often it takes, until it is sent or given up. Returns how many were tried."""
+    tried = 0
+    while claimed := _claim():
+        tried += len(claimed)
+        _send(claimed)
+    return tried
+
+
+@transaction.atomic
+def _claim() -> list[PushOutbox]:
+    """Pushes that are due, ours until the lease ends."""
+    due = PushOutbox.objects.due().select_for_update(skip_locked=True, of=("self",))
+    claimed = list(due.select_related("device__session", "device__user")[:AT_ONCE])
+    PushOutbox.objects.filter(pk__in=[push.pk for push in claimed]).update(
+        attempts=F("attempts") + 1, due_at=timezone.now() + timedelta(seconds=LEASE_SECONDS)
+    )
+    return claimed
+
+
+def _send(claimed: list[PushOutbox]) -> None:
+    pushes = [push for push in claimed if push.device.is_reachable]
+    _finish([push for push in claimed if not push.device.is_reachable], State.GIVEN_UP, "signed out")
+    results = list(zip(pushes, _results(pushes), strict=True)) if pushes else []
+    _finish([push for push, error in results if error is None], State.SENT)
+    for push, error in results:
+        if error is not None:
+            _note(push, error)
+
+
+def _finish(pushes: Sequence[PushOutbox], state: str, error: str = "") -> None:
+    if pushes:
+        PushOutbox.objects.filter(pk__in=[push.pk for push in pushes]).update(
+            state=state, finished_at=timezone.now(), last_error=error
+        )
+
+
+def _results(pushes: list[PushOutbox]) -> list[Exception | None]:
+    """None for what was sent, else why not. A sender that breaks has sent nothing."""
+    try:
+        return current_sender().send_each(pushes)
+    except Exception as broken:
+        logger.warning("Pushes were not sent and are tried again: %s", type(broken).__name__)
+        return [broken] * len(pushes)
+
+
+def _note(push: PushOutbox, error: Exception) -> None:
+    """It was not sent: is that the end of the device, of the push, or does it wait?"""
+    if isinstance(error, Unregistered):
+        push.device.disable()
+    if isinstance(error, Rejected) or push.attempts + 1 >= settings.PUSH_TRIES:
+        _finish([push], State.GIVEN_UP, _reason(error))
+    else:
+        _try_again(push, _reason(error))
+
+
+def _try_again(push: PushOutbox, reason: str) -> None:
+    """After twice the time of the last pause."""
+    pause_seconds = settings.PUSH_RETRY_SECONDS * 2**push.attempts
+    push.due_at, push.last_error = timezone.now() + timedelta(seconds=pause_seconds), reason
+    push.save(update_fields=["due_at", "last_error"])
+
+
+def _reason(error: Exception) -> str:
+    """The kind of error and its code; its text might name what must not be kept."""
+    code = getattr(error, "code", "")
+    return f"{type(error).__name__} {code}".strip()[:200]
+
+
+def delete_old_pushes() -> int:
+    """Finished ones, after the retention."""
+    oldest = timezone.now() - timedelta(days=settings.PUSH_RETENTION_DAYS)
+    return PushOutbox.objects.filter(finished_at__lt=oldest).delete()[0]

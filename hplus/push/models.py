@@ -1,0 +1,110 @@
+"""Devices that can be woken, and what is on its way to them: ids and a category, never a name or a text."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from hplus.accounts.models import Session, User
+
+
+class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
+    def reachable(self) -> Self:
+        """Whoever signed out, or was signed out, is not woken any more."""
+        return self.filter(disabled_at=None, session__revoked_at=None, user__is_active=True)
+
+    def visible_to(self, user: User) -> Self:
+        if user.is_superuser:
+            return self
+        if user.is_hospital_admin:
+            return self.filter(Q(user=user) | Q(user__hospital=user.hospital_id))
+        return self.filter(user=user)
+
+
+class PushDevice(models.Model):
+    """A phone or browser, as the push service knows it. It belongs to the session that named it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="push_devices")
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="push_devices")
+    device_id = models.CharField("deviceId", max_length=150, blank=True)
+    platform = models.CharField(max_length=20, blank=True)
+    token = models.TextField(blank=True)  # emptied once the push service does not know it any more
+    token_digest = models.CharField(max_length=64, unique=True, editable=False)
+    registered_at = models.DateTimeField(default=timezone.now)
+    disabled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PushDeviceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-registered_at"]
+        indexes = [models.Index(fields=["user", "device_id"], name="push_device_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.platform or 'device'} {self.device_id} of {self.user_id}"
+
+    @staticmethod
+    def digest_of(token: str) -> str:
+        return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def is_reachable(self) -> bool:
+        """As `reachable`, for a row with its session and user at hand."""
+        return self.disabled_at is None and self.session.revoked_at is None and self.user.is_active
+
+    def disable(self) -> None:
+        """The push service does not know this token any more."""
+        self.token, self.disabled_at = "", timezone.now()
+        self.save(update_fields=["token", "disabled_at"])
+
+
+class State(models.TextChoices):
+    WAITING = "waiting"
+    SENT = "sent"
+    GIVEN_UP = "given up"
+
+
+class PushOutboxQuerySet(models.QuerySet["PushOutbox"]):
+    def due(self) -> Self:
+        return self.filter(state=State.WAITING, due_at__lte=timezone.now()).order_by("due_at", "pk")
+
+    def visible_to(self, user: User) -> Self:
+        return self.filter(device__in=PushDevice.objects.visible_to(user))
+
+
+class PushOutbox(models.Model):
+    """One push to one device, written in the transaction of the event it tells of."""
+
+    device = models.ForeignKey(PushDevice, on_delete=models.CASCADE, related_name="pushes", db_index=False)
+    category = models.CharField(max_length=50)
+    subject = models.CharField("id of what it is about", max_length=40)
+    event_id = models.UUIDField("eventId")
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    created_at = models.DateTimeField(default=timezone.now)
+    # When to try (again); while one worker tries, when another may take over.
+    due_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    last_error = models.CharField(max_length=200, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    objects = PushOutboxQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = verbose_name_plural = "push outbox"
+        constraints = [
+            models.UniqueConstraint(fields=["device", "event_id"], name="pushed_once_a_device"),
+        ]
+        indexes = [
+            models.Index(fields=["due_at"], name="push_due", condition=Q(state=State.WAITING)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} to device {self.device_id}, {self.state}"
+
+    def content(self) -> dict[str, str]:
+        """All that leaves the house. The app asks HPlus for the rest."""
+        return {"category": self.category, "id": self.subject, "eventId": str(self.event_id)}

@@ -1,0 +1,146 @@
+"""Firebase Cloud Messaging, by Google's own library, to a push service of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from pytest_django.fixtures import Settings
+
+from hplus.notifications.actions import notify
+from hplus.push.actions import send_due_pushes
+from hplus.push.models import PushDevice, PushOutbox
+from hplus.push.senders import current_sender
+from tests.push import fcm
+
+NOTICE = {"category": "emergencyEscalated", "title": "Ward 3", "body": "Pat Meadow has chest pain"}
+Device = Callable[..., PushDevice]
+
+
+def states() -> list[tuple[str, int, str]]:
+    return list(PushOutbox.objects.order_by("pk").values_list("state", "attempts", "last_error"))
+
+
+def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
+    fake_fcm: fcm.Fcm, device: Device
+) -> None:
+    device("admin_001", "token-of-admin")
+    notify(["admin_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    row = PushOutbox.objects.get()
+    assert fake_fcm.received == [
+        {
+            "token": "token-of-admin",
+            "data": {
+                "category": "emergencyEscalated",
+                "id": row.subject,
+                "eventId": str(row.event_id),
+            },
+            "android": {"priority": "high", "ttl": "86400s"},
+            "apns": {
+                "headers": {"apns-priority": "10", "apns-push-type": "alert"},
+                "payload": {
+                    "aps": {
+                        "alert": {"loc-key": "emergencyEscalated"},
+                        "sound": "default",
+                        "content-available": 1,
+                    }
+                },
+            },
+        }
+    ]
+    assert (row.state, row.attempts) == ("sent", 1)
+    assert send_due_pushes() == 0
+
+
+@pytest.mark.parametrize("answer", [fcm.UNREGISTERED, fcm.OTHER_PROJECT])
+def test_a_token_that_the_service_does_not_know_is_removed(
+    fake_fcm: fcm.Fcm, device: Device, answer: tuple[int, dict[str, object]]
+) -> None:
+    gone, there = device("admin_001", "gone"), device("admin_001", "there")
+    fake_fcm.answers["gone"] = answer
+    notify(["admin_001"], **NOTICE)
+    send_due_pushes()
+    gone.refresh_from_db()
+    there.refresh_from_db()
+    assert (gone.token, gone.disabled_at is None) == ("", False)
+    assert (there.token, there.disabled_at) == ("there", None)
+    assert dict(PushOutbox.objects.values_list("device", "state")) == {gone.pk: "given up", there.pk: "sent"}
+
+    notify(["admin_001"], **NOTICE)
+    send_due_pushes()
+    assert sorted(message["token"] for message in fake_fcm.received) == ["gone", "there", "there"]
+
+
+def test_a_device_whose_token_was_removed_comes_back_with_the_next_login(
+    fake_fcm: fcm.Fcm, device: Device
+) -> None:
+    device("admin_001", "token").disable()
+    device("admin_001", "token")
+    notify(["admin_001"], **NOTICE)
+    send_due_pushes()
+    assert [message["token"] for message in fake_fcm.received] == ["token"]
+
+
+def test_a_service_that_has_too_much_to_do_is_asked_again_later(fake_fcm: fcm.Fcm, device: Device) -> None:
+    device("admin_001", "token")
+    fake_fcm.answers["token"] = fcm.TOO_MANY
+    notify(["admin_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    assert states() == [("waiting", 1, "QuotaExceededError RESOURCE_EXHAUSTED")]
+    assert send_due_pushes() == 0
+
+    fake_fcm.answers.clear()
+    PushOutbox.objects.update(due_at=PushOutbox.objects.get().created_at)
+    assert send_due_pushes() == 1
+    assert states() == [("sent", 2, "")]
+
+
+def test_what_cannot_be_sent_is_given_up_after_so_many_tries(
+    fake_fcm: fcm.Fcm, device: Device, settings: Settings
+) -> None:
+    settings.PUSH_TRIES, settings.PUSH_RETRY_SECONDS = 3, 0
+    device("admin_001", "token")
+    fake_fcm.answers["token"] = fcm.TOO_MANY
+    notify(["admin_001"], **NOTICE)
+    send_due_pushes()
+    assert states() == [("given up", 3, "QuotaExceededError RESOURCE_EXHAUSTED")]
+    assert len(fake_fcm.received) == 3
+    assert PushDevice.objects.reachable().count() == 1
+
+
+def test_what_is_wrong_is_given_up_at_once(fake_fcm: fcm.Fcm, device: Device) -> None:
+    device("admin_001", "token")
+    fake_fcm.answers["token"] = fcm.INVALID
+    notify(["admin_001"], **NOTICE)
+    send_due_pushes()
+    assert states() == [("given up", 1, "Refused INVALID_ARGUMENT")]
+    assert PushDevice.objects.reachable().count() == 1
+
+
+def test_a_service_out_of_reach_is_asked_again_later(
+    fake_fcm: fcm.Fcm, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    device("admin_001", "token")
+    notify(["admin_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    [(state, attempts, error)] = states()
+    assert (state, attempts) == ("waiting", 1)
+    assert error
+
+
+@pytest.mark.parametrize("path", ["hplus.push.senders.PigeonPush", "nowhere", "hplus.push.senders.FcmPush"])
+def test_a_sender_that_cannot_send_stops_the_start(
+    path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.HPLUS_PUSH_BACKEND = path
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+    with pytest.raises(ImproperlyConfigured, match="HPLUS_PUSH_BACKEND"):
+        current_sender()
+    with pytest.raises(SystemCheckError, match="HPLUS_PUSH_BACKEND"):
+        call_command("check")

@@ -1,0 +1,212 @@
+"""Who is woken, for what, and what becomes of a push on its way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from chat.actions import send
+from chat.messages import MarkAsRead, SendMessage
+from chat.receipts import deliver_all, mark_as_read
+from hplus.accounts.models import Session, User
+from hplus.notifications.actions import notify
+from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
+from hplus.push.models import PushDevice, PushOutbox
+from hplus.realtime import actions as realtime
+from hplus.realtime.models import Connection, Letter, Presence, ServerProcess, Status
+from hplus.realtime.tell import deed
+from tests.push import drawer
+
+NOTICE = {"category": "shift", "title": "Change of shift", "body": "The ward round is at nine."}
+Device = Callable[..., PushDevice]
+Sent = list[tuple[str, dict[str, str]]]
+
+
+def tokens_woken() -> list[str]:
+    return sorted(PushOutbox.objects.values_list("device__token", flat=True))
+
+
+def connect(user: User) -> Connection:
+    """A socket on some server, as its row says."""
+    server = ServerProcess.objects.create(host="ward", pid=1)
+    Presence.objects.update_or_create(pk=user.pk, defaults={"status": Status.AVAILABLE})
+    return Connection.objects.create(server=server, user=user, role=user.role)
+
+
+# Who, and for what
+
+
+def test_whoever_has_a_socket_is_not_woken(people: dict[str, User], device: Device) -> None:
+    device("doctor_123", "of-doctor")
+    device("nurse_001", "of-nurse")
+    connect(people["nurse_001"])
+    notify(["doctor_123", "nurse_001", "doctor_456"], **NOTICE)
+    assert Letter.objects.count() == 3
+    assert tokens_woken() == ["of-doctor"]
+
+
+def test_all_devices_of_a_person_are_woken(device: Device) -> None:
+    device("doctor_123", "phone", "pixel")
+    device("doctor_123", "tablet", "tab")
+    notify(["doctor_123"], **NOTICE)
+    assert tokens_woken() == ["phone", "tablet"]
+
+
+def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
+    device("doctor_123", "phone")
+
+    @deed
+    def half() -> None:
+        notify(["doctor_123"], **NOTICE)
+        raise RuntimeError("the ward is full")
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert not PushOutbox.objects.exists()
+    notify(["doctor_123"], **NOTICE)
+    assert PushOutbox.objects.get().event_id == Letter.objects.get().event_id
+
+
+def test_a_message_wakes_its_receiver_and_a_receipt_nobody(people: dict[str, User], device: Device) -> None:
+    device("patient_123", "of-patient")
+    device("doctor_123", "of-doctor")
+    wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
+    made = send(people["patient_123"], wish).made
+    assert made is not None
+    deliver_all([("doctor_123", made["messageId"])])
+    mark_as_read(people["doctor_123"], MarkAsRead(message_id=made["messageId"]))
+    words = set(Letter.objects.values_list("user", "word"))
+    assert ("patient_123", "messageRead") in words
+    row = PushOutbox.objects.get()
+    assert (row.device.token, row.content()) == (
+        "of-doctor",
+        {"category": "message", "id": made["messageId"], "eventId": str(row.event_id)},
+    )
+
+
+def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
+    people: dict[str, User], device: Device, settings: Settings
+) -> None:
+    settings.PRESENCE_GRACE_SECONDS = 0
+    device("paramedic_456", "phone")
+    dead = connect(people["paramedic_456"])
+    notify(["paramedic_456"], **NOTICE)
+    assert not PushOutbox.objects.exists()
+
+    long_ago = timezone.now() - timedelta(minutes=1)
+    ServerProcess.objects.filter(pk=dead.server_id).update(seen_at=long_ago)
+    assert realtime.bury_dead_servers()
+    assert realtime.say_goodbye_for_the_gone() == 1
+    assert tokens_woken() == ["phone"]
+
+
+def test_after_a_goodbye_only_what_crossed_it_wakes(
+    people: dict[str, User], device: Device, settings: Settings
+) -> None:
+    settings.PRESENCE_GRACE_SECONDS = 0
+    device("paramedic_456", "phone")
+    socket = connect(people["paramedic_456"])
+    for category in ("heard", "crossing"):
+        notify(["paramedic_456"], **{**NOTICE, "category": category})
+    heard_at = timezone.now() - timedelta(seconds=5)
+    Letter.objects.filter(seq=1).update(at=heard_at)
+    realtime.depart(socket, is_clean=True)
+    assert Presence.objects.get(pk="paramedic_456").status == Status.OFFLINE
+    assert [row.category for row in PushOutbox.objects.all()] == ["crossing"]
+
+
+# Devices
+
+
+def test_a_new_token_takes_the_place_of_the_old_one(device: Device) -> None:
+    device("doctor_123", "old", "pixel")
+    device("doctor_123", "new", "pixel")
+    notify(["doctor_123"], **NOTICE)
+    assert tokens_woken() == ["new"]
+
+
+def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(push_drawer: Sent, device: Device) -> None:
+    device("doctor_123", "shared", "ward-phone")
+    notify(["doctor_123"], **NOTICE)
+    device("nurse_001", "shared", "ward-phone")
+    notify(["doctor_123", "nurse_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    about = Letter.objects.get(user="nurse_001").subject
+    assert [(token, content["id"]) for token, content in push_drawer] == [("shared", about)]
+
+
+@pytest.mark.parametrize("how", ["signed out", "deactivated"])
+def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Device, how: str) -> None:
+    device("doctor_123", "phone")
+    notify(["doctor_123"], **NOTICE)
+    if how == "signed out":
+        Session.objects.revoke(how)
+    else:
+        User.objects.filter(pk="doctor_123").update(is_active=False)
+    send_due_pushes()
+    assert push_drawer == []
+    assert PushOutbox.objects.get().state == "given up"
+
+
+def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
+    device("doctor_123", "phone")
+    Session.objects.revoke("signed out")
+    notify(["doctor_123"], **NOTICE)
+    assert Letter.objects.count() == 1
+    assert not PushOutbox.objects.exists()
+
+
+# On the way
+
+
+def test_two_workers_do_not_send_the_same_push(push_drawer: Sent, device: Device) -> None:
+    device("doctor_123", "phone")
+    notify(["doctor_123"], **NOTICE)
+    drawer.is_open.clear()
+    first = threading.Thread(target=lambda: (send_due_pushes(), connection.close()))
+    first.start()
+    assert drawer.is_waiting.wait(10)
+    assert send_due_pushes() == 0
+    drawer.is_open.set()
+    first.join(10)
+    assert [token for token, _ in push_drawer] == ["phone"]
+
+
+def test_what_a_dead_worker_had_taken_is_sent_by_another(push_drawer: Sent, device: Device) -> None:
+    device("doctor_123", "phone")
+    notify(["doctor_123"], **NOTICE)
+    lease_ends = timezone.now() + timedelta(seconds=LEASE_SECONDS)
+    PushOutbox.objects.update(attempts=1, due_at=lease_ends)
+    assert send_due_pushes() == 0
+    PushOutbox.objects.update(due_at=lease_ends - timedelta(seconds=LEASE_SECONDS + 1))
+    assert send_due_pushes() == 1
+    assert [token for token, _ in push_drawer] == ["phone"]
+
+
+def test_the_console_writes_ids_and_category(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device("doctor_123", "secret-token")
+    notify(["doctor_123"], **NOTICE)
+    with caplog.at_level("INFO", logger="hplus.push.senders"):
+        send_due_pushes()
+    row = PushOutbox.objects.get()
+    assert row.state == "sent"
+    [line] = [record.getMessage() for record in caplog.records]
+    content = f'{{"category":"shift","id":"{row.subject}","eventId":"{row.event_id}"}}'
+    assert line == f"Push to device {row.device_id}: {content}"
+
+
+def test_finished_pushes_go_after_the_retention(push_drawer: Sent, device: Device) -> None:
+    device("doctor_123", "phone")
+    notify(["doctor_123"], **NOTICE)
+    send_due_pushes()
+    notify(["doctor_123"], **NOTICE)
+    assert delete_old_pushes() == 0
+    PushOutbox.objects.filter(state="sent").update(finished_at=timezone.now() - timedelta(days=8))
+    assert delete_old_pushes() == 1
+    assert [row.state for row in PushOutbox.objects.all()] == ["waiting"]

@@ -1,0 +1,27 @@
+"""What must happen on time does not wait for other houses."""
+
+from __future__ import annotations
+
+import threading
+
+from hplus.realtime.duties import Duty, Worker
+
+
+def test_a_duty_apart_does_not_hold_up_the_others() -> None:
+    is_free, was_done = threading.Event(), threading.Event()
+
+    def wait_for_a_push_service() -> int:
+        is_free.wait(10)
+        return 0
+
+    def escalate() -> int:
+        was_done.set()
+        return 1
+
+    worker = Worker([Duty(wait_for_a_push_service, 1, apart=True), Duty(escalate, 1)])
+    worker.start()
+    try:
+        assert was_done.wait(5)
+    finally:
+        is_free.set()
+        worker.stop()
