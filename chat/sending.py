@@ -8,8 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from chat.messages import NewMessage, SendMessage
-from chat.models import ChatRoom, Message
+from chat.messages import NewMessage, Place, SendMessage
+from chat.models import ChatRoom, Message, MessageType
 from hplus import errors, wire
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
@@ -17,6 +17,7 @@ from hplus.realtime import groups
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.models import Contact
 from hplus.realtime.tell import deed, tell
+from hplus.realtime.whereabouts import own_fixes
 
 Outcome = Answer | errors.Refusal
 
@@ -41,6 +42,11 @@ class _Draft:
     def once(self) -> tuple[str, str] | None:
         """What makes a repetition of it: sender and clientMessageId."""
         return (self.user.pk, self.request.client_message_id) if self.request.client_message_id else None
+
+    @property
+    def means_here(self) -> bool:
+        """Whether it says "here" without saying where."""
+        return self.request.message_type == MessageType.LOCATION and self.request.location is None
 
     @property
     def room_key(self) -> tuple[str, str, str]:
@@ -127,11 +133,12 @@ def _check_replies(drafts: list[_Draft]) -> None:
 def _store(drafts: list[_Draft]) -> None:
     """One row for each, in the order they came; then both sides hear it, the sender first."""
     fresh: dict[Any, Message] = {}
+    here = own_fixes(senders) if (senders := {d.user.pk for d in drafts if d.means_here}) else {}
     for draft in drafts:
         if draft.once and draft.once in fresh:  # the same one twice in one batch
             draft.outcome = _repeated(draft, fresh[draft.once])
             continue
-        message = _row(draft)
+        message = _row(draft, here.get(draft.user.pk) if draft.means_here else None)
         fresh[draft.once or message.message_id] = message
         draft.outcome = Answer(made=_made(message))
     Message.objects.bulk_create(fresh.values())
@@ -143,8 +150,9 @@ def _store(drafts: list[_Draft]) -> None:
         )
 
 
-def _row(draft: _Draft) -> Message:
+def _row(draft: _Draft, here: tuple[float, float] | None) -> Message:
     asked = draft.request
+    place = Place(lat=here[0], lng=here[1]) if here else asked.location
     return Message(
         room=draft.room,
         sender=draft.user,
@@ -154,7 +162,7 @@ def _row(draft: _Draft) -> Message:
         priority=asked.priority,
         reply_to=asked.reply_to,
         attachments=[item.model_dump(by_alias=True) for item in asked.attachments or []] or None,
-        location=asked.location.model_dump() if asked.location else None,
+        location=place.model_dump() if place else None,
         client_message_id=asked.client_message_id,
         client_timestamp=asked.client_timestamp,
         fingerprint=draft.fingerprint,

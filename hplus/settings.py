@@ -142,6 +142,7 @@ PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
 PUSH_TTL_SECONDS = 24 * 3600  # how long a push service keeps what a phone that is off has to hear
 PUSH_RETENTION_DAYS = 7  # what was sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
+WHEREABOUTS = "location.actions.own_fixes"  # whom other domains ask where a speaker is
 LOCATION_STALE_SECONDS = 120
 LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
 LOCATION_PACE_SECONDS = 0.5  # between two positions of one person on one socket

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from hplus import errors
@@ -184,9 +185,7 @@ def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]
     found = _read(user, target, _grant_between(user, target))
     if found is None:
         raise errors.LocationUnavailable()
-    recent = Fix.objects.visible_to(user).filter(
-        user=target, at__gte=timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)
-    )
+    recent = Fix.objects.visible_to(user).filter(user=target, at__gte=_a_day_ago())
     return found, list(reversed(recent.order_by("-at", "-id")[:TRACK_SHOWN]))
 
 
@@ -230,6 +229,16 @@ def record_reading(user: User, subject_id: str, grant: Grant | None = None, why:
 
 def forget_old_fixes() -> int:
     """Where paramedics went between emergencies is forgotten after a day; the track of a matter stays."""
-    oldest = timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)
-    old = Fix.objects.filter(topic="", received_at__lt=oldest).values("pk")[:FORGOTTEN_AT_ONCE]
-    return Fix.objects.filter(pk__in=list(old.values_list("pk", flat=True))).delete()[0]
+    old = Fix.objects.filter(topic="", received_at__lt=_a_day_ago()).values_list("pk", flat=True)
+    return Fix.objects.filter(pk__in=list(old[:FORGOTTEN_AT_ONCE])).delete()[0]
+
+
+def forget_old_whereabouts() -> int:
+    """Likewise where somebody was last, unless that still matters; and who asked for it."""
+    matters = Grant.objects.open().filter(subject=OuterRef("user"))
+    old = Latest.objects.filter(~Exists(matters), received_at__lt=_a_day_ago())
+    return old.delete()[0] + Inquiry.objects.filter(expires_at__lt=_a_day_ago()).delete()[0]
+
+
+def _a_day_ago() -> datetime:
+    return timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.utils import timezone
 
+from hplus.accounts.models import Role
 from hplus.realtime.answers import Answer
 from hplus.realtime.consumers import DomainConsumer, handles, in_loop
 from hplus.realtime.parcels import Parcel
@@ -36,6 +37,7 @@ class LocationConsumer(DomainConsumer):
         super().__init__(socket)
         self.is_in_matter = False  # our positions belong to one that must not lose any
         self.is_asked = False  # somebody waits for our next one
+        self.has_spoken = False
         self.paces: dict[str, Pace] = {}  # by userId
 
     # What we say
@@ -51,9 +53,11 @@ class LocationConsumer(DomainConsumer):
         return None
 
     def _matters(self, request: messages.TellLocation) -> bool:
-        """An acknowledgement is waited for, too."""
-        is_marked = request.is_emergency or request.emergency_id or request.request_id
-        return bool(is_marked or request.client_message_id or self.is_in_matter or self.is_asked)
+        """Only a paramedic between emergencies can wait, after a first position that is known."""
+        is_marked = request.is_emergency or request.emergency_id is not None
+        is_awaited = self.is_asked or bool(request.request_id or request.client_message_id)
+        is_routine = self.has_spoken and self.user.role == Role.PARAMEDIC
+        return is_marked or is_awaited or self.is_in_matter or not is_routine
 
     def _recorded(self, outcome: asyncio.Future[Recorded]) -> None:
         if outcome.cancelled():
@@ -64,7 +68,7 @@ class LocationConsumer(DomainConsumer):
             self.socket.later(0, outcome.result)
 
     def _learn(self, recorded: Recorded) -> Recorded:
-        self.is_in_matter, self.is_asked = recorded.is_in_matter, False
+        self.is_in_matter, self.is_asked, self.has_spoken = recorded.is_in_matter, False, True
         return recorded
 
     @handles(messages.AskLocation)

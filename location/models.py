@@ -211,6 +211,15 @@ class InquiryQuerySet(models.QuerySet["Inquiry"]):
     def pending(self, now: datetime) -> Self:
         return self.filter(answered_at=None, expires_at__gt=now)
 
+    def visible_to(self, user: User) -> Self:
+        """For who asked and who was asked, and for the admins of the asker's hospital."""
+        if user.is_superuser:
+            return self
+        allowed = Q(asker=user) | Q(subject=user)
+        if user.is_hospital_admin:
+            allowed |= Q(asker__hospital=user.hospital_id)
+        return self.filter(allowed)
+
 
 class Inquiry(models.Model):
     """Somebody has asked where the subject is; the next fix goes to the asker."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,9 +11,9 @@ from django.utils import timezone
 from hplus.accounts.models import User
 from hplus.realtime import groups
 from hplus.realtime.answers import Answer
-from hplus.realtime.groups import Group
 from hplus.realtime.tell import deed, tell
 from location import messages
+from location.audience import Audience
 from location.geo import distance_m
 from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, seen_by
 from location.sight import as_seen, zoned
@@ -23,7 +22,7 @@ INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
 SHORTEST_STEP_SECONDS = 1.0  # fixes that a tunnel held back arrive together
 
-COLUMNS = [field.name for field in Position._meta.local_fields]
+COLUMNS = Position._meta.local_fields
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def _store(steps: list[_Step]) -> None:
         [newest[user_id] for user_id in sorted(newest)],
         update_conflicts=True,
         unique_fields=["user"],
-        update_fields=COLUMNS,
+        update_fields=[column.name for column in COLUMNS],
     )
     _tell(told)
 
@@ -230,60 +229,21 @@ def _implied_mps(before: Latest, fix: Fix) -> float:
 
 
 def _as_latest(fix: Fix) -> Latest:
-    return Latest(user=fix.user, **{name: getattr(fix, name) for name in COLUMNS})
+    return Latest(user=fix.user, **{column.attname: getattr(fix, column.attname) for column in COLUMNS})
 
 
 # Ears
 
 
 def _tell(told: list[tuple[_Step, Fix]]) -> None:
+    """By hospital, so that what is for one group travels together."""
     inquiries = _pending_inquiries({step.user.pk for step, _ in told})
-    for step, fix in told:
-        audience = _Audience.of(step)
+    for step, fix in sorted(told, key=lambda pair: pair[0].user.hospital_id or ""):
+        audience = Audience.of(step.user, step.grants, step.topic, is_on_duty=step.is_on_duty)
         for grant, listeners in audience.by_matter():
             tell(as_seen(fix, grant), *listeners, but=[step.user.pk])
         for inquiry in inquiries.pop(step.user.pk, []):
             _answer(inquiry, fix, audience)
-
-
-@dataclass
-class _Audience:
-    """Who hears of a position, and by which grant; staff of the hospital on duty by none."""
-
-    hospitals: dict[str, Grant | None]
-    people: dict[str, Grant]
-
-    @classmethod
-    def of(cls, step: _Step) -> _Audience:
-        """Nobody hears it twice; whoever is in several matters hears it for the one it belongs to."""
-        audience = cls({}, {})
-        for grant in sorted(step.grants, key=lambda grant: grant.topic != step.topic):
-            if grant.to_hospital_id:
-                audience.hospitals.setdefault(grant.to_hospital_id, grant)
-        if step.is_on_duty and step.user.hospital_id:
-            audience.hospitals.setdefault(step.user.hospital_id, None)
-        for grant in sorted(step.grants, key=lambda grant: grant.topic != step.topic):
-            if grant.to_user and not audience.includes(grant.to_user):
-                audience.people[grant.to_user.pk] = grant
-        return audience
-
-    def includes(self, user: User) -> bool:
-        return user.pk in self.people or any(user.works_at(hospital) for hospital in self.hospitals)
-
-    def by_matter(self) -> Iterable[tuple[Grant | None, list[Group]]]:
-        grants: dict[str, Grant | None] = {}
-        listeners = defaultdict(list)
-        for hospital_id, grant in self.hospitals.items():
-            grants[_topic(grant)] = grant
-            listeners[_topic(grant)].append(groups.staff(hospital_id))
-        for user_id, grant in self.people.items():
-            grants[_topic(grant)] = grant
-            listeners[_topic(grant)].append(groups.person(user_id))
-        return [(grants[topic], listeners[topic]) for topic in grants]
-
-
-def _topic(grant: Grant | None) -> str:
-    return grant.topic if grant else ""
 
 
 def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
@@ -296,7 +256,7 @@ def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
     return by_subject
 
 
-def _answer(inquiry: Inquiry, fix: Fix, audience: _Audience) -> None:
+def _answer(inquiry: Inquiry, fix: Fix, audience: Audience) -> None:
     """Whoever asked hears the next fix, if the right to see it has lasted."""
     asker = inquiry.asker
     if not audience.includes(asker) and seen_by(asker).filter(pk=fix.user_id).exists():

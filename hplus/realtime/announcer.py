@@ -13,10 +13,11 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.parcels import Parcel, to_layer
 
 logger = logging.getLogger(__name__)
 Post = tuple[str, Parcel]
+TOGETHER = 64  # parcels for one group in one message
 
 
 class Announcer:
@@ -40,11 +41,19 @@ class Announcer:
     async def _publish(self) -> None:
         layer: Any = get_channel_layer()
         while self._waiting:
-            group, parcel = self._waiting.popleft()
+            group, parcels = self._next()
             try:
-                await layer.group_send(group, parcel.to_layer(group))
+                await layer.group_send(group, to_layer(group, parcels))
             except Exception as unreachable:
                 logger.warning("A wake-up was lost: %s", type(unreachable).__name__)
+
+    def _next(self) -> tuple[str, list[Parcel]]:
+        """What waits in front for one and the same group; hundreds of positions are a few messages."""
+        group, parcel = self._waiting.popleft()
+        parcels = [parcel]
+        while self._waiting and self._waiting[0][0] == group and len(parcels) < TOGETHER:
+            parcels.append(self._waiting.popleft()[1])
+        return group, parcels
 
     async def drained(self) -> None:
         """Everything handed over so far has been published, or could not be."""

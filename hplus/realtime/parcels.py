@@ -25,10 +25,8 @@ class Parcel:
     seqs: dict[str, int] = field(default_factory=dict)
     but: tuple[str, ...] = ()
 
-    def to_layer(self, group: str) -> dict[str, Any]:
+    def to_layer(self) -> dict[str, Any]:
         return {
-            "type": "parcel",
-            "group": group,
             "word": self.word,
             "frame": self.frame,
             "about": self.about,
@@ -40,9 +38,8 @@ class Parcel:
         }
 
     @classmethod
-    def from_layer(cls, message: dict[str, Any]) -> Self:
-        fields = {k: v for k, v in message.items() if k not in ("type", "group")}
-        return cls(**{**fields, "seqs": dict(message["seqs"]), "but": tuple(message["but"])})
+    def from_layer(cls, fields: dict[str, Any]) -> Self:
+        return cls(**{**fields, "seqs": dict(fields["seqs"]), "but": tuple(fields["but"])})
 
     def letter_for(self, user_id: str, seq: int) -> Parcel:
         """The parcel as one recipient gets it."""
@@ -52,6 +49,11 @@ class Parcel:
     def seq(self) -> int | None:
         """Its place in the recipient's mailbox, once it is somebody's letter."""
         return next(iter(self.seqs.values()), None)
+
+
+def to_layer(group: str, parcels: list[Parcel]) -> dict[str, Any]:
+    """What the channel layer carries."""
+    return {"type": "parcels", "group": group, "parcels": [parcel.to_layer() for parcel in parcels]}
 
 
 def pack(event: wire.Event, *, event_id: str = "", but: tuple[str, ...] = ()) -> Parcel:

@@ -209,7 +209,8 @@ class Switchboard:
         await self._subscribe()
         while True:
             message = await self.layer.receive(self._channel)
-            self._route(message["group"], Parcel.from_layer(message))
+            for fields in message["parcels"]:
+                self._route(message["group"], Parcel.from_layer(fields))
 
     def _route(self, group: str, parcel: Parcel) -> None:
         for user_id, seq in parcel.seqs.items():

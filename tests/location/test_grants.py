@@ -1,0 +1,195 @@
+"""Grants: what the domains above open and close, and what they may look up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from hplus.accounts.models import User
+from hplus.realtime.tell import deed
+from location import actions
+from location.geo import EARTH_RADIUS_M, distance_m, eta_seconds
+from location.messages import TellLocation
+from location.models import Fix, Grant, Latest, Reading, seen_by
+from location.recording import Heard, record_all
+from tests.location.places import MATTER, OTHER_MATTER, update
+
+pytestmark = pytest.mark.usefixtures("everyone")
+HELP: dict[str, Any] = {"to_hospital": "hospital_001", "why": "needs help"}
+
+
+def record(user: User, *args: Any, seconds_ago: float = 0, **kwargs: Any) -> None:
+    request = TellLocation.read({"type": "locationUpdate", "data": update(*args, **kwargs)})
+    record_all([Heard(user, request, timezone.now() - timedelta(seconds=seconds_ago))])
+
+
+def those_who_see(subject_id: str) -> set[str]:
+    return {user.pk for user in User.objects.all() if seen_by(user).filter(pk=subject_id).exists()}
+
+
+STAFF_OF_001 = {
+    "doctor_123", "doctor_456", "paramedic_456", "paramedic_789", "nurse_001", "admin_001",
+    "receptionist_001", "technician_001", "pharmacist_001",
+}  # fmt: skip
+
+
+def test_a_patient_is_seen_by_the_hospital_while_it_is_open() -> None:
+    nobody_else = {"patient_123", "root"}
+    assert those_who_see("patient_123") == nobody_else
+    actions.open_grant(MATTER, "patient_123", **HELP)
+    assert those_who_see("patient_123") == nobody_else | STAFF_OF_001
+    actions.close_grants(MATTER, "completed")
+    assert those_who_see("patient_123") == nobody_else
+
+
+def test_an_assigned_crew_is_seen_by_the_requester_too() -> None:
+    assert those_who_see("paramedic_456") == STAFF_OF_001 | {"root"}
+    actions.open_grant(MATTER, "paramedic_456", to_user="test_user", why="crew")
+    assert those_who_see("paramedic_456") == STAFF_OF_001 | {"root", "test_user"}
+    assert those_who_see("paramedic_789") == STAFF_OF_001 | {"root"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"is_active": False}, {"role": "doctor"}, {"hospital_id": "hospital_002"}]
+)
+def test_a_paramedic_who_left_is_off_the_map(everyone: dict[str, User], change: dict[str, Any]) -> None:
+    doctor = everyone["doctor_123"]
+    record(everyone["paramedic_456"])
+    assert Latest.objects.visible_to(doctor).count() == Fix.objects.visible_to(doctor).count() == 1
+    User.objects.filter(pk="paramedic_456").update(**change)
+    assert not Latest.objects.visible_to(doctor).exists()
+    assert not Fix.objects.visible_to(doctor).exists()
+    assert not Fix.objects.visible_to(everyone["doctor_002"]).exists()
+
+
+def test_the_track_of_a_matter_closes_with_it(everyone: dict[str, User]) -> None:
+    crew, patient = everyone["paramedic_456"], everyone["patient_123"]
+    record(crew, 1.0)  # before: no business of the patient's
+    actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+    record(crew, 2.0)
+    seen = [(user, list(Fix.objects.visible_to(everyone[user]).values_list("lat", flat=True)))
+            for user in ("patient_123", "test_user", "doctor_123", "doctor_002")]  # fmt: skip
+    assert seen == [("patient_123", [2.0]), ("test_user", []), ("doctor_123", [1.0]), ("doctor_002", [])]
+    actions.close_grants(MATTER, "completed")
+    assert not Fix.objects.visible_to(patient).exists()
+    assert [fix.lat for fix in actions.track(MATTER)] == [2.0]
+
+
+def test_opening_and_closing_again_changes_nothing() -> None:
+    for _ in range(2):
+        actions.open_grant(MATTER, "patient_123", **HELP)
+    actions.open_grant(MATTER, "patient_123", to_user="test_user", why="requester")
+    assert Grant.objects.open().count() == 2
+    for reason in ("completed", "cancelled"):
+        actions.close_grants(MATTER, reason)
+    assert set(Grant.objects.values_list("close_reason", flat=True)) == {"completed"}
+    actions.open_grant(MATTER, "patient_123", **HELP)
+    assert Grant.objects.open().count() == 1
+
+
+def test_one_subject_can_leave_a_matter() -> None:
+    actions.open_grant(MATTER, "patient_123", **HELP)
+    actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+    actions.close_grants(MATTER, "released", subject_id="paramedic_456")
+    assert Grant.objects.open().get().subject_id == "patient_123"
+
+
+def test_a_destination_holds_for_every_grant_of_the_subject() -> None:
+    actions.open_grant(MATTER, "paramedic_456", to_user="test_user", why="crew", destination=(1.0, 2.0))
+    actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+    actions.open_grant(OTHER_MATTER, "paramedic_456", to_user="patient_123", why="crew")
+    assert [grant.destination for grant in Grant.objects.all()] == [(1.0, 2.0), (1.0, 2.0), None]
+    actions.open_grant(MATTER, "paramedic_456", to_user="test_user", why="crew", destination=(3.0, 4.0))
+    assert [grant.destination for grant in Grant.objects.all()] == [(3.0, 4.0), (3.0, 4.0), None]
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        {"subject_id": "never seen here", **HELP},
+        {"subject_id": "patient_123", "to_user": "never seen here", "why": "x"},
+        {"subject_id": "patient_123", "to_hospital": "hospital_999", "why": "x"},
+        {"subject_id": "patient_123", "to_user": "patient_123", "why": "x"},
+    ],
+    ids=["subject", "person", "hospital", "oneself"],
+)
+def test_there_is_nothing_to_grant_to_or_about_the_unknown(grant: dict[str, Any]) -> None:
+    actions.open_grant(MATTER, **grant)
+    assert not Grant.objects.exists()
+
+
+def test_a_grant_is_part_of_the_deed_around_it() -> None:
+    @deed
+    def change_of_mind() -> None:
+        actions.open_grant(MATTER, "patient_123", **HELP)
+        actions.close_grants(MATTER, "completed")
+        actions.open_grant(OTHER_MATTER, "patient_123", **HELP)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change_of_mind()
+    assert not Grant.objects.exists()
+
+
+def test_what_nobody_may_see_is_no_track(everyone: dict[str, User]) -> None:
+    record(everyone["patient_123"], 1.0)
+    record(everyone["doctor_123"], 1.0)
+    assert not Fix.objects.exists()
+    assert set(actions.own_fixes(["patient_123", "doctor_123"])) == {"patient_123", "doctor_123"}
+    assert those_who_see("doctor_123") == {"doctor_123", "root"}
+
+
+def test_the_nearest_come_first_and_the_stale_not_at_all(everyone: dict[str, User]) -> None:
+    record(everyone["paramedic_456"], 0.02, 0.0)
+    record(everyone["paramedic_789"], 0.01, 0.0, seconds_ago=60)
+    record(everyone["paramedic_002"], 0.001, 0.0)
+    record(everyone["doctor_123"], 0.0, 0.0, seconds_ago=130)
+    wanted = ["paramedic_456", "paramedic_789", "doctor_123", "nurse_001"]
+    first, second = actions.nearest(wanted, 0.0, 0.0)
+    assert (first.user_id, first.name, second.user_id) == ("paramedic_789", "Sam Ridge", "paramedic_456")
+    assert first.distance_meters == pytest.approx(1111.95, abs=0.1)
+    assert first.eta_seconds == 173
+    assert 60 <= first.fix_age < 70
+
+
+def test_the_latest_of_some() -> None:
+    everyone = User.objects.in_bulk()
+    record(everyone["paramedic_456"], 1.0)
+    record(everyone["paramedic_789"], 2.0)
+    assert {user: row.lat for user, row in actions.latest(["paramedic_456", "x"]).items()} == {
+        "paramedic_456": 1.0
+    }
+
+
+def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(everyone: dict[str, User]) -> None:
+    actions.open_grant(MATTER, "paramedic_789", to_user="patient_123", why="crew")
+    for crew in ("paramedic_456", "paramedic_789"):
+        record(everyone[crew], seconds_ago=25 * 3600)
+    record(everyone["paramedic_002"])
+    assert (actions.forget_old_fixes(), actions.forget_old_whereabouts()) == (1, 1)
+    assert set(Fix.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
+    assert set(Latest.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
+
+
+def test_what_has_been_read_stays_recorded(everyone: dict[str, User]) -> None:
+    actions.record_reading(everyone["doctor_123"], "paramedic_456", why="on duty")
+    actions.record_reading(everyone["doctor_123"], "doctor_123")
+    reading = Reading.objects.get()
+    for change in (reading.save, reading.delete, Reading.objects.all().delete):
+        with pytest.raises(TypeError):
+            change()
+    with pytest.raises(TypeError):
+        Reading.objects.all().update(why="nothing")
+
+
+def test_distances_on_the_earth() -> None:
+    assert distance_m((0, 0), (1, 0)) == pytest.approx(EARTH_RADIUS_M * 3.141592653589793 / 180)
+    assert distance_m((0, 179.5), (0, -179.5)) == pytest.approx(distance_m((0, 0), (0, 1)))
+    assert distance_m((90, 0), (-90, 77)) == pytest.approx(EARTH_RADIUS_M * 3.141592653589793)
+    # London to Paris; 343.5 to 344 km in any table
+    assert distance_m((51.5074, -0.1278), (48.8566, 2.3522)) == pytest.approx(343_600, abs=500)
+    assert eta_seconds(0) == 0
+    assert eta_seconds(9000) == 1400

@@ -1,0 +1,65 @@
+"""How often a watcher is told, and how often the database is written."""
+
+from __future__ import annotations
+
+import time
+
+from asgiref.sync import sync_to_async
+
+from location.models import Fix
+from tests.location.places import MATTER, open_grant, tell, told
+from tests.servers import ProcessServer, ThreadServer
+
+CREW = ("paramedic_456", "paramedic", "hospital_001")
+DOCTOR = ("doctor_123", "doctor", "hospital_001")
+
+
+async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadServer) -> None:
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as other,
+        server.phone(*DOCTOR) as doctor,
+    ):
+        began_at = time.monotonic()
+        for number in range(1, 61):
+            await told(crew, number)
+        await told(other, 1)
+        seconds = time.monotonic() - began_at
+        await doctor.expect_that(
+            lambda frame: frame.get("userId") == "paramedic_456" and frame["data"]["location"]["lat"] == 60,
+            "the last position",
+        )
+        await doctor.expect("locationUpdate", userId="paramedic_789")
+        of_crew = [f for f in doctor.heard("locationUpdate") if f["userId"] == "paramedic_456"]
+        assert 2 <= len(of_crew) <= 2 * (seconds + 0.5) + 1
+        assert [f["data"]["location"]["lat"] for f in of_crew] == sorted(
+            f["data"]["location"]["lat"] for f in of_crew
+        )
+
+
+async def test_positions_between_emergencies_wait_for_company(server: ThreadServer) -> None:
+    """They are written together, and a server that stops writes them at once."""
+    async with server.phone(*CREW) as crew:
+        for number in range(1, 6):
+            await tell(crew, number)
+        await crew.echo()
+        written_so_far = await Fix.objects.acount()
+        assert written_so_far < 5
+        await sync_to_async(server.__exit__)()
+        assert await Fix.objects.acount() == 5
+
+
+async def test_no_position_of_an_emergency_is_lost_on_kill_9(people: object) -> None:
+    """What a watcher has seen is in the database, although nobody marked it as an emergency's."""
+    with ProcessServer() as server:
+        async with (
+            server.phone(*CREW) as crew,
+            server.phone("patient_123", "patient") as patient,
+        ):
+            await told(crew, 1)
+            await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+            await tell(crew, 2)
+            await patient.expect("locationUpdate", userId="paramedic_456")
+            await sync_to_async(server.kill)()
+            assert await crew.expect_close() == await patient.expect_close() == 1006
+    assert [fix.lat async for fix in Fix.objects.filter(topic=MATTER)] == [2.0]
