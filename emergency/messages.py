@@ -255,6 +255,9 @@ class EmergencyAlert(_FromEntry):
     def author(self) -> str:
         return self.data.requested_by
 
+    def push_category(self) -> str:
+        return "emergency"
+
 
 class Response(Shape):
     emergency_id: str
@@ -283,6 +286,9 @@ class EmergencyResponse(_FromEntry):
 
     def author(self) -> str:
         return self.data.responder_id
+
+    def push_category(self) -> str:
+        return "emergency"
 
 
 class StatusChange(Shape):
