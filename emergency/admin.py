@@ -7,7 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 
+from emergency import response_times
 from emergency.models import Alert, Emergency, Entry, HospitalPolicy
 
 
@@ -68,6 +70,7 @@ class HospitalPolicyAdmin(ReadOnly, admin.ModelAdmin):
     """Whom a hospital calls, how long it waits, and what it aims at; its admins may change it."""
 
     list_display = ("hospital", "alert_roles", "escalation_seconds", "targets")
+    readonly_fields = ("response_times",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[HospitalPolicy]:
         return super().get_queryset(request).visible_to(request.user)
@@ -79,4 +82,17 @@ class HospitalPolicyAdmin(ReadOnly, admin.ModelAdmin):
         return _may_enter(request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("hospital",) if obj else ()
+        return ("hospital", "response_times") if obj else ("response_times",)
+
+    @admin.display(description="seconds from the call, last 30 days")
+    def response_times(self, policy: HospitalPolicy) -> str:
+        """Each step at the 50th, 90th and 99th percentile, and how many kept the target."""
+        steps = response_times.of_hospital(policy.hospital_id, days=30).steps
+        return format_html_join(
+            "",
+            "<p>{}: {} / {} / {} ({} in {} s)</p>",
+            (
+                (name, found.p50, found.p90, found.p99, found.within_target, found.target_seconds)
+                for name, found in steps.items()
+            ),
+        )
