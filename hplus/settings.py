@@ -186,6 +186,7 @@ INSTALLED_APPS = [
     "chat",
     "location",
     "calls",
+    "emergency",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

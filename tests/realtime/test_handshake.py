@@ -61,7 +61,7 @@ async def test_what_is_wrong_is_looked_for_in_this_order(server: ThreadServer, q
         ({"userId": "doctor_123", "role": "doctor"}, ("MISSING_HOSPITAL_ID", 4003)),
         ({**doctor, "hospitalId": ""}, ("MISSING_HOSPITAL_ID", 4003)),
         ({**doctor, "hospitalId": "hospital_999"}, ("HOSPITAL_NOT_FOUND", 4007)),
-        ({**doctor, "hospitalId": "a\x00b"}, ("HOSPITAL_NOT_FOUND", 4007)),
+        ({**doctor, "hospitalId": "a\x00b"}, ("AUTHENTICATION_FAILED", 4001)),
         ({"userId": "p", "role": "patient", "hospitalId": "hospital_999"}, ("HOSPITAL_NOT_FOUND", 4007)),
         ({**doctor, "hospitalId": "hospital_999", "token": "wrong"}, ("HOSPITAL_NOT_FOUND", 4007)),
         ({**doctor, "token": "wrong"}, ("AUTHENTICATION_FAILED", 4001)),
