@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import FileResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import Field
@@ -15,10 +13,9 @@ from rest_framework.views import APIView
 from chat import actions, attachments, messages
 from chat.models import Attachment
 from hplus import errors
-from hplus.realtime.answers import Answer
+from hplus.realtime.deeds import said
 from hplus.rest import body_of, described, read
-from hplus.wire import Event, Id, Shape
-from hplus.wire import Request as Wish
+from hplus.wire import Id, Shape
 
 
 class Room(Shape):
@@ -44,22 +41,6 @@ class Uploaded(Shape):
     name: str
     size: int
     type: str
-
-
-class Done(Shape):
-    """What was made or changed."""
-
-    status: str
-    data: dict[str, Any] | None
-
-
-def said(answer: Answer, status: int = 200) -> Response:
-    """The answer's own event where it has one, else what the socket's ack would name."""
-    events = [event for event in answer.says if isinstance(event, Event)]
-    if events:
-        return Response(events[0].fields(), status=status)
-    word = "duplicate" if answer.is_duplicate else "ok"
-    return Response({"status": word, "data": answer.made}, status=200 if answer.is_duplicate else status)
 
 
 class RoomsView(APIView):
@@ -88,18 +69,6 @@ class RoomMessagesView(APIView):
         """Messages of a room, oldest first (`getMessages`)."""
         asked = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
         return said(actions.history(request.user, asked))
-
-
-def deed(wish: type[Wish], act: Any, status: int = 200) -> type[APIView]:
-    """A view that does what the socket does for this request."""
-
-    class DeedView(APIView):
-        @described(wish, Done)
-        def post(self, request: Request) -> Response:
-            return said(act(request.user, body_of(request, wish)), status)
-
-    DeedView.post.__doc__ = wish.__doc__
-    return DeedView
 
 
 class UploadTarget(Shape):

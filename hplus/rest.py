@@ -98,11 +98,14 @@ def internal_error(unexpected: BaseException) -> errors.InternalError:
 Body = TypeVar("Body", bound=wire.Shape)
 
 
-def body_of(request: Request, shape: type[Body]) -> Body:
-    """The JSON body, read as the socket reads a frame. Raises ValidationFailed or InvalidMessage."""
+def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
+    """The JSON body, read as the socket reads a frame; what stands in the address wins.
+
+    Raises ValidationFailed or InvalidMessage.
+    """
     if not isinstance(request.data, Mapping):
         raise errors.InvalidMessage(reason="the body is one JSON object")
-    return read(shape, dict(request.data))
+    return read(shape, {**request.data, **in_address})
 
 
 def query_of(request: Request, shape: type[Body]) -> Body:

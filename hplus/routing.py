@@ -7,6 +7,8 @@ from django.urls import path, re_path
 from calls import leaving
 from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
+from emergency.consumers import EmergencyConsumer
+from emergency.escalation import end_diversions, escalate_due
 from hplus.accounts.actions import delete_expired_tokens
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
@@ -22,19 +24,28 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, CallsConsumer, NotificationsConsumer)
+    domains = (
+        ChatConsumer,
+        EmergencyConsumer,
+        LocationConsumer,
+        CallsConsumer,
+        NotificationsConsumer,
+    )
 
 
 socket_urls = [
     re_path(r"^$", HPlusConsumer.as_asgi()),
     path("ws/chat/", ChatConsumer.as_asgi()),
+    path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
-    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     path("ws/calls/", CallsConsumer.as_asgi()),
+    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 
 DUTIES = [
+    Duty(escalate_due, every_seconds=0.5),
+    Duty(end_diversions, every_seconds=5),
     Duty(realtime.bury_dead_servers, every_seconds=5),
     Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
     Duty(leaving.miss_the_unanswered, every_seconds=1),

@@ -147,6 +147,7 @@ SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
 TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
+SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 NOTIFICATION_RETENTION_DAYS = 90  # after it was read
@@ -189,6 +190,7 @@ INSTALLED_APPS = [
     "chat",
     "location",
     "calls",
+    "emergency",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

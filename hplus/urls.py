@@ -13,9 +13,10 @@ urlpatterns = [
     path("api/auth/", include("hplus.accounts.urls")),
     path("api/sync/", include("hplus.realtime.urls")),
     path("api/chat/", include("chat.urls")),
+    path("api/emergencies/", include("emergency.urls")),
     path("api/location/", include("location.urls")),
-    path("api/notifications/", include("hplus.notifications.urls")),
     path("api/calls/", include("calls.urls")),
+    path("api/notifications/", include("hplus.notifications.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

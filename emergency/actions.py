@@ -1,0 +1,272 @@
+"""What can be done with an emergency; socket, REST, admin and commands call the same.
+
+The call for help is in requesting.py, accepting and rejecting in responding.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from emergency import messages, telling
+from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
+from emergency.news2 import news2
+from emergency.requesting import CLINICIANS, note_vitals
+from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
+from emergency.vitals import read_vitals
+from hplus import errors
+from hplus.accounts.actions import find_hospital
+from hplus.accounts.models import User
+from hplus.realtime import groups
+from hplus.realtime.answers import Answer
+from hplus.realtime.parcels import Parcel
+from hplus.realtime.rounds import letters_about
+from hplus.realtime.tell import deed, tell
+from location.actions import close_grants, nearest
+
+LISTED = 100
+LATE_ALERTS = 100  # at one handshake, which has to end in time
+
+# Looking
+
+
+def find(user: User, emergency_id: str) -> Emergency:
+    """Raises EmergencyNotFound, also for one of another hospital."""
+    return _one(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
+
+
+def locked(user: User, emergency_id: str) -> Emergency:
+    """The row, ours alone until the deed is done."""
+    visible = Emergency.objects.visible_to(user).filter(pk=emergency_id)
+    return _one(visible.select_for_update(of=("self",)), emergency_id)
+
+
+def _one(found: Iterable[Emergency], emergency_id: str) -> Emergency:
+    emergency = next(iter(found), None) if "\x00" not in emergency_id else None
+    if emergency is None:
+        raise errors.EmergencyNotFound(field="emergencyId")
+    return emergency
+
+
+def listed(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
+    """The latest emergencies this user may see, in these states."""
+    return telling.shown_all(Emergency.objects.visible_to(user).filter(status__in=statuses)[:LISTED])
+
+
+def active(user: User) -> list[dict[str, Any]]:
+    """The open ones, for a screen that has just been opened."""
+    return [emergency.fields() for emergency in listed(user, OPEN)]
+
+
+def nearest_responders(user: User, request: messages.FindNearest) -> Answer:
+    """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
+    emergency = find(user, request.emergency_id)
+    if not user.works_at(emergency.hospital_id):
+        raise errors.Forbidden("Only the hospital's staff may ask for responders.")
+    staff = User.objects.staff_of(emergency.hospital_id).values_list("pk", flat=True)
+    found = [messages.Responder(**near.model_dump()) for near in nearest(staff, emergency.lat, emergency.lng)]
+    return Answer(says=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
+
+
+# Alerts for a socket that has just come
+
+
+def unanswered_alerts(user: User) -> list[Parcel]:
+    """What is open and unanswered by this user, each as one alert; whoever was never called is called now."""
+    if user.is_patient or user.hospital_id is None:
+        return []
+    waiting = Emergency.objects.pending().filter(hospital=user.hospital_id).exclude(requested_by=user)
+    known = Alert.objects.filter(user=user, emergency__in=waiting)
+    missing = waiting.exclude(pk__in=known.values("emergency"))
+    if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
+        missing = missing.filter(escalation_level__gt=0)
+    if late := list(missing.values_list("pk", flat=True)[:LATE_ALERTS]):
+        _alert_late(user, late)
+    entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
+    return letters_about(user, messages.EmergencyAlert.type, entries)
+
+
+@deed
+def _alert_late(user: User, emergency_ids: list[str]) -> None:
+    """In the order of their ids, so that no two deeds wait for each other."""
+    waiting = Emergency.objects.pending().filter(pk__in=emergency_ids).order_by("pk")
+    rows = list(waiting.select_for_update(of=("self",)))
+    known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
+    for emergency in rows:
+        if emergency.pk not in known:
+            telling.alert(emergency, [user.pk], timezone.now())
+
+
+# Status and phase
+
+
+@deed
+def update_status(user: User, request: messages.UpdateStatus) -> Answer:
+    """Raises EmergencyNotFound, Forbidden or InvalidTransition."""
+    emergency, now = locked(user, request.emergency_id), timezone.now()
+    previous = emergency.status
+    status = _status_asked(emergency, request)
+    _must_be_possible(user, emergency, status)
+    _move(emergency, status, request, now)
+    vitals = _take_vitals(emergency, user, request.vitals, now)
+    emergency.save_change()
+    change = telling.status_change(
+        emergency, user, now, previous,
+        notes=request.notes, vitals=vitals, completion_details=request.completion_details,
+    )  # fmt: skip
+    entry = telling.note(emergency, EntryKind.STATUS, user, change, now)
+    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
+    if not emergency.is_open:
+        telling.stop_sharing(emergency, emergency.status)
+    return Answer(made={"emergencyId": emergency.pk})
+
+
+def _status_asked(emergency: Emergency, request: messages.UpdateStatus) -> str:
+    """The first phase after the acceptance makes it in_progress."""
+    asked = request.status or emergency.status
+    begins = request.phase and (emergency.status, asked) == (Status.ACCEPTED, Status.ACCEPTED)
+    return Status.IN_PROGRESS if begins else asked
+
+
+def _must_be_possible(user: User, emergency: Emergency, status: str) -> None:
+    """First by the status table, then by who asks; what is not a requester's is not, whatever the state."""
+    is_staff = user.works_at(emergency.hospital_id)
+    if not is_staff and (user.pk != emergency.requested_by_id or status != Status.CANCELLED):
+        raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
+    is_late = not is_staff and emergency.status not in REQUESTER_MAY_CANCEL
+    if status not in MOVES[emergency.status] or is_late:
+        raise errors.InvalidTransition(
+            f"An emergency that is {emergency.status} can't become {status}.", status=emergency.status
+        )
+    is_theirs = user.is_hospital_admin or user.pk == emergency.assigned_to_id
+    if not is_theirs and status != Status.CANCELLED:
+        raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
+
+
+def _move(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> None:
+    if status in (Status.COMPLETED, Status.CANCELLED):
+        emergency.close(status, now)
+    emergency.status = status
+    if request.phase and status in ASSIGNED:
+        emergency.stamp(request.phase, now)
+
+
+def _take_vitals(
+    emergency: Emergency, user: User, vitals: dict[str, Any] | None, now: datetime
+) -> dict[str, Any] | None:
+    """The latest value of each vital sign counts, and so does the score."""
+    if not vitals:
+        return None
+    readings, odd = read_vitals(vitals, by_clinician=user.role in CLINICIANS)
+    emergency.vitals = {**(emergency.vitals or {}), **vitals}
+    emergency.readings = {**emergency.readings, **readings}
+    emergency.news2 = news2(emergency.readings)
+    fresh = [name for key in odd if (name := f"vitals.{key}") not in emergency.warnings]
+    emergency.warnings = [*emergency.warnings, *fresh]
+    note_vitals(emergency, user, readings, now)
+    return vitals
+
+
+# By admins, and between hospitals
+
+
+@deed
+def reassign(user: User, request: messages.Reassign) -> Answer:
+    """An admin of the hospital names who takes it.
+
+    Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
+    """
+    emergency, now = locked(user, request.emergency_id), timezone.now()
+    if not (user.is_hospital_admin and user.works_at(emergency.hospital_id)):
+        raise errors.Forbidden("Only an admin of the hospital may reassign.")
+    assignee = User.objects.staff_of(emergency.hospital_id).filter(pk=request.assignee_id).first()
+    if assignee is None:
+        raise errors.UserNotFound(field="assigneeId")
+    _must_be_open(emergency)
+    if emergency.assigned_to_id != assignee.pk:
+        _hand_to(emergency, assignee, user, request.reason, now)
+    return Answer(made={"emergencyId": emergency.pk})
+
+
+def _hand_to(emergency: Emergency, assignee: User, admin: User, reason: str, now: datetime) -> None:
+    previous, before = emergency.status, emergency.assigned_to_id
+    if before:
+        close_grants(emergency.pk, "reassigned", subject_id=before)
+    emergency.assign(assignee, now)
+    emergency.save_change()
+    telling.share_locations(emergency)
+    change = telling.status_change(emergency, admin, now, previous, notes=reason)
+    entry = telling.note(emergency, EntryKind.REASSIGNED, admin, change, now)
+    others = [groups.person(pk) for pk in (admin.pk, before) if pk]
+    knows = Alert.objects.filter(emergency=emergency, user=assignee).exclude(entry=None).exists()
+    if not knows and assignee.pk != emergency.requested_by_id:
+        telling.alert(emergency, [assignee.pk], now)
+    telling.remember_reply(emergency, assignee, Reply.ACCEPTED, now)
+    telling.tell_status(entry, *others, emergency=emergency)
+
+
+def _must_be_open(emergency: Emergency) -> None:
+    if not emergency.is_open:
+        raise errors.InvalidTransition(f"This emergency is {emergency.status}.", status=emergency.status)
+
+
+@deed
+def transfer(user: User, request: messages.Transfer) -> Answer:
+    """Another hospital takes over: there it is pending, with all its staff's alerts; here it is gone.
+
+    By the assignee or an admin. Raises EmergencyNotFound, Forbidden, HospitalNotFound,
+    ValidationFailed (the same hospital) or InvalidTransition.
+    """
+    emergency, now = locked(user, request.emergency_id), timezone.now()
+    if not user.works_at(emergency.hospital_id) or not (
+        user.is_hospital_admin or user.pk == emergency.assigned_to_id
+    ):
+        raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
+    _must_be_open(emergency)
+    hospital = find_hospital(request.to_hospital_id)
+    if hospital.pk == emergency.hospital_id:
+        raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")
+    _move_to(emergency, hospital.pk, user, request.reason, now)
+    return Answer(made={"emergencyId": emergency.pk})
+
+
+def _move_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
+    previous, left_behind = emergency.status, telling.listeners(emergency)
+    telling.stop_sharing(emergency, "transferred")
+    Alert.objects.filter(emergency=emergency).delete()
+    emergency.hospital_id = hospital_id
+    emergency.wait_again(telling.due_from_now(emergency))
+    emergency.save_change()
+    change = telling.status_change(emergency, user, now, previous, notes=reason)
+    entry = telling.note(emergency, EntryKind.TRANSFERRED, user, change, now)
+    tell(messages.EmergencyStatusUpdate.of(entry), *left_behind, groups.person(user.pk))
+    telling.alert(emergency, telling.audience(emergency), now)
+    telling.share_locations(emergency)
+
+
+# Diversion
+
+
+@deed
+def set_diversion(user: User, request: messages.SetDiversion) -> Answer:
+    """An admin says whether the hospital takes patients. A call for help is stored all the same."""
+    if not user.is_hospital_admin or user.hospital_id is None:
+        raise errors.Forbidden("Only an admin of the hospital may say this.")
+    hospital = find_hospital(user.hospital_id)
+    hospital.is_on_diversion = request.on_diversion
+    hospital.diversion_reason = (request.reason or "") if request.on_diversion else ""
+    hospital.diversion_until = request.until if request.on_diversion else None
+    hospital.save(update_fields=["is_on_diversion", "diversion_reason", "diversion_until"])
+    status = messages.HospitalStatus(
+        hospital_id=hospital.pk,
+        on_diversion=hospital.is_on_diversion,
+        reason=hospital.diversion_reason or None,
+        until=hospital.diversion_until,
+        updated_by=user.pk,
+        timestamp=timezone.now(),
+    )
+    tell(status, groups.staff(hospital.pk), groups.announcements(hospital.pk))
+    return Answer(made={"hospitalId": hospital.pk})

@@ -1,0 +1,49 @@
+"""The ears of emergencies: one line for each word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emergency import actions, messages
+from emergency.requesting import request_help
+from emergency.responding import respond
+from hplus.realtime.answers import Answer
+from hplus.realtime.consumers import DomainConsumer, handles
+
+
+class EmergencyConsumer(DomainConsumer):
+    """What one socket says and hears of emergencies."""
+
+    @handles(messages.RequestHelp)
+    def request_help(self, request: messages.RequestHelp) -> Answer:
+        return request_help(self.user, request)
+
+    @handles(messages.Respond)
+    def respond(self, request: messages.Respond) -> Answer:
+        return respond(self.user, request)
+
+    @handles(messages.UpdateStatus)
+    def update_status(self, request: messages.UpdateStatus) -> Answer:
+        return actions.update_status(self.user, request)
+
+    @handles(messages.Reassign)
+    def reassign(self, request: messages.Reassign) -> Answer:
+        return actions.reassign(self.user, request)
+
+    @handles(messages.Transfer)
+    def transfer(self, request: messages.Transfer) -> Answer:
+        return actions.transfer(self.user, request)
+
+    @handles(messages.SetDiversion)
+    def set_diversion(self, request: messages.SetDiversion) -> Answer:
+        return actions.set_diversion(self.user, request)
+
+    @handles(messages.FindNearest)
+    def nearest_responders(self, request: messages.FindNearest) -> Answer:
+        return actions.nearest_responders(self.user, request)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"activeEmergencies": actions.active(self.user)}
+
+    def greet(self) -> Answer:
+        return Answer(says=actions.unanswered_alerts(self.user))

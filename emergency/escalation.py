@@ -1,0 +1,73 @@
+"""When nobody comes: due rows, claimed by whichever worker locks them first."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from emergency import messages, telling
+from emergency.models import Emergency, EntryKind
+from hplus.accounts.models import Hospital, Role, User
+from hplus.notifications.actions import notify
+from hplus.realtime import groups
+from hplus.realtime.tell import deed, tell
+
+HIGHEST_LEVEL = 2
+AT_ONCE = 100
+
+
+def escalate_due() -> int:
+    """Every pending emergency whose time has come goes one level up. Returns how many."""
+    due = Emergency.objects.filter(escalate_at__lte=timezone.now()).order_by("escalate_at")
+    return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:AT_ONCE]))
+
+
+@deed
+def _escalate(emergency_id: str) -> bool:
+    """Level 1 calls all staff; level 2 tells the admins, and again each time after."""
+    now = timezone.now()
+    claimed = Emergency.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+        pk=emergency_id, escalate_at__lte=now
+    )
+    emergency = claimed.first()
+    if emergency is None:
+        return False
+    emergency.escalation_level = min(emergency.escalation_level + 1, HIGHEST_LEVEL)
+    emergency.escalate_at = telling.due_from_now(emergency)
+    emergency.save_change()
+    telling.note(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
+    telling.alert_the_rest(emergency, now)
+    if emergency.escalation_level == HIGHEST_LEVEL:
+        _tell_admins(emergency)
+    return True
+
+
+def _tell_admins(emergency: Emergency) -> None:
+    admins = User.objects.staff_of(emergency.hospital_id).filter(role=Role.ADMIN)
+    waited_s = round((timezone.now() - emergency.requested_at).total_seconds())
+    notify(
+        admins.values_list("pk", flat=True),
+        category="emergencyEscalated",
+        title="Nobody has accepted an emergency",
+        body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waited_s} s)",
+        priority="urgent",
+        data={"emergencyId": emergency.pk, "emergency": telling.shown(emergency).fields()},
+    )
+
+
+def end_diversions() -> int:
+    """A diversion ends by itself at the time its admin named."""
+    over = Hospital.objects.filter(is_on_diversion=True, diversion_until__lte=timezone.now())
+    return sum(_end_diversion(pk) for pk in list(over.values_list("pk", flat=True)))
+
+
+@deed
+def _end_diversion(hospital_id: str) -> bool:
+    now = timezone.now()
+    due = Hospital.objects.filter(pk=hospital_id, is_on_diversion=True, diversion_until__lte=now)
+    if not due.update(is_on_diversion=False, diversion_reason="", diversion_until=None):
+        return False
+    status = messages.HospitalStatus(
+        hospital_id=hospital_id, on_diversion=False, reason=None, until=None, updated_by=None, timestamp=now
+    )
+    tell(status, groups.staff(hospital_id), groups.announcements(hospital_id))
+    return True

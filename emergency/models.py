@@ -1,0 +1,330 @@
+"""Emergencies, what happened in each, who was called to it, and how a hospital wants to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+
+from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Status
+from emergency.status import Phase as PhaseWord
+from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
+from hplus.wire import new_id, rfc3339
+
+
+class Priority(models.TextChoices):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class EmergencyQuerySet(models.QuerySet["Emergency"]):
+    def visible_to(self, user: User) -> Self:
+        """Staff see their hospital's; everyone sees what they asked for, or what is about them."""
+        if user.is_superuser:
+            return self
+        own = Q(requested_by=user) | Q(patient_id=user.pk)
+        if user.is_patient:
+            return self.filter(own)
+        return self.filter(Q(hospital=user.hospital_id) | own)
+
+    def open(self) -> Self:
+        return self.filter(status__in=OPEN)
+
+    def pending(self) -> Self:
+        return self.filter(status=Status.PENDING)
+
+
+class Emergency(models.Model):
+    """One call for help, as it stands now. What happened on the way is in its entries.
+
+    `original` is what the phone sent, word for word; the other columns hold what goes out, in the
+    types of the integration guide.
+    """
+
+    emergency_id = models.CharField(
+        "emergencyId", max_length=36, primary_key=True, default=new_id, editable=False
+    )
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="emergencies")
+    # Need not be the userId of anybody: a bystander may call for a stranger.
+    patient_id = models.CharField("patientId", max_length=150, db_index=True)
+    patient_name = models.TextField("patientName", null=True, blank=True)  # noqa: DJ001 null on the wire
+    patient_phone = models.TextField("patientPhone", null=True, blank=True)  # noqa: DJ001 null on the wire
+    lat = models.FloatField()
+    lng = models.FloatField()
+    address = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
+    condition = models.TextField()
+    description = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
+    priority = models.CharField(max_length=10, choices=Priority)
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    phase = models.CharField(max_length=20, choices=PhaseWord, null=True, blank=True)  # noqa: DJ001 null on the wire
+    requested_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    requested_by_role = models.CharField(max_length=20, choices=Role)
+    assigned_to = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    assigned_role = models.CharField(max_length=20, choices=Role, null=True, blank=True)  # noqa: DJ001 null on the wire
+    estimated_arrival = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
+    # As sent, the latest of each key; `readings` are what was understood of them (see vitals.py).
+    vitals = models.JSONField(null=True, blank=True)
+    readings = models.JSONField(default=dict, blank=True)
+    news2 = models.JSONField(null=True, blank=True)
+    warnings = models.JSONField(default=list, blank=True)
+    original = models.JSONField(default=dict, blank=True)
+    possible_duplicate_of = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001 null on the wire
+    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
+    client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 as sent, or nothing
+    # Tells a repeated request from another one under the same clientMessageId.
+    fingerprint = models.CharField(max_length=64, blank=True)
+    version = models.PositiveIntegerField(default=1)
+    escalation_level = models.PositiveSmallIntegerField(default=0)
+    # When it escalates unless somebody accepts; whichever worker locks the row first does it.
+    escalate_at = models.DateTimeField(null=True, blank=True)
+
+    requested_at = models.DateTimeField()
+    alerted_at = models.DateTimeField(null=True, blank=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    en_route_at = models.DateTimeField(null=True, blank=True)
+    on_scene_at = models.DateTimeField(null=True, blank=True)
+    at_patient_at = models.DateTimeField(null=True, blank=True)
+    transporting_at = models.DateTimeField(null=True, blank=True)
+    at_destination_at = models.DateTimeField(null=True, blank=True)
+    transfer_of_care_at = models.DateTimeField(null=True, blank=True)
+    in_service_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = EmergencyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-requested_at"]
+        verbose_name_plural = "emergencies"
+        indexes = [
+            models.Index(fields=["hospital", "-requested_at"], name="emergency_of_hospital"),
+            models.Index(
+                fields=["escalate_at"], name="emergency_due", condition=Q(escalate_at__isnull=False)
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["requested_by", "client_message_id"],
+                condition=Q(client_message_id__isnull=False),
+                name="one_emergency_however_often_sent",
+            ),
+            models.CheckConstraint(
+                name="assigned_when_accepted",
+                condition=Q(status__in=ASSIGNED, assigned_to__isnull=False)
+                | Q(status=Status.PENDING, assigned_to=None, phase=None)
+                | Q(status=Status.CANCELLED),
+            ),
+            models.CheckConstraint(
+                name="accepted_has_no_phase_yet", condition=~Q(status=Status.ACCEPTED) | Q(phase=None)
+            ),
+            models.CheckConstraint(
+                name="completed_has_its_time",
+                condition=Q(status=Status.COMPLETED, completed_at__isnull=False)
+                | (~Q(status=Status.COMPLETED) & Q(completed_at=None)),
+            ),
+            models.CheckConstraint(
+                name="cancelled_has_its_time",
+                condition=Q(status=Status.CANCELLED, cancelled_at__isnull=False)
+                | (~Q(status=Status.CANCELLED) & Q(cancelled_at=None)),
+            ),
+            models.CheckConstraint(
+                name="only_pending_escalates", condition=Q(status=Status.PENDING) | Q(escalate_at=None)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.priority} {self.status}, {self.requested_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN
+
+    @property
+    def times(self) -> dict[str, str]:
+        """What has been stamped, by NEMSIS eTimes number."""
+        stamped = ((key, getattr(self, column)) for key, column in ETIMES.items())
+        return {key: rfc3339(at) for key, at in stamped if at is not None}
+
+    def stamp(self, phase: str, now: datetime) -> None:
+        """The phase it is in, with the time it was first reached."""
+        self.phase = phase
+        if getattr(self, STAMPS[phase]) is None:
+            setattr(self, STAMPS[phase], now)
+
+    def assign(self, user: User, now: datetime) -> None:
+        """From now on this is theirs; nobody has set off yet."""
+        self._forget_unit()
+        self.status, self.assigned_to, self.assigned_role = Status.ACCEPTED, user, user.role
+        self.accepted_at, self.escalate_at = now, None
+
+    def wait_again(self, escalate_at: datetime) -> None:
+        """Nobody's any more."""
+        self._forget_unit()
+        self.status, self.assigned_to, self.assigned_role = Status.PENDING, None, None
+        self.accepted_at, self.escalation_level, self.escalate_at = None, 0, escalate_at
+
+    def _forget_unit(self) -> None:
+        """The times of a unit that turned back are in the timeline; the next one starts afresh."""
+        self.phase = self.estimated_arrival = None
+        for column in STAMPS.values():
+            setattr(self, column, None)
+
+    def close(self, status: str, now: datetime) -> None:
+        self.status, self.escalate_at = status, None
+        setattr(self, "completed_at" if status == Status.COMPLETED else "cancelled_at", now)
+
+    def save_change(self) -> None:
+        """Write the row, locked by this deed, as its next version."""
+        self.version += 1
+        self.save()
+
+
+class EntryKind(models.TextChoices):
+    REQUESTED = "requested"
+    ALERTED = "alerted"
+    RESPONDED = "responded"
+    STATUS = "status"
+    VITALS = "vitals"
+    ESCALATED = "escalated"
+    REASSIGNED = "reassigned"
+    TRANSFERRED = "transferred"
+
+
+class Entry(models.Model):
+    """One thing that happened: who, when by the server's clock, and what. Never changed.
+
+    An event that went out is told again from here, so `data` is what was said.
+    """
+
+    entry_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
+    emergency = models.ForeignKey(Emergency, on_delete=models.PROTECT, related_name="entries", db_index=False)
+    kind = models.CharField(max_length=12, choices=EntryKind)
+    at = models.DateTimeField()
+    by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    by_role = models.CharField(max_length=20, choices=Role, blank=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["at", "entry_id"]
+        verbose_name_plural = "entries"
+        indexes = [models.Index(fields=["emergency", "at"], name="entry_in_timeline")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.at:%H:%M:%S}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ValidationError("What happened can't be changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise ValidationError("What happened can't be deleted.")
+
+
+class Reply(models.TextChoices):
+    NONE = "", "none yet"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class AlertQuerySet(models.QuerySet["Alert"]):
+    def users(self) -> list[str]:
+        return list(self.values_list("user_id", flat=True))
+
+
+class Alert(models.Model):
+    """One person called to one emergency, and what came back."""
+
+    emergency = models.ForeignKey(Emergency, on_delete=models.CASCADE, related_name="alerts", db_index=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    # The alert as it was last told; somebody may also answer without having been called.
+    entry = models.ForeignKey(Entry, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    reply = models.CharField(max_length=10, choices=Reply, default=Reply.NONE, blank=True)
+    replied_at = models.DateTimeField(null=True, blank=True)
+
+    objects = AlertQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["emergency", "user"], name="called_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.reply or 'no answer yet'}"
+
+
+ALERT_ROLES = (Role.PARAMEDIC, Role.DOCTOR, Role.NURSE, Role.ADMIN, Role.RECEPTIONIST)
+
+
+def default_alert_roles() -> list[str]:
+    return [str(role) for role in ALERT_ROLES]
+
+
+def default_targets() -> dict[str, int]:
+    """Seconds from the call to each step that nine in ten should keep."""
+    return {"alert": 5, "accept": 60, "scene": 480}
+
+
+class HospitalPolicyQuerySet(models.QuerySet["HospitalPolicy"]):
+    def visible_to(self, user: User) -> Self:
+        """An admin's own hospital's; a superuser all."""
+        if user.is_superuser:
+            return self
+        return self.filter(hospital=user.hospital_id) if user.is_hospital_admin else self.none()
+
+
+class HospitalPolicy(models.Model):
+    """How a hospital wants to be called. Without a row the defaults hold."""
+
+    hospital = models.OneToOneField(
+        Hospital, on_delete=models.CASCADE, primary_key=True, related_name="emergency_policy"
+    )
+    alert_roles = models.JSONField(default=default_alert_roles, help_text="the roles that are alerted first")
+    escalation_seconds = models.JSONField(
+        null=True, blank=True, help_text="by priority; empty for the installation's own"
+    )
+    targets = models.JSONField(
+        default=default_targets, help_text="seconds from the call to alert, accept and scene"
+    )
+
+    objects = HospitalPolicyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "hospital policies"
+
+    def __str__(self) -> str:
+        return f"Policy of {self.hospital_id}"
+
+    @classmethod
+    def of(cls, hospital_id: str) -> HospitalPolicy:
+        return cls.objects.filter(pk=hospital_id).first() or cls(hospital_id=hospital_id)
+
+    def clean(self) -> None:
+        _must_be_roles(self.alert_roles)
+        if self.escalation_seconds is not None:
+            _must_be_seconds("escalation_seconds", self.escalation_seconds, Priority.values)
+        _must_be_seconds("targets", self.targets, default_targets())
+
+    def wait(self, priority: str) -> timedelta:
+        """How long nobody may accept before it escalates."""
+        seconds = {**settings.HPLUS_ESCALATION_SECONDS, **(self.escalation_seconds or {})}
+        return timedelta(seconds=seconds[priority])
+
+
+def _must_be_roles(value: Any) -> None:
+    if not isinstance(value, list) or not value or not set(map(str, value)) <= set(STAFF_ROLES):
+        raise ValidationError({"alert_roles": f"A list of some of: {', '.join(STAFF_ROLES)}."})
+
+
+def _must_be_seconds(field: str, value: Any, names: Iterable[str]) -> None:
+    wanted = set(names)
+    is_mapping = isinstance(value, dict) and set(value) <= wanted
+    if not is_mapping or not all(
+        type(seconds) in (int, float) and seconds >= 0 for seconds in value.values()
+    ):
+        raise ValidationError({field: f"Seconds for some of: {', '.join(sorted(wanted))}."})

@@ -1,0 +1,36 @@
+"""What to make of an optional field that is not of the type the guide says.
+
+An emergency is never refused for one. What was sent stays in the row; what goes out has the
+guide's types, since a phone drops a frame that has not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_text(value: Any) -> str | None:
+    """A text of it for people: a number in digits, the parts of an object or a list in a row."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return ", ".join(text for part in parts if (text := as_text(part))) or None
+    return str(value)
+
+
+def as_object(value: Any) -> dict[str, Any] | None:
+    """An object of it; anything else that says something goes under `asSent`."""
+    if isinstance(value, dict):
+        return value or None
+    return {"asSent": value} if value or (value == 0 and not isinstance(value, bool)) else None
+
+
+def as_id(value: Any, most: int) -> str | None:
+    """A text up to that long, or nothing."""
+    text = as_text(value) if not isinstance(value, dict | list) else None
+    return text if text and text.strip() and len(text) <= most else None

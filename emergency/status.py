@@ -1,0 +1,69 @@
+"""The one table of what may become of an emergency, and of what each phase stamps."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Status(models.TextChoices):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+OPEN = (Status.PENDING, Status.ACCEPTED, Status.IN_PROGRESS)
+ASSIGNED = (Status.ACCEPTED, Status.IN_PROGRESS, Status.COMPLETED)
+
+# What `emergencyStatusUpdate` may ask for. The rest of the way is gone by deeds of their own:
+# pending → accepted by `emergencyResponse` or `emergencyReassign`; back to pending when the
+# assignee releases it, or when another hospital takes over. Staying where one is adds a note,
+# a phase or vitals.
+MOVES: dict[str, frozenset[str]] = {
+    Status.PENDING: frozenset({Status.CANCELLED}),
+    Status.ACCEPTED: frozenset({Status.ACCEPTED, Status.IN_PROGRESS, Status.CANCELLED}),
+    Status.IN_PROGRESS: frozenset({Status.IN_PROGRESS, Status.COMPLETED, Status.CANCELLED}),
+    Status.COMPLETED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+# A requester may call it off until somebody is on the way.
+REQUESTER_MAY_CANCEL = (Status.PENDING, Status.ACCEPTED)
+
+
+class Phase(models.TextChoices):
+    EN_ROUTE = "enRoute"
+    ON_SCENE = "onScene"
+    AT_PATIENT = "atPatient"
+    TRANSPORTING = "transporting"
+    AT_DESTINATION = "atDestination"
+    TRANSFER_OF_CARE = "transferOfCare"
+    IN_SERVICE = "inService"
+
+
+# phase → the column it stamps
+STAMPS: dict[str, str] = {
+    Phase.EN_ROUTE: "en_route_at",
+    Phase.ON_SCENE: "on_scene_at",
+    Phase.AT_PATIENT: "at_patient_at",
+    Phase.TRANSPORTING: "transporting_at",
+    Phase.AT_DESTINATION: "at_destination_at",
+    Phase.TRANSFER_OF_CARE: "transfer_of_care_at",
+    Phase.IN_SERVICE: "in_service_at",
+}
+
+# NEMSIS 3.5, section eTimes → column
+ETIMES: dict[str, str] = {
+    "eTimes.01": "requested_at",  # call received
+    "eTimes.03": "alerted_at",  # unit notified
+    "eTimes.04": "accepted_at",  # acknowledged
+    "eTimes.05": "en_route_at",
+    "eTimes.06": "on_scene_at",
+    "eTimes.07": "at_patient_at",
+    "eTimes.09": "transporting_at",  # unit left scene
+    "eTimes.11": "at_destination_at",
+    "eTimes.12": "transfer_of_care_at",
+    "eTimes.13": "in_service_at",
+    "eTimes.14": "cancelled_at",
+    "eTimes.16": "completed_at",
+}

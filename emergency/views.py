@@ -1,0 +1,102 @@
+"""Emergencies over HTTP: same rules, same actions, same shapes as the socket."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import AfterValidator, Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from emergency import actions, fhir, messages, response_times, telling, timeline
+from emergency.requesting import request_help
+from emergency.status import Status
+from hplus.realtime.deeds import Done, said
+from hplus.rest import body_of, described, query_of
+from hplus.wire import Shape
+from location.actions import track
+from location.geojson import collection
+
+
+def _statuses(text: str) -> str:
+    unknown = set(text.split(",")) - set(Status.values)
+    if unknown:
+        raise ValueError(f"is one of {', '.join(Status.values)}, or several with commas between")
+    return text
+
+
+class Wanted(Shape):
+    status: Annotated[str, AfterValidator(_statuses)] = ",".join(Status.values)
+
+
+class Days(Shape):
+    days: Annotated[int, Field(ge=1, le=366)] = 30
+
+
+class Emergencies(Shape):
+    """The latest emergencies, the newest first."""
+
+    emergencies: list[messages.EmergencyRequest]
+
+
+def shaped(shape: Shape) -> Response:
+    return Response(shape.model_dump(mode="json", by_alias=True))
+
+
+class EmergenciesView(APIView):
+    @extend_schema(parameters=[OpenApiParameter("status", str)], responses=Emergencies)
+    def get(self, request: Request) -> Response:
+        """The latest 100 I may see, by `status` (several with commas between)."""
+        statuses = query_of(request, Wanted).status.split(",")
+        return shaped(Emergencies(emergencies=actions.listed(request.user, statuses)))
+
+    @described(messages.RequestHelp, Done)
+    def post(self, request: Request) -> Response:
+        """Somebody needs help here (`emergencyRequest`)."""
+        return said(request_help(request.user, body_of(request, messages.RequestHelp)), 201)
+
+
+class EmergencyView(APIView):
+    @described(None, messages.EmergencyRequest)
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """One emergency as it stands now."""
+        return shaped(telling.shown(actions.find(request.user, emergency_id)))
+
+
+class TimelineView(APIView):
+    @described(None, timeline.Timeline)
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """Everything that happened, the first thing first."""
+        return shaped(timeline.timeline(actions.find(request.user, emergency_id)))
+
+
+class TrackView(APIView):
+    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """Where those who took part were, as GeoJSON (RFC 7946)."""
+        return Response(collection(track(actions.find(request.user, emergency_id).pk)))
+
+
+class FhirView(APIView):
+    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """The emergency as an HL7 FHIR R4 Bundle."""
+        return Response(fhir.bundle(actions.find(request.user, emergency_id)))
+
+
+class NearestView(APIView):
+    @described(None, messages.NearestResponders)
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """Staff with a fresh position, the nearest first (`nearestResponders`)."""
+        asked: Any = messages.FindNearest(emergency_id=emergency_id)
+        return said(actions.nearest_responders(request.user, asked))
+
+
+class ResponseTimesView(APIView):
+    @extend_schema(parameters=[OpenApiParameter("days", int)], responses=response_times.HospitalTimes)
+    def get(self, request: Request) -> Response:
+        """How long people wait for my hospital, against its targets."""
+        return shaped(response_times.own_hospital(request.user, query_of(request, Days).days))

@@ -1,0 +1,151 @@
+"""When nobody comes: on time, once, and also when the server was down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from emergency.escalation import escalate_due
+from emergency.messages import RequestHelp
+from emergency.models import Alert, Emergency, Entry, HospitalPolicy
+from emergency.requesting import request_help
+from emergency.status import Status
+from hplus.accounts.models import User
+from hplus.notifications.models import Notification
+from tests.emergency import guide
+from tests.phone import Phone
+from tests.servers import ProcessServer, ThreadServer
+
+SOON = {"critical": 1, "high": 1, "medium": 600, "low": 600}
+
+
+@asynccontextmanager
+async def staff(server: Any, *roles: str) -> AsyncIterator[list[Phone]]:
+    async with AsyncExitStack() as stack:
+        phones = [server.phone(f"{role}_001", role, "hospital_001") for role in roles]
+        yield [await stack.enter_async_context(phone) for phone in phones]
+
+
+async def test_first_all_staff_then_the_admins_again_and_again(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_ESCALATION_SECONDS = SOON
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        staff(server, "nurse", "technician", "admin") as (nurse, technician, admin),
+        server.phone("technician_002", "technician", "hospital_002") as elsewhere,
+    ):
+        await patient.send("emergencyRequest", data=guide.create_emergency_request())
+        first = guide.alert(await nurse.expect("emergencyAlert"))
+        assert first["escalationLevel"] == 0
+        assert not technician.heard("emergencyAlert")
+        widened = guide.alert(await technician.expect("emergencyAlert"))
+        assert (widened["emergencyId"], widened["escalationLevel"]) == (first["emergencyId"], 1)
+        notice = await admin.expect("notification", category="emergencyEscalated")
+        assert (notice["priority"], notice["data"]["emergencyId"]) == ("urgent", first["emergencyId"])
+        await admin.expect("notification", category="emergencyEscalated")
+        accepted = await nurse.ask("emergencyResponse", data=guide.respond(first["emergencyId"], "accept"))
+        assert accepted["type"] == "ack"
+        count = len(admin.heard("notification"))
+        for phone in (nurse, technician, admin):
+            await phone.echo()
+            assert len(phone.heard("emergencyAlert")) == 1, "one alert, through escalations"
+        async with staff(server, "nurse") as (screen,):
+            await screen.echo()
+            assert not screen.heard("emergencyAlert"), "somebody has it"
+        row = await Emergency.objects.aget()
+        assert (row.escalate_at, row.escalation_level) == (None, 2)
+        escalations = [entry async for entry in Entry.objects.filter(kind="escalated")]
+        assert len(escalations) == count + 1
+        late = escalations[0].at - row.requested_at - timedelta(seconds=SOON["high"])
+        assert timedelta(0) <= late < timedelta(seconds=2)
+        await elsewhere.ask("joinHospital", hospitalId="hospital_002")
+        assert not elsewhere.heard("emergencyAlert")
+        assert not patient.heard("notification")
+
+
+async def test_who_comes_to_work_meanwhile_is_alerted_once_on_each_screen(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        await patient.ask("emergencyRequest", data=guide.create_emergency_request())
+    async with (
+        server.phone("nurse_new", "nurse", "hospital_001") as new,
+        server.phone("nurse_new", "nurse", "hospital_001") as second_screen,
+        staff(server, "technician") as (technician,),
+    ):
+        for screen in (new, second_screen):
+            guide.alert(await screen.expect("emergencyAlert"))
+            await screen.echo()
+            assert len(screen.heard("emergencyAlert")) == 1
+        await technician.echo()
+        assert not technician.heard("emergencyAlert"), "not called at this level"
+    await Emergency.objects.aupdate(escalation_level=1)
+    async with staff(server, "technician") as (technician,):
+        guide.alert(await technician.expect("emergencyAlert"))
+    assert await Alert.objects.filter(user="nurse_new").acount() == 1
+
+
+async def test_a_hospital_chooses_whom_it_calls(server: ThreadServer) -> None:
+    await HospitalPolicy.objects.acreate(
+        hospital_id="hospital_001", alert_roles=["technician"], escalation_seconds={"low": 7}
+    )
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        staff(server, "nurse", "technician") as (nurse, technician),
+    ):
+        await patient.ask("emergencyRequest", data=guide.create_emergency_request(priority="low"))
+        guide.alert(await technician.expect("emergencyAlert"))
+        await nurse.echo()
+        assert not nurse.heard("emergencyAlert")
+    row = await Emergency.objects.aget()
+    assert row.escalate_at is not None
+    assert timedelta(seconds=6) < row.escalate_at - row.requested_at < timedelta(seconds=8)
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_once_however_many_workers_run(people: dict[str, User]) -> None:
+    """Six workers at the same moment, five emergencies that are due."""
+    for number in range(5):
+        wish = guide.create_emergency_request(patientId=f"p{number}")
+        request_help(people["patient_123"], RequestHelp.read(wish))
+    Emergency.objects.update(escalate_at=timezone.now() - timedelta(hours=1))
+
+    def work(_: int) -> int:
+        try:
+            return escalate_due()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as workers:
+        done = list(workers.map(work, range(6)))
+    assert sum(done) == 5
+    assert set(Emergency.objects.values_list("escalation_level", flat=True)) == {1}
+    assert Entry.objects.filter(kind="escalated").count() == 5
+    assert not Notification.objects.exists()
+
+
+async def test_it_fires_after_a_restart(people: dict[str, User]) -> None:
+    """The server is killed while the escalation is pending, and nobody is there."""
+    seconds = "critical=2,high=600,medium=600,low=600"
+    with ProcessServer(None, HPLUS_ESCALATION_SECONDS=seconds) as server:
+        async with server.phone("patient_123", "patient") as patient:
+            await patient.ask("emergencyRequest", data=guide.create_emergency_request(priority="critical"))
+        server.kill()
+        due_at = (await Emergency.objects.aget()).escalate_at
+        assert due_at is not None
+        await asyncio.sleep(max(0.0, (due_at - timezone.now()).total_seconds()))
+        assert (await Emergency.objects.aget()).escalation_level == 0
+        server.start()
+        started_at = timezone.now()
+        async with staff(server, "technician") as (technician,):
+            widened = guide.alert(await technician.expect("emergencyAlert"))
+            assert widened["escalationLevel"] >= 1
+        escalated = await Entry.objects.filter(kind="escalated").order_by("at").afirst()
+        assert escalated is not None
+        assert escalated.at - started_at < timedelta(seconds=5)
+    assert (await Emergency.objects.aget()).status == Status.PENDING
