@@ -14,6 +14,9 @@ from hplus.wire import Event, Id, OptionalId, Request, Shape
 
 MOST_INVITED = 7  # in a mesh each device sends to every other
 Description = str | dict[str, Any]  # SDP, bare or as a browser's RTCSessionDescription
+SDP = "v=0 …"
+CANDIDATE = {"candidate": "candidate:1 1 udp 2122260223 192.0.2.7 54400 typ host", "sdpMid": "0"}
+ICE_SERVERS = [{"urls": ["turn:turn.example:3478"], "username": "1795343400:doctor_456", "credential": "…"}]
 Reason = Annotated[str | None, StringConstraints(max_length=200)]
 
 
@@ -24,12 +27,12 @@ class InitiateCall(Request):
     """I call this person, or these people."""
 
     type = "callInitiate"
-    receiver_id: OptionalId = None
+    receiver_id: Annotated[OptionalId, Field(examples=["doctor_456"])] = None
     participant_ids: Annotated[list[Id] | None, Field(max_length=MOST_INVITED)] = None
     call_type: Literal["audio", "video"]
     hospital_id: OptionalId = None
     emergency_id: OptionalId = None
-    offer: Annotated[Description | None, Field(repr=False)] = None
+    offer: Annotated[Description | None, Field(repr=False, examples=[SDP])] = None
 
     @model_validator(mode="after")
     def _calls_somebody(self) -> Self:
@@ -49,7 +52,7 @@ class AcceptCall(Request):
 
     type = "callAccept"
     call_id: Id
-    answer: Annotated[Description | None, Field(repr=False)] = None
+    answer: Annotated[Description | None, Field(repr=False, examples=[SDP])] = None
 
 
 class RejectCall(Request):
@@ -73,7 +76,7 @@ class AddParticipant(Request):
 
     type = "callAddParticipant"
     call_id: Id
-    participant_id: Id
+    participant_id: Annotated[Id, Field(examples=["nurse_001"])]
 
 
 class SignalCall(Request):
@@ -81,10 +84,10 @@ class SignalCall(Request):
 
     type = "callSignal"
     call_id: Id
-    target_user_id: Id
-    signal_type: Literal["offer", "answer", "iceCandidate"]
+    target_user_id: Annotated[Id, Field(examples=["doctor_456"])]
+    signal_type: Annotated[Literal["offer", "answer", "iceCandidate"], Field(examples=["iceCandidate"])]
     sdp: Annotated[Description | None, Field(repr=False)] = None
-    candidate: Annotated[Description | None, Field(repr=False)] = None
+    candidate: Annotated[Description | None, Field(repr=False, examples=[CANDIDATE])] = None
 
 
 # What HPlus says
@@ -93,7 +96,7 @@ class SignalCall(Request):
 class ParticipantRecord(Shape):
     user_id: str
     role: str
-    status: str
+    status: Annotated[str, Field(examples=["ringing"])]
     joined_at: datetime | None
     left_at: datetime | None
 
@@ -112,11 +115,11 @@ class CallRecord(Shape):
     """A call as everyone in it sees it."""
 
     call_id: str
-    call_type: str
-    initiator_id: str
+    call_type: Annotated[str, Field(examples=["video"])]
+    initiator_id: Annotated[str, Field(examples=["patient_123"])]
     hospital_id: str | None
     emergency_id: str | None
-    status: str
+    status: Annotated[str, Field(examples=["ringing"])]
     end_reason: str | None
     participants: list[ParticipantRecord]
     started_at: datetime
@@ -147,9 +150,9 @@ class CallInitiated(Event):
 
     type = "callInitiated"
     call_id: str
-    status: str
-    ice_servers: list[dict[str, Any]]
-    ring_timeout: int
+    status: Annotated[str, Field(examples=["ringing"])]
+    ice_servers: Annotated[list[dict[str, Any]], Field(examples=[ICE_SERVERS])]
+    ring_timeout: Annotated[int, Field(examples=[45])]  # seconds
     data: CallRecord
 
     @classmethod
@@ -180,12 +183,12 @@ class IncomingCall(_CallNews):
     """Somebody calls you."""
 
     type = "callInitiate"
-    caller_id: str
-    caller_name: str
-    caller_role: str
-    call_type: str
-    offer: Annotated[Description | None, Field(repr=False)]
-    ice_servers: list[dict[str, Any]]
+    caller_id: Annotated[str, Field(examples=["patient_123"])]
+    caller_name: Annotated[str, Field(examples=["Pat Meadow"])]
+    caller_role: Annotated[str, Field(examples=["patient"])]
+    call_type: Annotated[str, Field(examples=["video"])]
+    offer: Annotated[Description | None, Field(repr=False, examples=[SDP])]
+    ice_servers: Annotated[list[dict[str, Any]], Field(examples=[ICE_SERVERS])]
     expires_at: datetime
     data: CallRecord
 
@@ -213,7 +216,7 @@ class CallAccepted(_CallNews):
 
     type = "callAccept"
     user_id: str
-    answer: Annotated[Description | None, Field(repr=False)]
+    answer: Annotated[Description | None, Field(repr=False, examples=[SDP])]
     data: CallRecord
 
 
@@ -229,7 +232,7 @@ class CallRejected(_CallNews):
 
     type = "callReject"
     user_id: str
-    reason: str | None
+    reason: Annotated[str | None, Field(examples=["in surgery"])]
     data: CallRecord
 
 
@@ -247,7 +250,7 @@ class ParticipantAdded(_CallNews):
 
     type = "callAddParticipant"
     user_id: str
-    participant_id: str
+    participant_id: Annotated[str, Field(examples=["nurse_001"])]
     data: CallRecord
 
 
@@ -256,7 +259,7 @@ class CallSignalled(_CallNews):
 
     type = "callSignal"
     user_id: str
-    target_user_id: str
-    signal_type: str
+    target_user_id: Annotated[str, Field(examples=["patient_123"])]
+    signal_type: Annotated[str, Field(examples=["iceCandidate"])]
     sdp: Annotated[Description | None, Field(repr=False)]
-    candidate: Annotated[Description | None, Field(repr=False)]
+    candidate: Annotated[Description | None, Field(repr=False, examples=[CANDIDATE])]

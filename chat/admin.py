@@ -14,13 +14,35 @@ from django.utils.text import Truncator
 from chat.models import ChatRoom, Message
 from hplus.accounts.tenancy_admin import TenancyAdmin
 
-SEARCHED = 20_000  # messages; reading millions takes longer than the database lets a question take
 # What search may find: of a deleted message not even a word, or searching would spell it out.
 SHOWN_TEXT = Case(When(deleted_at=None, then=F("text")), default=Value(""), output_field=TextField())
 
 
+class NewestFirst(TenancyAdmin):
+    """A table that grows without end, in the order of its key, which is that of time and indexed.
+
+    What would read all of it is left out: another order, and searching beyond the newest rows.
+    """
+
+    SEARCHED = 50_000
+
+    ordering = ["-pk"]
+    sortable_by: list[str] = []
+    search_help_text = f"Searches the newest {SEARCHED:,} that the filters leave."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if search_term:
+            newest = queryset.order_by("-pk").values_list("pk", flat=True)
+            # Fetched, because as a subquery it leads the database to search first and choose then.
+            oldest = newest[self.SEARCHED : self.SEARCHED + 1].first()
+            queryset = queryset if oldest is None else queryset.filter(pk__gt=oldest)
+        return super().get_search_results(request, queryset, search_term)
+
+
 @admin.register(ChatRoom)
-class ChatRoomAdmin(TenancyAdmin):
+class ChatRoomAdmin(NewestFirst):
     list_display = ["__str__", "first", "second", "hospital", "created_at"]
     list_select_related = ["hospital", "first", "second"]
     search_fields = [
@@ -31,7 +53,6 @@ class ChatRoomAdmin(TenancyAdmin):
         "second__name",
     ]
     fields = ["chat_room_id", "hospital", "first", "second", "created_at", "conversation"]
-    date_hierarchy = "created_at"  # one row for two people: small beside the messages
 
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["hospital"] if request.user.is_superuser else []
@@ -43,13 +64,10 @@ class ChatRoomAdmin(TenancyAdmin):
 
 
 @admin.register(Message)
-class MessageAdmin(TenancyAdmin):
-    """Newest first by `id`, which is indexed. The table grows without end, so whatever would read all
-    of it is left out: a date hierarchy, facets, another order."""
-
+class MessageAdmin(NewestFirst):
     list_display = ["__str__", "sender", "receiver", "beginning", "message_type", "priority", "state"]
     list_filter = [
-        ("sent_at", admin.DateFieldListFilter),
+        ("sent_at", admin.DateFieldListFilter),  # a date hierarchy reads the whole table
         "message_type",
         "priority",
         ("deleted_at", admin.EmptyFieldListFilter),
@@ -63,9 +81,6 @@ class MessageAdmin(TenancyAdmin):
         "receiver__user_id",
         "receiver__name",
     ]
-    search_help_text = f"Searches the newest {SEARCHED:,} messages that the filters leave."
-    ordering = ["-id"]
-    sortable_by: list[str] = []
     fieldsets = [
         (None, {"fields": ["message_id", "room", "sender", "receiver", "reply_to"]}),
         ("Content", {"fields": ["message_type", "priority", "text_shown", "files", "place"]}),
@@ -79,13 +94,6 @@ class MessageAdmin(TenancyAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """The page of a room leads here with its id."""
         return lookup == "room__exact" or super().lookup_allowed(lookup, value, request)
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
-    ) -> tuple[QuerySet[Message], bool]:
-        if search_term:
-            queryset = queryset.filter(pk__in=queryset.order_by("-id").values("pk")[:SEARCHED])
-        return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="text")
     def beginning(self, message: Message) -> str:

@@ -40,7 +40,11 @@ def _as_text(head: bytes) -> str:
         text = head.decode("utf-8")
     except UnicodeDecodeError as broken:
         text = head.decode("utf-8", "ignore") if broken.start >= len(head) - 3 else "\x00"
-    return "application/octet-stream" if "\x00" in text or text.lstrip().startswith("<") else "text/plain"
+    return (
+        "application/octet-stream"
+        if "\x00" in text or text.lstrip("\ufeff \t\r\n").startswith("<")
+        else "text/plain"
+    )
 
 
 def take(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:

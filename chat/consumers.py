@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -25,13 +26,19 @@ class ChatConsumer(DomainConsumer):
     def __init__(self, socket: Socket | None = None) -> None:
         super().__init__(socket)
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
+        self.known: dict[tuple[str, str], str] = {}  # also those only typed into
+        self._joining = threading.Lock()
         self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
 
     @handles(messages.JoinChatRoom, holds=True)
     def join(self, request: messages.JoinChatRoom) -> Answer:
-        return self._entered(request, actions.join(self.user, request))
+        with self._joining:
+            return self._entered(request, actions.join(self.user, request))
 
-    @in_batches(messages.SendMessage, send_all, holds=True)
+    def _is_elsewhere(self, request: messages.SendMessage) -> bool:
+        return (request.receiver_id, request.hospital_id) not in self.rooms
+
+    @in_batches(messages.SendMessage, send_all, holds=_is_elsewhere)
     def send(self, request: messages.SendMessage, answer: Answer) -> Answer:
         pair = (request.receiver_id, request.hospital_id)
         was_typing, is_first = pair in self.typing, pair not in self.rooms
@@ -47,7 +54,8 @@ class ChatConsumer(DomainConsumer):
         return Answer(says=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
 
     def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, answer: Answer) -> Answer:
-        self.rooms[request.receiver_id, request.hospital_id] = (answer.made or {})["chatRoomId"]
+        pair = (request.receiver_id, request.hospital_id)
+        self.rooms[pair] = self.known[pair] = (answer.made or {})["chatRoomId"]
         return answer
 
     @in_batches(messages.MarkAsRead, receipts.read_all)
@@ -71,8 +79,8 @@ class ChatConsumer(DomainConsumer):
     @handles(messages.Typing)
     def show_typing(self, request: messages.Typing) -> None:
         pair = (request.receiver_id, request.hospital_id)
-        if pair not in self.rooms:
-            self.rooms[pair] = actions.open_room(self.user, *pair).pk
+        if pair not in self.known:
+            self.known[pair] = actions.open_room(self.user, *pair).pk
         if request.is_typing and self._is_shown(pair, within_seconds=TYPING_AGAIN_SECONDS):
             return
         if not request.is_typing and pair not in self.typing:
@@ -88,7 +96,7 @@ class ChatConsumer(DomainConsumer):
             self.socket.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
         else:
             self.typing.pop(pair, None)
-        actions.show_typing(self.user, *pair, self.rooms[pair], is_typing)
+        actions.show_typing(self.user, *pair, self.known[pair], is_typing)
 
     def _stop_if_idle(self, pair: tuple[str, str]) -> None:
         if pair in self.typing and not self._is_shown(pair, within_seconds=settings.TYPING_SECONDS):
@@ -104,7 +112,9 @@ class ChatConsumer(DomainConsumer):
         return {"unread": actions.unread_counts(self.user)}
 
     def greet_late(self) -> Answer | None:
-        return None if self.rooms else Answer(says=actions.undelivered(self.user))
+        """Not while a room is being joined, whose unread messages come oldest first."""
+        with self._joining:
+            return None if self.rooms else Answer(says=actions.undelivered(self.user))
 
     def acknowledged(self, seq: int) -> None:
         receipts.delivered_up_to(self.user, seq)

@@ -113,7 +113,7 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    message: Annotated[str, StringConstraints(max_length=20_000, pattern=r"\S")]
 
 
 class GetMessages(Request):

@@ -111,6 +111,13 @@ def _find_rooms(drafts: list[_Draft]) -> None:
             Contact.share(rooms[key].pk, key[1], key[2])
     for draft in drafts:
         draft.room = rooms[draft.room_key]
+    _lock([room.pk for room in rooms.values()])
+
+
+def _lock(room_ids: list[str]) -> None:
+    """One deed at a time writes into a room, so that ids are in the order in which both sides hear it."""
+    locked = ChatRoom.objects.select_for_update(no_key=True).filter(pk__in=room_ids).order_by("pk")
+    list(locked.values_list("pk"))
 
 
 def _rooms(keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], ChatRoom]:

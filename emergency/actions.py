@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from emergency import messages, telling
-from emergency.models import Alert, Emergency, EntryKind, Reply
+from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.news2 import news2
 from emergency.requesting import CLINICIANS, note_vitals
 from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
@@ -28,6 +28,7 @@ from hplus.realtime.tell import deed, tell
 from location.actions import close_grants, nearest
 
 LISTED = 100
+LATE_ALERTS = 100  # at one handshake, which has to end in time
 
 # Looking
 
@@ -94,21 +95,25 @@ def unanswered_alerts(user: User) -> list[Parcel]:
     if user.is_patient or user.hospital_id is None:
         return []
     waiting = Emergency.objects.pending().filter(hospital=user.hospital_id).exclude(requested_by=user)
-    known = set(Alert.objects.filter(user=user, emergency__in=waiting).values_list("emergency_id", flat=True))
-    for emergency in waiting:
-        if emergency.pk not in known and user.pk in telling.audience(emergency):
-            _alert_late(user, emergency.pk)
-    unanswered = Alert.objects.filter(user=user, emergency__in=waiting, reply=Reply.NONE)
-    entries = unanswered.exclude(entry=None).values_list("entry_id", flat=True)
+    known = Alert.objects.filter(user=user, emergency__in=waiting)
+    missing = waiting.exclude(pk__in=known.values("emergency"))
+    if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
+        missing = missing.filter(escalation_level__gt=0)
+    if late := list(missing.values_list("pk", flat=True)[:LATE_ALERTS]):
+        _alert_late(user, late)
+    entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
     return letters_about(user, messages.EmergencyAlert.type, entries)
 
 
 @deed
-def _alert_late(user: User, emergency_id: str) -> None:
-    emergency = locked(user, emergency_id)
-    if emergency.status != Status.PENDING or Alert.objects.filter(emergency=emergency, user=user).exists():
-        return
-    telling.alert(emergency, [user.pk], timezone.now())
+def _alert_late(user: User, emergency_ids: list[str]) -> None:
+    """In the order of their ids, so that no two deeds wait for each other."""
+    waiting = Emergency.objects.pending().filter(pk__in=emergency_ids).order_by("pk")
+    rows = list(waiting.select_for_update(of=("self",)))
+    known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
+    for emergency in rows:
+        if emergency.pk not in known:
+            telling.alert(emergency, [user.pk], timezone.now())
 
 
 # Status and phase

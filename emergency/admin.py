@@ -26,6 +26,8 @@ from emergency.story import Teller, assignable, clock, other_hospitals, words
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 from hplus.wire import Request
 
 __all__ = ["EmergencyAdmin", "HospitalAdmin"]
@@ -130,6 +132,7 @@ class EmergencyAdmin(TenancyAdmin):
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        record(request.user, Verb.READ, emergency)
         context = {**self.admin_site.each_context(request), **self._page_of(emergency, request.user)}
         return TemplateResponse(request, "admin/emergency/emergency/page.html", context)
 
@@ -137,7 +140,6 @@ class EmergencyAdmin(TenancyAdmin):
         teller = Teller(emergency, user)
         may_act = emergency.is_open and user.is_hospital_admin and user.works_at(emergency.hospital_id)
         return {
-            "opts": self.opts,
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
             "shown": telling.shown(emergency),
@@ -176,6 +178,7 @@ class EmergencyAdmin(TenancyAdmin):
             given["status"] = "cancelled"
         try:
             act(request.user, wish.read({**given, "emergencyId": emergency.pk}))
+            self.log_change(request, emergency, done)
             messages.success(request, done)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)
@@ -190,6 +193,7 @@ class EmergencyAdmin(TenancyAdmin):
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None or kind not in ("json", "fhir"):
             raise Http404
+        record(request.user, Verb.EXPORT, emergency, kind=kind)
         content = fhir.bundle(emergency) if kind == "fhir" else _as_json(emergency)
         kept = {"Content-Disposition": f'attachment; filename="emergency-{emergency.pk}.{kind}.json"'}
         types = {"fhir": "application/fhir+json", "json": "application/json"}

@@ -262,6 +262,9 @@ class EmergencyAlert(_FromEntry):
     def author(self) -> str:
         return self.data.requested_by
 
+    def push_category(self) -> str:
+        return "emergency"
+
 
 class Response(Shape):
     emergency_id: str
@@ -290,6 +293,9 @@ class EmergencyResponse(_FromEntry):
 
     def author(self) -> str:
         return self.data.responder_id
+
+    def push_category(self) -> str:
+        return "emergency"
 
 
 class StatusChange(Shape):

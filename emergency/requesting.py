@@ -79,7 +79,8 @@ def _fingerprint(request: RequestHelp) -> str:
 def _store(user: User, request: RequestHelp) -> Answer:
     now = timezone.now()
     emergency = _row(user, request)
-    emergency.requested_at = emergency.alerted_at = now
+    called = telling.audience(emergency)
+    emergency.requested_at, emergency.alerted_at = now, now if called else None
     emergency.escalate_at = telling.due_from_now(emergency)
     emergency.save(force_insert=True)
     created = telling.status_change(emergency, user, now, None, vitals=emergency.vitals)
@@ -88,7 +89,7 @@ def _store(user: User, request: RequestHelp) -> Answer:
         note_vitals(emergency, user, emergency.readings, now)
     tell(EmergencyCreated.of(entry), groups.person(user.pk))
     tell(EmergencyStatusUpdate.of(entry), groups.person(user.pk))
-    telling.alert(emergency, telling.audience(emergency), now)
+    telling.alert(emergency, called, now)
     telling.share_locations(emergency)
     return Answer(made={"emergencyId": emergency.pk})
 

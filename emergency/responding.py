@@ -109,7 +109,8 @@ def _release(emergency: Emergency, user: User, request: messages.Respond, now: d
     hearing = [*telling.listeners(emergency), groups.person(user.pk)]
     tell(messages.EmergencyResponse.of(response), *hearing)
     tell(messages.EmergencyStatusUpdate.of(status), *hearing)
-    telling.alert(emergency, set(telling.audience(emergency)) - {user.pk}, now)
+    others = {*telling.audience(emergency), *telling.called_before(emergency)} - {user.pk}
+    telling.alert(emergency, others, now)
 
 
 def _note_response(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> Entry:

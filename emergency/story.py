@@ -16,6 +16,8 @@ from emergency.models import Emergency, Entry, EntryKind
 from hplus.accounts.models import STAFF_ROLES, Hospital, User
 from location.actions import track
 
+# Of what happened in one transaction, and so at one time.
+ORDER = {kind: place for place, kind in enumerate(EntryKind.values)} | {EntryKind.VITALS: 0.5}
 TOLD = 1000  # messages and calls; nobody reads more on one page
 STEPS = 2000  # positions on the map; of more, every n-th
 NAMED = 12
@@ -75,7 +77,7 @@ class Teller:
         for moment in told:
             waited = moment.at - self.emergency.requested_at
             moment.after_seconds = max(0, round(waited.total_seconds()))
-        return sorted(told, key=lambda moment: moment.at)
+        return sorted(told, key=lambda moment: (moment.at, ORDER.get(moment.kind, len(ORDER))))
 
     # What happened
 
@@ -205,7 +207,9 @@ def words(name: str | None) -> str:
 
 def _measured(key: str, value: Any) -> str:
     label, unit = READINGS[key]
-    shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return f"{label} {'yes' if value else 'no'}"
+    shown = f"{value:g}" if isinstance(value, int | float) else value
     return f"{label} {shown} {unit}".strip()
 
 

@@ -83,10 +83,10 @@ def listeners(emergency: Emergency) -> list[Group]:
 
 
 def _among_staff(hospital_id: str, user_ids: Iterable[str]) -> list[Group]:
-    """One wake-up for a whole staff, and letters only for these; for others of them one each."""
-    staff = set(User.objects.staff_of(hospital_id).values_list("pk", flat=True))
-    own, others = sorted(staff.intersection(user_ids)), sorted(set(user_ids) - staff)
-    return [replace(groups.staff(hospital_id), members=lambda: own), *map(groups.person, others)]
+    """One wake-up for a whole staff, and letters only for these; who has left the hospital hears no more."""
+    staff = User.objects.staff_of(hospital_id).filter(pk__in=set(user_ids)).order_by("pk")
+    members = list(staff.values_list("pk", flat=True))
+    return [replace(groups.staff(hospital_id), members=lambda: members)]
 
 
 def audience(emergency: Emergency) -> list[str]:
@@ -100,11 +100,21 @@ def audience(emergency: Emergency) -> list[str]:
     return list(staff.exclude(pk=emergency.requested_by_id).values_list("pk", flat=True))
 
 
+def called_before(emergency: Emergency) -> list[str]:
+    """Those of the staff who were called at any level."""
+    called = Alert.objects.filter(emergency=emergency).exclude(entry=None).users()
+    staff = User.objects.staff_of(emergency.hospital_id).filter(pk__in=called)
+    return list(staff.values_list("pk", flat=True))
+
+
 def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime) -> None:
     """Call these people, and remember whom; whoever replied before is asked anew."""
     called = sorted(user_ids)
     if not called:
         return
+    if emergency.alerted_at is None:
+        emergency.alerted_at = now
+        Emergency.objects.filter(pk=emergency.pk).update(alerted_at=now)
     data = {
         "userIds": called,
         "escalationLevel": emergency.escalation_level,

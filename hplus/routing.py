@@ -24,7 +24,13 @@ from location.consumers import LocationConsumer
 class HPlusConsumer(HostConsumer):
     """The one socket of a phone."""
 
-    domains = (ChatConsumer, LocationConsumer, CallsConsumer, EmergencyConsumer, NotificationsConsumer)
+    domains = (
+        ChatConsumer,
+        EmergencyConsumer,
+        LocationConsumer,
+        CallsConsumer,
+        NotificationsConsumer,
+    )
 
 
 class BoardConsumer(HostConsumer):
@@ -33,7 +39,7 @@ class BoardConsumer(HostConsumer):
     It shows no chats, so a message must not count as delivered because a board is open.
     """
 
-    domains = (LocationConsumer, EmergencyConsumer, NotificationsConsumer)
+    domains = (EmergencyConsumer, LocationConsumer, NotificationsConsumer)
 
 
 socket_urls = [
@@ -41,9 +47,9 @@ socket_urls = [
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
-    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     path("ws/board/", BoardConsumer.as_asgi()),
     path("ws/calls/", CallsConsumer.as_asgi()),
+    path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),
 ]
 

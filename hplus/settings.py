@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,6 +148,7 @@ SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
 TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
+SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
 NOTIFICATION_RETENTION_DAYS = 90  # after it was read
@@ -176,11 +178,13 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "channels",
     "hplus",
+    "hplus.audit",
     "hplus.accounts",
     "hplus.push",
     "hplus.realtime",
@@ -193,6 +197,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hplus.security.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -278,6 +283,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# What happens then is said by hplus.accounts.throttle, so its middleware is not needed (axes.W002).
+AXES_USERNAME_FORM_FIELD = "username"  # as `authenticate` calls it, though the column is user_id
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # who came is in the audit
+AXES_ENABLE_ADMIN = False  # its pages know no hospitals
+AXES_VERBOSE = False  # names do not belong in a log
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"
@@ -352,6 +372,7 @@ LOGGING = {
         "uvicorn.error": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
+        "axes": {"level": "ERROR"},
         "django.channels.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
     },

@@ -67,6 +67,8 @@ UNFOLD = {
     "SITE_SUBHEADER": "Hospital console",
     "SITE_SYMBOL": "emergency",
     "SITE_URL": "/admin/",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/hplus/icon.svg"}],
+    "LOGIN": {"form": "hplus.accounts.throttle.SignInForm"},
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "emergency.admin.front_page",
     "SHOW_HISTORY": True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -15,8 +15,8 @@ urlpatterns = [
     path("api/chat/", include("chat.urls")),
     path("api/emergencies/", include("emergency.urls")),
     path("api/location/", include("location.urls")),
-    path("api/notifications/", include("hplus.notifications.urls")),
     path("api/calls/", include("calls.urls")),
+    path("api/notifications/", include("hplus.notifications.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
 ]

@@ -16,6 +16,7 @@ from location.models import Fix, Grant, Inquiry, Latest, Reading
 class PositionAdmin(TenancyAdmin):
     """The list says who and when; where is on the page of one, and whoever opens it is recorded."""
 
+    is_confidential = True
     list_filter = ["is_emergency", "is_inaccurate", "is_implausible"]
     search_fields = ["user__user_id", "user__name", "topic"]
     list_select_related = ["user"]

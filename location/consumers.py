@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.utils import timezone
 
+from hplus import errors
 from hplus.accounts.models import Role
 from hplus.realtime.answers import Answer
+from hplus.realtime.batches import Batch
 from hplus.realtime.consumers import DomainConsumer, handles, in_loop
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.socket import Socket
@@ -48,9 +50,11 @@ class LocationConsumer(DomainConsumer):
         heard = Heard(self.user, request, timezone.now())
         if self._matters(request):
             return self._learn(await self.socket.board.batch(record_all).submit(heard))
-        batch = self.socket.board.batch(record_at_leisure, TOGETHER, settings.LOCATION_WRITE_SECONDS)
-        batch.add(heard).add_done_callback(self._recorded)
+        self._leisurely().add(heard).add_done_callback(self._recorded)
         return None
+
+    def _leisurely(self) -> Batch[Heard]:
+        return self.socket.board.batch(record_at_leisure, TOGETHER, settings.LOCATION_WRITE_SECONDS)
 
     def _matters(self, request: messages.TellLocation) -> bool:
         """Only a paramedic between emergencies can wait, after a first position that is known."""
@@ -63,7 +67,8 @@ class LocationConsumer(DomainConsumer):
         if outcome.cancelled():
             return
         if broken := outcome.exception():
-            logger.error("A position was not recorded", exc_info=broken)
+            unforeseen = None if isinstance(broken, errors.Refusal) else broken
+            logger.warning("A position was not recorded: %s", type(broken).__name__, exc_info=unforeseen)
         elif self._learn(outcome.result()).says:
             self.socket.later(0, outcome.result)
 
@@ -87,6 +92,7 @@ class LocationConsumer(DomainConsumer):
         """At most two positions a second of each person, always the newest."""
         if parcel.word == messages.LocationSharingBegan.type:
             self.is_in_matter = True
+            self._leisurely().hurry()  # our last one may be among those that wait
             return None
         if parcel.word == messages.LocationAsked.type:
             self.is_asked = True

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import User
@@ -130,13 +132,18 @@ def _matter(named: str | None, grants: list[Grant]) -> str:
 
 
 def _find_the_ended(steps: list[_Step]) -> None:
-    """Positions for a matter that is closed: a timer that nobody has stopped."""
+    """Positions for a matter that is closed: a timer that nobody has stopped.
+
+    Without a name it means one that was closed within the last day.
+    """
     doubtful = [step for step in steps if _may_have_ended(step)]
     if not doubtful:
         return
+    named = Q(topic__in={step.named for step in doubtful if step.named})
+    recent = Q(closed_at__gt=timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS))
+    meant = Grant.objects.closed().filter(named | recent, subject__in={step.user.pk for step in doubtful})
     closed = defaultdict(list)
-    subjects = {step.user.pk for step in doubtful}
-    for grant in Grant.objects.closed().filter(subject__in=subjects).order_by("-closed_at", "-pk"):
+    for grant in meant.order_by("-closed_at", "-pk"):
         closed[grant.subject_id].append(grant)
     for step in doubtful:
         _end(step, closed[step.user.pk])
@@ -236,8 +243,9 @@ def _as_latest(fix: Fix) -> Latest:
 
 
 def _tell(told: list[tuple[_Step, Fix]]) -> None:
+    """By hospital, so that what is for one group travels together."""
     inquiries = _pending_inquiries({step.user.pk for step, _ in told})
-    for step, fix in told:
+    for step, fix in sorted(told, key=lambda pair: pair[0].user.hospital_id or ""):
         audience = Audience.of(step.user, step.grants, step.topic, is_on_duty=step.is_on_duty)
         for grant, listeners in audience.by_matter():
             tell(as_seen(fix, grant), *listeners, but=[step.user.pk])

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings as django_settings
+from django.test import TransactionTestCase
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
+from tests import ledger
 from tests.servers import ThreadServer
+from tests.tidying import empty_the_database
+
+TransactionTestCase._fixture_teardown = empty_the_database
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,3 +37,8 @@ def server(people: dict[str, User]) -> Iterator[ThreadServer]:
     """A server for this test alone."""
     with ThreadServer() as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in ledger.table():
+        terminalreporter.write_line(line)

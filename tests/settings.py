@@ -24,7 +24,7 @@ if "HPLUS_TEST_RUN" not in os.environ:
     )
     if os.environ.get("HPLUS_TEST_STORAGE") != "sqlite":
         try:
-            postgres, redis = Postgres(), Redis()
+            postgres, redis = Postgres(durable=False), Redis()
         except ServiceUnavailable as unavailable:
             if os.environ.get("CI"):
                 raise

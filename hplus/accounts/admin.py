@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -155,7 +154,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         User.objects.filter(pk__in=[user.pk for user in chosen]).update(is_active=is_active)
         if not is_active:
             Session.objects.filter(user__in=chosen).revoke("account deactivated")
-        _report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
+        self.report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
 
 
 # Sessions
@@ -177,11 +176,4 @@ class SessionAdmin(TenancyAdmin):
     def revoke(self, request: HttpRequest, ticked: QuerySet[Session]) -> None:
         chosen = [session for session in ticked if session.revoked_at is None]
         Session.objects.filter(pk__in=[session.pk for session in chosen]).revoke("by an administrator")
-        _report(request, chosen, len(ticked), "revoked")
-
-
-def _report(request: HttpRequest, chosen: list[Any], ticked: int, done: str) -> None:
-    """To the admin who did it, and to the history of each row."""
-    LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, f"{done.capitalize()}.")
-    level = messages.SUCCESS if chosen else messages.WARNING
-    messages.add_message(request, level, f"{len(chosen)} of {ticked} {done}.")
+        self.report(request, chosen, len(ticked), "revoked")

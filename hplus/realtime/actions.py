@@ -95,9 +95,8 @@ def logout(identity: Identity, connection_id: str, request: messages.Logout) -> 
     return Answer(says=[messages.LogoutSuccess()], close_code=1000)
 
 
-def heartbeat(request: messages.Heartbeat) -> Answer:
-    answer = messages.HeartbeatAnswer(timestamp=request.client_timestamp, server_time=timezone.now())
-    return Answer(says=[answer])
+def heartbeat(request: messages.Heartbeat) -> messages.HeartbeatAnswer:
+    return messages.HeartbeatAnswer(timestamp=request.client_timestamp, server_time=timezone.now())
 
 
 def join_hospital(user: User, hospital_id: str) -> Answer:
@@ -135,11 +134,11 @@ def arrive(server: rounds.Server, connection: Connection, snapshot: Callable[[],
 
 @deed
 def _register(connection: Connection) -> None:
+    presence, _ = Presence.objects.select_for_update().get_or_create(pk=connection.user_id)
     most = settings.HPLUS_MAX_SOCKETS_PER_USER
     if most and Connection.objects.filter(user=connection.user_id).count() >= most:
         raise errors.TooManyConnections()
     connection.save(force_insert=True)
-    presence, _ = Presence.objects.select_for_update().get_or_create(pk=connection.user_id)
     was_offline = presence.status == Status.OFFLINE
     presence.offline_due_at = None
     presence.last_seen_at = timezone.now()
@@ -274,6 +273,7 @@ class Replay:
 
     recovered: bool
     letters: list[tuple[int, Parcel | None]]
+    since: int = 0
     has_more: bool = False
 
     def for_user(self, user_id: str) -> list[Parcel]:
@@ -286,7 +286,13 @@ def replay(user: User, since: int, epoch: str | None, up_to: int, most: int = RE
         return Replay(recovered=False, letters=[])
     found = rounds.letters(user.pk, since, up_to, most)
     last = found[-1][0] if found else up_to
-    return Replay(recovered=True, letters=found, has_more=last < up_to)
+    return Replay(recovered=True, letters=found, since=since, has_more=last < up_to)
+
+
+def replay_all(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
+    """For a handshake: all of it, or it is not recovered; a gap that nobody hears of would be a loss."""
+    found = replay(user, since, epoch, up_to)
+    return Replay(recovered=False, letters=[]) if found.has_more else found
 
 
 def _reaches_back_to(user: User, since: int, up_to: int) -> bool:

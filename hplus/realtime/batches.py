@@ -10,11 +10,14 @@ such a batch is written at most every so many seconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from django.conf import settings
+
 from hplus import errors
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.bridge import away, in_thread
 
 Wish = TypeVar("Wish")
 Outcome = Any  # an Answer, or the Refusal of this one wish
@@ -34,12 +37,16 @@ class Batch(Generic[Wish]):
         self._most = most
         self._every_seconds = every_seconds
         self._hurry = asyncio.Event()
+        self._is_draining = False
         self._waiting: list[tuple[Wish, asyncio.Future[Outcome]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, wish: Wish) -> Any:
-        """The answer to this wish, after it is durable. Raises its refusal."""
-        return await self.add(wish)
+        """The answer to this wish, after it is durable. Raises its refusal, or InternalError in time."""
+        try:
+            return await asyncio.wait_for(self.add(wish), settings.DEED_SECONDS)
+        except TimeoutError:
+            raise away("it waited behind others") from None
 
     def add(self, wish: Wish) -> asyncio.Future[Outcome]:
         """Like `submit` for one who does not wait."""
@@ -53,24 +60,32 @@ class Batch(Generic[Wish]):
         while self._waiting:
             began_at = asyncio.get_running_loop().time()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            # Who was told that it failed may try again; it must not be done behind their back.
+            batch = [(wish, future) for wish, future in batch if not future.done()]
             outcomes = await self._outcomes([wish for wish, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
-            if self._every_seconds:
+            if self._every_seconds and not self._is_draining:
                 await self._wait_for_company(began_at + self._every_seconds)
 
     async def _wait_for_company(self, until: float) -> None:
-        """Until the next write is due, or the server is about to stop."""
-        try:
+        """Until the next write is due, or what waits has become urgent."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._hurry.wait()
-        except TimeoutError:
-            return
+        self._hurry.clear()
+
+    def hurry(self) -> None:
+        """Write what waits now."""
+        self._hurry.set()
 
     async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
         """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
         try:
-            return await in_thread(self._action, wishes)
+            outcomes = await in_thread(self._action, wishes)
+            if len(outcomes) != len(wishes):
+                raise RuntimeError(f"{len(outcomes)} outcomes for {len(wishes)} wishes")
+            return outcomes
         except errors.InternalError as too_slow:
             return [too_slow] * len(wishes)
         except Exception as broken:
@@ -79,7 +94,8 @@ class Batch(Generic[Wish]):
             return [(await self._outcomes([wish]))[0] for wish in wishes]
 
     async def drained(self) -> None:
-        self._hurry.set()
+        self._is_draining = True
+        self.hurry()
         if self._task is not None:
             await self._task
 

@@ -8,15 +8,18 @@ each thread keeps its connection.
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from hplus import errors
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # Seats, arrivals and departures must not queue behind a flood of deeds, nor rounds behind both.
@@ -42,8 +45,8 @@ async def _run(pool: ThreadPoolExecutor, action: Callable[..., Result], *args: A
     work = asyncio.get_running_loop().run_in_executor(pool, _with_connection, action, *args)
     done, _ = await asyncio.wait({work}, timeout=settings.DEED_SECONDS)
     if not done:
-        work.add_done_callback(_forget)
-        raise errors.InternalError("The database does not answer. Please try again.", retry_after=1)
+        work.cancel()  # what has not begun must not be done before what is asked next
+        raise away("no answer in time")
     return work.result()
 
 
@@ -51,11 +54,24 @@ def _with_connection(action: Callable[..., Result], *args: Any) -> Result:
     close_old_connections()
     try:
         return action(*args)
+    except (InterfaceError, OperationalError) as broken:
+        if not _is_away(broken):
+            raise
+        raise away(type(broken.__cause__).__name__) from None
     finally:
         close_old_connections()
 
 
-def _forget(late: asyncio.Future[Any]) -> None:
-    """Nobody waits for this result any more; its exception was answered as a time-out."""
-    if not late.cancelled():
-        late.exception()
+def _is_away(broken: Exception) -> bool:
+    """Whether it is the connection that failed (SQLSTATE 08 and 57P, or none), not what was asked."""
+    state = getattr(broken.__cause__, "sqlstate", None)
+    return state is None or state.startswith(("08", "57P"))
+
+
+def away(how: str) -> errors.InternalError:
+    """The answer to a client, and a line in the log under the same reference."""
+    reference = uuid.uuid4().hex[:12]
+    logger.warning("The database does not answer (%s): %s", reference, how)
+    return errors.InternalError(
+        "The database does not answer. Please try again.", retry_after=1, reference=reference
+    )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
 
 
+Holds = bool | Callable[[Any, Any], bool]  # of a consumer and its request
+
+
 @dataclass(frozen=True)
 class Handler:
     """How one request is handled: by a method in a thread or in the loop, or by an action that takes
@@ -31,11 +34,14 @@ class Handler:
     request: type[wire.Request]
     method: str
     batch: Callable[..., Any] | None = None
-    holds: bool = False
+    holds: Holds = False
     in_loop: bool = False
 
+    def must_hold(self, ear: DomainConsumer, request: wire.Request) -> bool:
+        return self.holds(ear, request) if callable(self.holds) else self.holds
 
-def handles(request: type[wire.Request], *, holds: bool = False) -> Callable[[Any], Any]:
+
+def handles(request: type[wire.Request], *, holds: Holds = False) -> Callable[[Any], Any]:
     """The method answers this request, in a thread.
 
     With `holds`, what arrives for the socket meanwhile waits until the answer is written: for
@@ -50,7 +56,7 @@ def handles(request: type[wire.Request], *, holds: bool = False) -> Callable[[An
 
 
 def in_batches(
-    request: type[wire.Request], action: Callable[..., Any], *, holds: bool = False
+    request: type[wire.Request], action: Callable[..., Any], *, holds: Holds = False
 ) -> Callable[[Any], Any]:
     """The action takes all waiting requests at once; the method gets the answer to its own, in the loop."""
 
@@ -149,7 +155,7 @@ class ConnectionConsumer(DomainConsumer):
 
     @handles(messages.Heartbeat)
     def heartbeat(self, request: messages.Heartbeat) -> Answer:
-        return actions.heartbeat(request)
+        return Answer(says=[actions.heartbeat(request)])
 
     @handles(messages.JoinHospital)
     def join_hospital(self, request: messages.JoinHospital) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import Counter, OrderedDict
 from typing import Any
@@ -30,12 +31,22 @@ def address(scope: Scope) -> str:
     return client[0] if client else ""
 
 
+def ip_address_of(scope: Scope) -> str | None:
+    """The client's address where it is one; what a proxy puts there may be anything."""
+    try:
+        return str(ipaddress.ip_address(address(scope).partition("%")[0]))
+    except ValueError:
+        return None
+
+
 def query(scope: Scope) -> dict[str, str]:
     """The query's values, percent-decoded; the first where a name comes twice."""
     try:
         pairs = parse_qs(scope["query_string"].decode("ascii"), errors="strict")
     except ValueError:
         raise errors.AuthenticationFailed("The query is not percent-encoded UTF-8.") from None
+    if any("\x00" in value for values in pairs.values() for value in values):
+        raise errors.AuthenticationFailed("The query contains NUL.")
     return {name: values[0] for name, values in pairs.items()}
 
 
@@ -75,9 +86,14 @@ def is_origin_allowed(scope: Scope) -> bool:
     origin = header(scope, b"origin")
     if not origin:
         return True
-    page = urlsplit(origin).netloc.lower()
+    try:
+        page = urlsplit(origin)
+        page_host, is_own = page.hostname or "", page.netloc.lower() == header(scope, b"host").lower()
+    except ValueError:
+        return False
     named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
-    return page == header(scope, b"host").lower() or validate_host(page.partition(":")[0], named)
+    # A name that is not ours may lead here all the same (DNS rebinding): the same host is not enough.
+    return validate_host(page_host, settings.ALLOWED_HOSTS if is_own else named)
 
 
 class Door:
@@ -101,6 +117,10 @@ class Door:
         except errors.Refusal as refused:
             self._remember(claim, refused)
             raise
+
+    def forget(self) -> None:
+        """A server that starts has refused nobody yet."""
+        self._refused.clear()
 
     def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
         self._refused[claim] = (time.monotonic(), refusal)

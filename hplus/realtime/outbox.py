@@ -71,9 +71,9 @@ class Outbox:
         elif self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write())
 
-    def _is_full(self) -> bool:
-        too_many = len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES
-        return too_many or self._bytes > settings.SOCKET_BACKLOG_BYTES
+    def _is_full(self, share: float = 1) -> bool:
+        too_many = len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES * share
+        return too_many or self._bytes > settings.SOCKET_BACKLOG_BYTES * share
 
     def _make_room(self) -> None:
         self._latest.clear()
@@ -101,6 +101,13 @@ class Outbox:
             logger.debug("Not written: %s", type(gone).__name__)
             self.is_closed = True
             return False
+        return True
+
+    async def has_room(self) -> bool:
+        """Whether the reader keeps up with a long answer; waits for it a while."""
+        if self._is_full(share=1 / 4):
+            await self.drained(settings.SLOW_READER_SECONDS)
+            return self.is_closed or not self._waiting
         return True
 
     async def drained(self, seconds: float) -> None:

@@ -40,10 +40,12 @@ class ServerApplication:
     async def stop(self) -> None:
         """Answer what was accepted, say goodbye, end the duties. Safe to repeat."""
         self._loop = None
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
-            await asyncio.to_thread(worker.stop)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop(timeout_seconds=0)
         await (await Switchboard.of_this_process()).stop()
+        if worker is not None:
+            await asyncio.to_thread(worker.stop, 1)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

@@ -8,7 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.db.models import F, Q, QuerySet
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
 
 LETTERS_AT_ONCE = 500
+GHOST_AFTER_SECONDS = 10  # a handshake is over by then, one way or the other
 
 
 class Server:
@@ -80,13 +81,26 @@ class Found:
 
 
 def look(server: Server, connections: list[Connection], browser_sessions: set[str]) -> Found:
-    """One round: three queries, however many sockets are here; two more for pages of the admin site."""
+    """One round: four queries, however many sockets are here; two more for pages of the admin site."""
     server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
+    _forget_ghosts(mine, connections)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
     last_seqs = list(boxes.values_list("user_id", "last_seq"))
     return Found(last_seqs, expelled, signed_in(browser_sessions), timezone.now())
+
+
+def _forget_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:
+    """Rows of sockets that are not here: their handshake was given up, or their departure not recorded.
+
+    Their users are taken for absent by the duty that looks after servers which died.
+    """
+    before = timezone.now() - timedelta(seconds=GHOST_AFTER_SECONDS)
+    living = {connection.pk for connection in connections}
+    rows = set(mine.filter(connected_at__lt=before).values_list("pk", flat=True))
+    if ghosts := rows - living:
+        Connection.objects.filter(pk__in=ghosts).delete()
 
 
 def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection]:

@@ -20,13 +20,13 @@ from hplus.realtime import actions, groups, messages
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
-from hplus.realtime.door import Scope, address, claim_of, door, is_origin_allowed, query
+from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
 from hplus.realtime.handshake import Frame, Receive, Send, error_event, first_login, refuse, say_and_close
 from hplus.realtime.models import Connection
 from hplus.realtime.outbox import Outbox
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.switchboard import Switchboard
-from hplus.rest import internal_error
+from hplus.rest import as_refusal, internal_error
 
 logger = logging.getLogger(__name__)
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
@@ -104,16 +104,16 @@ class Socket:
         try:
             claim = claim_of(self.scope)
             identity = await door.identify(claim)
-        except errors.Refusal as refusal:
-            await refuse(self._send, refusal, at)
+        except Exception as reason:
+            await refuse(self._send, as_refusal(reason), at)
             return
         await self._send({"type": "websocket.accept"})
         try:
             self.identity = identity or await first_login(self._receive, self._send, claim)
-            self.board.sockets.add(self)
+            self.board.sockets.add(self)  # not before: a round asks each of them who it is
             await self._sit_down(claim)
-        except errors.Refusal as refusal:
-            await say_and_close(self._send, refusal)
+        except Exception as reason:
+            await say_and_close(self._send, as_refusal(reason))
             return
         code = 1006
         try:
@@ -134,10 +134,9 @@ class Socket:
             last_seq = slot.last_seq or 0
             replay = await self._replay(last_seq)
             self._say(self._established(claim, arrival, last_seq, replay))
-            for letter in replay.for_user(self.user_id) if replay else []:
-                self.outbox.put_letter(letter)
-            for answer in await in_thread(self._greetings):
-                self._say_all(answer)
+            await self._say_all(Answer(says=replay.for_user(self.user_id) if replay else ()))
+            for answer in await in_thread(self._greetings, replay):
+                await self._say_all(answer)
         except BaseException:
             await self._leave(is_clean=False)
             raise
@@ -155,13 +154,16 @@ class Socket:
             role=self.user.role,
             hospital=self.user.hospital_id or "",
             device_id=claim.device_id,
-            address=address(self.scope) or None,
+            address=ip_address_of(self.scope),
         )
 
     def _snapshot(self) -> dict[str, Any]:
         return {key: value for ear in self.ears for key, value in ear.snapshot().items()}
 
-    def _greetings(self) -> list[Answer]:
+    def _greetings(self, replay: actions.Replay | None) -> list[Answer]:
+        if replay and replay.recovered:
+            for ear in self.ears:
+                ear.acknowledged(replay.since)
         return [answer for ear in self.ears if (answer := ear.greet())]
 
     async def _replay(self, last_seq: int) -> actions.Replay | None:
@@ -170,7 +172,7 @@ class Socket:
         if not (since.isascii() and since.isdigit()):
             return None
         cursor = min(int(since[:18]), 2**62)
-        return await in_thread(actions.replay, self.user, cursor, given.get("epoch"), last_seq)
+        return await in_thread(actions.replay_all, self.user, cursor, given.get("epoch"), last_seq)
 
     def _established(
         self, claim: Claim, arrival: actions.Arrival, last_seq: int, replay: actions.Replay | None
@@ -251,7 +253,8 @@ class Socket:
     def _heartbeat(self, frame: Frame) -> None:
         try:
             request = messages.Heartbeat.read(frame)
-            self._reply(request, actions.heartbeat(request))
+            self._say(actions.heartbeat(request))
+            self._acknowledge(request, None)
         except errors.Refusal as refusal:
             self._refuse_frame(refusal, frame)
 
@@ -270,10 +273,10 @@ class Socket:
             if handler.request.rate_limited:
                 self._spend_credit()
             request = handler.request.read(frame)
-            if handler.holds:
+            if handler.must_hold(ear, request):
                 self._held = []
             answer = await self._ask(ear, handler, request)
-            self._reply(request, answer)
+            await self._reply(request, answer)
             if answer is not None and answer.then is not None:
                 await self._after(0, answer.then)
         except errors.Refusal as refusal:
@@ -318,21 +321,28 @@ class Socket:
 
     # Out
 
-    def _reply(self, request: wire.Request, answer: Answer | None) -> None:
+    async def _reply(self, request: wire.Request, answer: Answer | None) -> None:
         if answer is not None:
-            self._say_all(answer)
-        if request.request_id or request.client_message_id:
-            self._say(_ack(request, answer))
+            await self._say_all(answer)
+        self._acknowledge(request, answer)
         if answer is not None and answer.close_code:
             self._end_soon(answer.close_code)
+
+    def _acknowledge(self, request: wire.Request, answer: Answer | None) -> None:
+        if request.request_id or request.client_message_id:
+            self._say(_ack(request, answer))
 
     def _refuse_frame(self, refusal: errors.Refusal, frame: Frame) -> None:
         self._say(error_event(refusal, frame))
         if refusal.close_code:
             self._end_soon(refusal.close_code)
 
-    def _say_all(self, answer: Answer) -> None:
+    async def _say_all(self, answer: Answer) -> None:
+        """A long answer goes out as fast as the client reads; only what it did not ask for piles up."""
         for said in answer.says:
+            if not await self.outbox.has_room():
+                self._too_slow()
+                return
             if isinstance(said, Parcel):
                 self.outbox.put_letter(said, again=answer.repeats)
             else:
@@ -349,6 +359,8 @@ class Socket:
         """Something has arrived for this socket."""
         if self._held is not None:
             self._held.append(parcel)
+            if len(self._held) > settings.SOCKET_BACKLOG_FRAMES:
+                self._too_slow()
             return
         if parcel.word == messages.SignedOut.type:
             self._hear_sign_out(parcel)
@@ -400,7 +412,7 @@ class Socket:
             internal_error(unforeseen)
             return
         if isinstance(answer, Answer):
-            self._say_all(answer)
+            await self._say_all(answer)
 
     async def expel(self, refusal: errors.Refusal) -> None:
         """The server ends this socket, and says why."""

@@ -18,6 +18,7 @@ from django.conf import settings
 
 from hplus.realtime import announcer, bridge, rounds
 from hplus.realtime.batches import MOST, Batch
+from hplus.realtime.door import door
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.limits import Buckets, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
@@ -133,30 +134,23 @@ class Switchboard:
 
     def start(self) -> None:
         announcer.speak_from(self.announcer)
+        door.forget()
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
             self.loop.create_task(supervised(self._make_rounds)),
         ]
 
     async def stop(self, grace_seconds: float = 5) -> None:
-        """Answer what has been accepted, then let everyone go with 1012."""
+        """Answer what has been accepted, then let everyone go with 1012; nothing waits for ever."""
         global _current
         self.is_draining = True
-        sockets = tuple(self.sockets)
-        await asyncio.gather(
-            *(socket.finish(1012, grace_seconds) for socket in sockets), return_exceptions=True
-        )
-        for batch in tuple(self._batches.values()):
-            await batch.drained()
-        await self.announcer.drained()
+        await _within(grace_seconds + 1, *(s.finish(1012, grace_seconds) for s in tuple(self.sockets)))
+        await _within(1, *(batch.drained() for batch in self._batches.values()))
+        await _within(1, self.announcer.drained(), bridge.in_thread(self.server.retire))
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _within(1, *self._tasks)
         announcer.speak_from(None)
-        try:
-            await bridge.in_thread(self.server.retire)
-        except Exception:
-            logger.warning("This server could not sign off; others will notice that it is gone")
         if _current is self:
             _current = None
 
@@ -285,6 +279,19 @@ class Switchboard:
 
 
 _current: Switchboard | None = None
+
+
+async def _within(seconds: float, *works: Awaitable[object]) -> None:
+    """Wait so long and no longer; what fails while everything ends is of no consequence."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    if not tasks:
+        return
+    done, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    failed = [task for task in done if not task.cancelled() and task.exception() is not None]
+    if late or failed:
+        logger.warning("At the end %s were late and %s failed", len(late), len(failed))
 
 
 async def supervised(work: Callable[[], Awaitable[None]]) -> None:

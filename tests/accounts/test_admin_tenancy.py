@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from chat import actions as chat
+from chat.admin import NewestFirst
 from chat.messages import DeleteMessage, SendMessage
 from chat.models import ChatRoom, Message
 from hplus import errors
@@ -116,7 +117,8 @@ def test_another_role_finds_nothing_there_even_if_let_in(people: dict[str, User]
     user.is_staff = True
     user.save()
     desk = desk_of(user)
-    assert desk.get(INDEX).context["available_apps"] == []
+    offered = {app["app_label"] for app in desk.get(INDEX).context["available_apps"]}
+    assert offered.isdisjoint({"accounts", "realtime", "chat"})
     assert {desk.get(page(model, "changelist")).status_code for model in MODELS} == {403}
 
 
@@ -381,6 +383,18 @@ def test_a_conversation_is_read_from_its_room(people: dict[str, User], one: Clie
     message = Message.objects.get(room=room)
     assert "Here is patient_123" in shown(one, page(Message, "changelist"))
     assert "Here is patient_123" in shown(one, page(Message, "change", message.pk))
+
+
+def test_search_reads_the_newest_of_what_is_looked_at(
+    people: dict[str, User], one: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = Message.objects.get(room__hospital="hospital_001")
+    say(people["nurse_001"], people["doctor_123"], "hospital_001", "The ECG room is free")
+    assert len(listed(one, Message, q="Here")) == 1
+    monkeypatch.setattr(NewestFirst, "SEARCHED", 1)
+    assert listed(one, Message, q="Here") == set()
+    assert len(listed(one, Message, q="ECG")) == 1
+    assert len(listed(one, Message, q="Here", room__exact=older.room_id)) == 1
 
 
 def test_a_deleted_message_says_nothing(people: dict[str, User], one: Client) -> None:

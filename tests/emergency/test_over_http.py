@@ -203,6 +203,7 @@ def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, 
         "emergencyId"
     ]
     address = f"/admin/emergency/emergency/{emergency_id}/change/"
+    HospitalPolicy.objects.create(hospital_id="hospital_001")
     seen = {}
     for who in ("admin_001", "admin_002", "root"):
         assert client.login(user_id=who, username=who, password=PASSWORD)
@@ -210,6 +211,8 @@ def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, 
         shown = client.get(address)
         assert ("Chest pain" in shown.content.decode()) == seen[who]
         assert client.post(address, {"status": "cancelled"}).status_code in (302, 403)
+        policy = client.get("/admin/emergency/hospitalpolicy/hospital_001/change/")
+        assert ("alert: 0" in policy.content.decode()) == seen[who]
     assert seen == {"admin_001": True, "admin_002": False, "root": True}
     assert Emergency.objects.get().status == "pending"
 

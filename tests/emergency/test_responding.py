@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -130,13 +131,10 @@ async def test_a_late_rejection_disturbs_nobody(server: ThreadServer) -> None:
         assert [frame["data"]["action"] for frame in crew.heard("emergencyResponse")] == ["accept"]
 
 
-# From → to, asked by an admin of the hospital, who may ask for all of it.
-
-
-@pytest.mark.parametrize("before", Status.values)
-async def test_the_status_table(server: ThreadServer, people: dict[str, User], before: str) -> None:
+async def test_the_status_table(server: ThreadServer, people: dict[str, User]) -> None:
+    """From each to each, asked by an admin of the hospital, who may ask for all of it."""
     async with server.phone("admin_001", "admin", "hospital_001") as admin:
-        for after in Status.values:
+        for before, after in itertools.product(Status.values, Status.values):
             row = await _in_state(people, before)
             answer = await admin.ask("emergencyStatusUpdate", data=guide.update_status(row.pk, after))
             await row.arefresh_from_db()
@@ -305,3 +303,20 @@ def test_the_database_holds_the_rules_too(people: dict[str, User]) -> None:
         entry.save()
     with pytest.raises(Exception, match="can't be deleted"):
         entry.delete()
+
+
+async def test_who_has_left_the_hospital_hears_no_more(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        async with server.phone("nurse_001", "nurse", "hospital_001") as nurse:
+            emergency_id = await call(patient)
+            guide.alert(await nurse.expect("emergencyAlert"))
+        await User.objects.filter(pk="nurse_001").aupdate(hospital_id="hospital_002")
+        async with (
+            server.phone("nurse_001", "nurse", "hospital_002") as nurse,
+            server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        ):
+            await doctor.ask("emergencyResponse", data=guide.respond(emergency_id, "accept"))
+            await patient.expect("emergencyResponse")
+            await nurse.ask("joinHospital", hospitalId="hospital_002")
+            heard = {frame["type"] for frame in nurse.history}
+            assert heard == {"connection_established", "ack", "hospitalJoined"}

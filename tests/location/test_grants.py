@@ -134,6 +134,19 @@ def test_a_grant_is_part_of_the_deed_around_it() -> None:
     assert not Grant.objects.exists()
 
 
+def test_a_matter_of_yesterday_is_meant_only_by_its_name(everyone: dict[str, User]) -> None:
+    crew = everyone["paramedic_456"]
+    actions.open_grant(MATTER, crew.pk, to_user="patient_123", why="crew")
+    actions.close_grants(MATTER, "completed")
+    record(crew, is_emergency=True)
+    assert not Fix.objects.exists()
+    Grant.objects.update(closed_at=timezone.now() - timedelta(hours=25))
+    record(crew, emergency_id=MATTER)
+    assert not Fix.objects.exists()
+    record(crew, is_emergency=True)
+    assert Fix.objects.get().topic == ""
+
+
 def test_what_nobody_may_see_is_no_track(everyone: dict[str, User]) -> None:
     record(everyone["patient_123"], 1.0)
     record(everyone["doctor_123"], 1.0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
 from location.models import Fix
-from tests.location.places import MATTER, open_grant, tell, told
+from tests.location.places import MATTER, close_grants, open_grant, tell, told
 from tests.servers import ProcessServer, ThreadServer
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
@@ -63,3 +64,26 @@ async def test_no_position_of_an_emergency_is_lost_on_kill_9(people: object) -> 
             await sync_to_async(server.kill)()
             assert await crew.expect_close() == await patient.expect_close() == 1006
     assert [fix.lat async for fix in Fix.objects.filter(topic=MATTER)] == [2.0]
+
+
+async def test_an_emergency_waits_for_no_company(server: ThreadServer, settings: Any) -> None:
+    """From the moment it is open the crew's positions are written at once, marked or not."""
+    settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        for number in (1, 2, 3):  # the third waits a minute
+            await tell(crew, number)
+        await crew.echo()
+        await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+        await tell(crew, 4)
+        await patient.expect_that(
+            lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 4,
+            "what nobody marked as an emergency's",
+        )
+        await close_grants(MATTER, "completed")
+        await told(crew, 5)
+        await tell(crew, 6)
+        await crew.echo()
+        assert [fix.lat async for fix in Fix.objects.order_by("lat")] == [1, 2, 3, 4, 5]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.app import App, ChatScreen
-from tests.servers import ThreadServer
+from tests.servers import Running, ThreadServer
 
 HOSPITAL = "hospital_001"
 STAFF = ["doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist"]
@@ -51,7 +51,7 @@ async def test_who_is_refused_reads_why_before_the_close(server: ThreadServer, s
             assert [frame["type"] for frame in app.history] == ["error"]
 
 
-async def raw_handshake(server: ThreadServer, request_line: str) -> dict[str, Any]:
+async def raw_handshake(server: Running, request_line: str) -> dict[str, Any]:
     """The first frame for a client that writes its request line by itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     key = base64.b64encode(os.urandom(16)).decode()
@@ -208,6 +208,7 @@ async def test_what_came_while_away_comes_once_and_in_order(server: ThreadServer
                 assert again["data"]["unreadCount"] == 0
                 await patient.send_chat_message("doctor_123", HOSPITAL, "Still there?")
                 await screen.expect("newMessage", message="Still there?")
+                await patient.expect("messageRead")
                 assert len(screen.shown) == 6
             assert len(dashboard.heard("newMessage")) == 6
         # And a screen opened tomorrow starts empty: nothing is unread.

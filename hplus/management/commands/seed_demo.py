@@ -17,6 +17,11 @@ from chat import actions as chat
 from chat.messages import MarkAsRead, SendMessage
 from chat.models import Message
 from chat.receipts import mark_as_read
+from emergency.actions import update_status
+from emergency.messages import RequestHelp, Respond, UpdateStatus
+from emergency.models import Emergency
+from emergency.requesting import request_help
+from emergency.responding import respond
 from hplus.accounts.models import Hospital, Role, User
 from hplus.realtime import announcer
 
@@ -59,6 +64,42 @@ CONVERSATION = [
     ),
     ("nurse_001", "doctor_456", "The ECG room is free at 14:30."),
 ]
+# All over, and of patients who hold no phone: nobody's own call shall look like a second one.
+EMERGENCIES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    (
+        "001",
+        {
+            "patientId": "walk_in_17",
+            "patientName": "Ali Brandt",
+            "location": {"lat": 37.7793, "lng": -122.4193, "address": "1 Civic Center"},
+            "condition": "Chest pain",
+            "priority": "critical",
+        },
+        {"respirationRate": 22, "spo2": 93, "onOxygen": True, "bp": "104/66", "pulse": 112, "avpu": "A"},
+    ),
+    (
+        "001",
+        {
+            "patientId": "walk_in_18",
+            "patientName": "Mina Cole",
+            "location": {"lat": 37.7694, "lng": -122.4862, "address": "Park entrance"},
+            "condition": "Fall from a bicycle",
+            "priority": "medium",
+        },
+        {"pulse": 88, "spo2": 98},
+    ),
+    (
+        "002",
+        {
+            "patientId": "walk_in_21",
+            "patientName": "Theo Lund",
+            "location": {"lat": 37.8044, "lng": -122.2712, "address": "14th and Broadway"},
+            "condition": "Allergic reaction",
+            "priority": "high",
+        },
+        {"pulse": 124, "bp": "92/58", "spo2": 94},
+    ),
+]
 
 
 class Command(BaseCommand):
@@ -73,6 +114,8 @@ class Command(BaseCommand):
             seed_history()
         if not Call.objects.exists():
             seed_calls()
+        if not Emergency.objects.exists():
+            seed_emergencies()
         announcer.flush()
         self.stdout.write(f"Demo data: {made} people made, {len(PEOPLE) + 1 - made} were there.")
 
@@ -123,3 +166,19 @@ def seed_calls() -> None:
         if is_taken:
             calls.accept(patient, AcceptCall(call_id=call_id), connection_id="")
         calls.end(doctor, EndCall(call_id=call_id), connection_id="")
+
+
+def seed_emergencies() -> None:
+    """Each called in by the reception, answered by the nurse and handed over."""
+    for number, wish, vitals in EMERGENCIES:
+        reception, nurse = (User.objects.get(pk=f"{role}_{number}") for role in ("receptionist", "nurse"))
+        called = request_help(reception, RequestHelp.read({**wish, "hospitalId": f"hospital_{number}"}))
+        about = {"emergencyId": (called.made or {})["emergencyId"]}
+        respond(nurse, Respond.read({**about, "action": "accept", "estimatedArrival": "6 minutes"}))
+        for step in (
+            {"phase": "enRoute"},
+            {"phase": "onScene"},
+            {"phase": "atPatient", "vitals": vitals},
+            {"status": "completed", "phase": "transferOfCare", "notes": "Handed over."},
+        ):
+            update_status(nurse, UpdateStatus.read({**about, **step}))

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from argparse import ArgumentParser
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -17,11 +19,19 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 logger = logging.getLogger(__name__)
+END_WITHIN_SECONDS = 9  # after SIGTERM, whatever hangs
 TCP_PATIENCE_MS = 30_000  # the kernel gives up on a reader that takes nothing for so long
 
 
 class Server(uvicorn.Server):
     """On SIGTERM everything accepted is answered before the clients get their 1012."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Python waits for its threads, and one that asks a frozen database has no end: then without it."""
+        last_resort = threading.Timer(END_WITHIN_SECONDS, os._exit, [1])
+        last_resort.daemon = True
+        last_resort.start()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         from hplus.asgi import application

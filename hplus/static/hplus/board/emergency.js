@@ -82,6 +82,7 @@ function setUpReplay() {
   slider.step = Math.max(100, Math.round((slider.max - slider.min) / 1000));
   if (wasAtTheEnd) {
     slider.value = slider.max;
+    for (const { steps, marker } of tracks.values()) marker.setLatLng(steps.at(-1).place);
     shownTime.textContent = clock(Number(slider.max));
   }
 }
@@ -92,7 +93,6 @@ function hear({ userId, data: { location, emergencyId } }) {
   addStep(userId, { at: Date.parse(location.receivedAt), place });
   const track = tracks.get(userId);
   track.path.addLatLng(place);
-  if (!playing) track.marker.setLatLng(place);
   setUpReplay();
 }
 

@@ -1,0 +1,51 @@
+"""`manage.py drill` plays emergencies against a running server, and tells when something was lost."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from emergency.models import Emergency, HospitalPolicy
+from hplus.accounts.models import Hospital
+from tests.servers import ThreadServer, free_port
+
+
+def drill(server: ThreadServer, **options: Any) -> str:
+    said = StringIO()
+    options = {"emergencies": 4, "patients": 2, "crews": 3, "patience": 10, **options}
+    call_command("drill", url=f"ws://127.0.0.1:{server.port}", stdout=said, **options)
+    return said.getvalue()
+
+
+def test_nothing_is_lost(server: ThreadServer) -> None:
+    found = json.loads(drill(server, json=True))
+    assert found["emergencies"] == 4
+    assert found["lost"] == []
+    for step in ("alert", "accept", "scene"):
+        assert found["steps"][step]["count"] == 4
+        assert 0 < found["steps"][step]["p50"] <= found["steps"][step]["p99"]
+    assert Emergency.objects.filter(status="completed").count() == 4
+
+
+def test_with_tokens_and_a_table(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_DEMO = False
+    last = drill(server, emergencies=1).splitlines()[-1]
+    assert last == "1 emergencies, 0 lost"
+
+
+def test_a_loss_is_told_and_ends_with_1(server: ThreadServer) -> None:
+    Hospital.objects.create(pk="drill_hospital", name="Drill")
+    HospitalPolicy.objects.create(hospital_id="drill_hospital", alert_roles=["nurse"])
+    with pytest.raises(CommandError, match="never heard the alert") as lost:
+        drill(server, emergencies=1, crews=1, patience=0.5)
+    assert lost.value.returncode == 1
+
+
+@pytest.mark.usefixtures("people")
+def test_without_a_server_it_says_what_to_do() -> None:
+    with pytest.raises(CommandError, match="make run"):
+        call_command("drill", url=f"ws://127.0.0.1:{free_port()}", emergencies=1)

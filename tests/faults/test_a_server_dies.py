@@ -1,0 +1,107 @@
+"""A server is killed, stopped or replaced while everybody writes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import signal
+import time
+
+import pytest
+
+from tests.faults.proxy import Proxy
+from tests.faults.site import ROUNDS, Site
+from tests.faults.steadfast import Crowd
+from tests.ledger import note
+
+pytestmark = pytest.mark.faults
+ENDED = (0, -signal.SIGTERM)  # uvicorn passes the signal on when everything is done
+
+
+async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(site: Site) -> None:
+    [server] = site.serve()
+    crowd = Crowd.of(site, 10, lambda: server.port, "killed")
+    async with crowd.connected():
+        for _ in range(2 * ROUNDS):
+            async with crowd.writing():
+                await asyncio.sleep(random.uniform(0.3, 1.0))
+                server.kill()
+                await asyncio.to_thread(server.start)
+                await crowd.are_there()
+            await crowd.probe(within_seconds=10)
+    found = crowd.reckoning()
+    note("server killed (-9)", rounds=2 * ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
+    assert all(not phone.unrecovered for phone in crowd.phones)
+    found.must_be_clean()
+
+
+async def test_users_of_a_dead_server_go_to_the_other_and_miss_nothing(site: Site) -> None:
+    """Both servers write into the same rooms: the two of a pair sit on different ones."""
+    servers = site.serve(2)
+    crowd = Crowd.of(site, 8, lambda: 0, "moved")
+
+    def sit(first: int) -> None:
+        for number, phone in enumerate(crowd.phones):
+            phone.where = itertools.cycle([servers[(number + first) % 2].port]).__next__
+
+    sit(0)
+    async with crowd.connected():
+        for number in range(ROUNDS):
+            dies, stays = servers[number % 2], servers[(number + 1) % 2]
+            async with crowd.writing():
+                await asyncio.sleep(1)
+                dies.kill()
+                for phone in crowd.phones:
+                    phone.where = itertools.cycle([stays.port]).__next__
+                await crowd.are_there()
+                await asyncio.sleep(0.5)
+            await crowd.probe(within_seconds=10)
+            await asyncio.to_thread(dies.start)
+    found = crowd.reckoning()
+    note("one of two servers killed", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
+    found.must_be_clean()
+
+
+async def test_sigterm_answers_what_was_accepted_and_says_goodbye(site: Site) -> None:
+    [server] = site.serve()
+    crowd = Crowd.of(site, 10, lambda: server.port, "terminated")
+    async with crowd.connected():
+        for _ in range(ROUNDS):
+            for phone in crowd.phones:
+                phone.close_codes.clear()
+            async with crowd.writing():
+                await asyncio.sleep(0.5)
+                begun = time.monotonic()
+                assert await asyncio.to_thread(server.terminate) in ENDED
+                assert time.monotonic() - begun < 10
+                await asyncio.to_thread(server.start)
+                await crowd.are_there()
+            goodbyes = {phone.close_codes[0] for phone in crowd.phones}
+            assert goodbyes <= {1001, 1012}, goodbyes
+            await crowd.probe(within_seconds=10)
+    found = crowd.reckoning()
+    note("SIGTERM under load", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
+    found.must_be_clean()
+
+
+async def test_a_rolling_restart_loses_nothing(site: Site) -> None:
+    servers = site.serve(2)
+    async with Proxy([server.port for server in servers]) as proxy:
+        crowd = Crowd.of(site, 8, lambda: proxy.port, "rolling")
+        async with crowd.connected():
+            for _ in range(ROUNDS):
+                async with crowd.writing():
+                    for server in servers:
+                        assert await asyncio.to_thread(server.terminate) in ENDED
+                        await asyncio.to_thread(server.start)
+                        await crowd.are_there()
+                await crowd.probe(within_seconds=10)
+    found = crowd.reckoning()
+    note(
+        "rolling restart of two servers",
+        rounds=ROUNDS,
+        lost=len(found.lost),
+        duplicated=len(found.duplicated),
+    )
+    found.must_be_clean()

@@ -1,0 +1,127 @@
+"""PostgreSQL stops or hangs while everybody writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from tests.faults.site import ROUNDS, Site
+from tests.faults.steadfast import Crowd
+from tests.ledger import note
+
+pytestmark = pytest.mark.faults
+FROZEN_SECONDS = 10 if ROUNDS > 1 else 6
+
+
+async def test_nothing_acknowledged_is_lost_when_the_database_restarts(site: Site) -> None:
+    [server] = site.serve()
+    crowd = Crowd.of(site, 10, lambda: server.port, "restarted")
+    async with crowd.connected():
+        for _ in range(ROUNDS):
+            async with crowd.writing(), crowd.beating():
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(site.postgres.stop, "immediate")
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(site.postgres.start)
+                await crowd.probe(within_seconds=5)
+            await crowd.probe(within_seconds=5)
+            assert {phone.connects for phone in crowd.phones} == {1}, "a socket died"
+    found = crowd.reckoning()
+    note(
+        "PostgreSQL stopped (immediate)",
+        rounds=ROUNDS,
+        lost=len(found.lost),
+        duplicated=len(found.duplicated),
+    )
+    found.must_be_clean()
+
+
+async def test_a_frozen_database_freezes_nobody(site: Site) -> None:
+    [server] = site.serve()
+    crowd = Crowd.of(site, 10, lambda: server.port, "frozen")
+    async with crowd.connected():
+        for _ in range(ROUNDS):
+            async with crowd.writing(), crowd.beating(within_seconds=1):
+                await asyncio.sleep(0.5)
+                site.postgres.freeze()
+                await _stays_alive(server.url, FROZEN_SECONDS)
+                site.postgres.thaw()
+                await crowd.probe(within_seconds=5)
+            await crowd.probe(within_seconds=5)
+        assert {phone.connects for phone in crowd.phones} == {1}, "a socket died"
+    found = crowd.reckoning()
+    assert all(phone.refused["INTERNAL_ERROR"] for phone in crowd.phones), [p.refused for p in crowd.phones]
+    assert not any(phone.refused["silence"] for phone in crowd.phones)
+    assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
+    note("PostgreSQL frozen", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
+    found.must_be_clean()
+
+
+async def _stays_alive(url: str, seconds: float) -> None:
+    """The process says it lives and that it can't work, and the handshake is refused in a civil way."""
+    until = time.monotonic() + seconds
+    async with httpx.AsyncClient(timeout=4.5) as client:
+        stuck = [
+            asyncio.create_task(client.post(f"{url}/api/auth/logout/", headers=_STRANGER)) for _ in range(5)
+        ]
+        assert (await client.get(f"{url}/health/live/")).status_code == 200
+        assert (await client.get(f"{url}/health/")).json()["unavailable"] == ["database"]
+        while time.monotonic() < until:
+            assert (await client.get(f"{url}/health/live/", timeout=1)).status_code == 200
+            await asyncio.sleep(0.2)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
+_STRANGER = {"Authorization": "Bearer nobody"}
+
+
+async def test_a_handshake_while_the_database_is_away_is_refused_with_a_code(site: Site) -> None:
+    [server] = site.serve()
+    await asyncio.to_thread(site.postgres.stop, "immediate")
+    phone = await server.phone("patient_123", "patient").open()
+    await phone.expect_error("INTERNAL_ERROR")
+    assert await phone.expect_close() == 1011
+    await asyncio.to_thread(site.postgres.start)
+    async with server.phone("patient_123", "patient") as again:
+        assert again.established["userId"] == "patient_123"
+    assert b"Traceback" not in bytes(server.log)
+
+
+async def test_sockets_that_could_not_sit_down_leave_no_ghosts(site: Site) -> None:
+    """Else their user would be taken for present, and one day for one with too many sockets."""
+    [server] = site.serve(HPLUS_MAX_SOCKETS_PER_USER="3")
+    async with server.phone("doctor_123", "doctor", "hospital_001"):
+        site.postgres.freeze()
+        tried = [await server.phone("patient_123", "patient").open() for _ in range(3)]
+        for phone in tried:
+            await phone.expect_error("INTERNAL_ERROR")
+        site.postgres.thaw()
+        for phone in tried:
+            await phone.expect_close()
+        async with asyncio.timeout(20):
+            while site.ask("SELECT 1 FROM realtime_connection WHERE user_id = 'patient_123'"):
+                await asyncio.sleep(0.2)
+            while site.ask("SELECT status FROM realtime_presence WHERE user_id = 'patient_123'") not in (
+                [],
+                [("offline",)],
+            ):
+                await asyncio.sleep(0.2)
+
+
+async def test_sigterm_ends_a_server_whose_database_hangs(site: Site) -> None:
+    [server] = site.serve()
+    crowd = Crowd.of(site, 3, lambda: server.port, "hanging")
+    async with crowd.connected(), crowd.writing():
+        await asyncio.sleep(0.3)
+        site.postgres.freeze()
+        await asyncio.sleep(0.5)
+        begun = time.monotonic()
+        await asyncio.to_thread(server.terminate)
+        took = time.monotonic() - begun
+        assert took < 10, took
+        assert {phone.close_codes[0] for phone in crowd.phones} <= {1001, 1012}

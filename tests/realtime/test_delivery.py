@@ -1,0 +1,318 @@
+"""What must not be lost comes: in order, without a gap, and on one socket once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chat import actions as chat
+from chat.messages import SendMessage
+from chat.models import Message
+from chat.sending import send_all
+from hplus import errors
+from hplus.accounts.models import User
+from hplus.realtime import actions, announcer
+from hplus.realtime.answers import Answer, Wish
+from hplus.realtime.bridge import in_thread
+from hplus.realtime.models import Epoch, Letter
+from tests.api import Api
+from tests.phone import Phone
+from tests.servers import ThreadServer
+
+HOSPITAL = "hospital_001"
+TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
+TO_PATIENT = {"receiverId": "patient_123", "hospitalId": HOSPITAL}
+
+
+def write(count: int, sender: str = "patient_123", receiver: str = "doctor_123", first: int = 0) -> None:
+    """Messages sent without a socket, as over HTTP."""
+    user = User.objects.get(pk=sender)
+    texts = [f"Message {number}" for number in range(first, first + count)]
+    wishes = [
+        Wish(user, SendMessage(receiver_id=receiver, hospital_id=HOSPITAL, message=text)) for text in texts
+    ]
+    for start in range(0, count, 100):
+        assert all(isinstance(outcome, Answer) for outcome in send_all(wishes[start : start + 100]))
+
+
+def texts(phone: Phone) -> list[str]:
+    return [frame["data"]["message"] for frame in phone.heard("newMessage")]
+
+
+async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadServer) -> None:
+    async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+        epoch = doctor.established["epoch"]
+        assert (doctor.established["lastSeq"], doctor.established["recovered"]) == (0, False)
+        await in_thread(write, 2)
+        seen = (await doctor.expect("newMessage", message="Message 1"))["seq"]
+        assert seen == 2
+    await in_thread(write, 3, "patient_123", "doctor_123", 2)
+    async with server.phone("doctor_123", "doctor", HOSPITAL, since=seen, epoch=epoch) as again:
+        assert (again.established["recovered"], again.established["lastSeq"]) == (True, 5)
+        await in_thread(write, 1, "patient_123", "doctor_123", 5)
+        await again.expect("newMessage", message="Message 5")
+        await asyncio.sleep(0.6)  # what was not delivered would come now, if it had not come already
+        await again.echo()
+        assert texts(again) == [f"Message {number}" for number in range(2, 6)]
+        assert [frame["seq"] for frame in again.heard("newMessage")] == [3, 4, 5, 6]
+        # The same through the socket: sync says it all again, although this socket has had it.
+        await again.send("sync", since=0, epoch=epoch, limit=4, requestId="s1")
+        told = await again.expect("syncComplete")
+        assert {key: told[key] for key in told if key != "type"} == {
+            "from": 0,
+            "to": 4,
+            "recovered": True,
+            "hasMore": True,
+            "epoch": epoch,
+        }
+        assert (await again.expect("ack", requestId="s1"))["status"] == "ok"
+        await again.send("sync", since=4, epoch=epoch)
+        told = await again.expect("syncComplete")
+        assert (told["to"], told["hasMore"], told["recovered"]) == (6, False, True)
+        assert [frame["seq"] for frame in again.heard("newMessage")[4:]] == [1, 2, 3, 4, 5, 6]
+        await again.send("sync", since=6, epoch=epoch)
+        assert (await again.expect("syncComplete"))["to"] == 6
+        for cursor in ({"since": 2, "epoch": "another"}, {"since": 7, "epoch": epoch}):
+            await again.send("sync", **cursor)
+            told = await again.expect("syncComplete")
+            assert (told["recovered"], told["hasMore"], told["to"]) == (False, False, 6)
+            assert told["epoch"] == epoch
+    for cursor, recovered in [
+        ({"since": 6, "epoch": epoch}, True),
+        ({"since": 6}, True),
+        ({"since": 6, "epoch": "another"}, False),
+        ({"since": 7, "epoch": epoch}, False),
+        ({"since": "abc", "epoch": epoch}, False),
+        ({"since": -1, "epoch": epoch}, False),
+        ({"since": 10**30, "epoch": epoch}, False),
+    ]:
+        async with server.phone("doctor_123", "doctor", HOSPITAL, **cursor) as phone:
+            assert phone.established["recovered"] is recovered, cursor
+    await Letter.objects.filter(seq__lte=3).adelete()  # past keeping
+    async with server.phone("doctor_123", "doctor", HOSPITAL, since=2, epoch=epoch) as phone:
+        assert phone.established["recovered"] is False
+    async with server.phone("doctor_123", "doctor", HOSPITAL, since=3, epoch=epoch) as phone:
+        assert phone.established["recovered"] is True
+        await phone.expect("newMessage", seq=6)
+    async with Api(server, "doctor_123") as doctor:
+        missed = (await doctor.get("sync/", params={"since": 3, "epoch": epoch, "limit": 2})).json()
+        assert [event["seq"] for event in missed["events"]] == [4, 5]
+        assert missed["complete"]["hasMore"] is True
+        assert (await doctor.get("sync/")).json()["details"]["field"] == "since"
+    await Epoch.objects.all().adelete()  # a restore from a backup
+    async with server.phone("doctor_123", "doctor", HOSPITAL, since=6, epoch=epoch) as phone:
+        assert phone.established["recovered"] is False
+        assert phone.established["epoch"] != epoch
+
+
+async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer, settings: Any) -> None:
+    """More than the outbox may hold at once: by cursor, after a moment, at joining, and by sync."""
+    settings.SOCKET_BACKLOG_FRAMES = 200
+    for first in range(0, 300, 100):
+        await in_thread(write, 100, "patient_123", "doctor_123", first)
+    everything = [f"Message {number}" for number in range(300)]
+    for query in ({}, {"since": 0}):
+        async with server.phone("doctor_123", "doctor", HOSPITAL, **query) as doctor:
+            await doctor.expect("newMessage", message="Message 299")
+            assert texts(doctor) == everything
+            assert doctor.close_code is None
+    async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+        await doctor.send("joinChatRoom", **TO_PATIENT)
+        joined = await doctor.expect("chatRoomJoined")
+        assert (joined["data"]["unreadCount"], len(joined["data"]["messages"])) == (300, 50)
+        await doctor.expect("newMessage", message="Message 299")
+        assert texts(doctor) == everything
+        await doctor.send("sync", since=0, limit=250)
+        assert (await doctor.expect("syncComplete"))["to"] == 250
+        assert len(texts(doctor)) == 550
+        assert doctor.close_code is None
+
+
+async def test_unread_messages_come_although_their_letters_are_past_keeping(server: ThreadServer) -> None:
+    await in_thread(write, 2)
+    await Letter.objects.all().aupdate(at=timezone.now() - timedelta(days=15))
+    assert await in_thread(actions.delete_old_letters) == 4
+    await in_thread(write, 1, "patient_123", "doctor_123", 2)
+    told = ["Message 0", "Message 1", "Message 2"]
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        await doctor.expect("newMessage", message="Message 2")
+        assert texts(doctor) == told
+        for _ in told:
+            await patient.expect("messageDelivered")
+        async with server.phone("doctor_123", "doctor", HOSPITAL) as screen:
+            for _ in range(2):
+                await screen.send("joinChatRoom", **TO_PATIENT)
+            await screen.expect("newMessage", message="Message 2")
+            await screen.echo()
+            assert texts(screen) == told
+
+
+async def test_what_a_client_acknowledges_is_delivered(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        await doctor.send("joinChatRoom", receiverId="test_user", hospitalId=HOSPITAL)
+        await doctor.expect("chatRoomJoined")
+        for number in range(3):
+            await patient.send("sendMessage", **TO_DOCTOR, message=f"Message {number}")
+        notices = [await doctor.expect("notification") for _ in range(3)]
+        assert [notice["body"] for notice in notices] == ["Message 0", "Message 1", "Message 2"]
+        await patient.echo()
+        assert not patient.heard("messageDelivered")
+        await doctor.send("ack", seq=notices[1]["seq"])
+        await patient.expect("messageDelivered", messageId=notices[0]["data"]["messageId"])
+        await patient.expect("messageDelivered", messageId=notices[1]["data"]["messageId"])
+        await doctor.send("ack", seq=notices[2]["seq"] + 100)
+        await doctor.send("ack", seq=notices[0]["seq"])
+        await patient.expect("messageDelivered", messageId=notices[2]["data"]["messageId"])
+        await patient.echo()
+        assert len(patient.heard("messageDelivered")) == 3
+        assert not doctor.heard("error")
+
+
+async def test_a_repeated_message_is_stored_once(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("patient_123", "patient") as tablet,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+        Api(server, "patient_123") as http,
+    ):
+        hello = {**TO_DOCTOR, "message": "Hello", "clientMessageId": "c-1"}
+        await patient.send("sendMessage", **hello, timestamp="2026-01-01T10:00:00.000")
+        first = await patient.expect("ack", clientMessageId="c-1")
+        assert (first["status"], first["requestType"], first["requestId"]) == ("ok", "sendMessage", None)
+        assert set(first["data"]) == {"messageId", "chatRoomId", "timestamp"}
+        # Five times in one batch, from another screen, over HTTP; the retry has a later clock.
+        for _ in range(5):
+            await patient.send("sendMessage", **hello, timestamp="2026-01-01T10:00:07.000")
+        for _ in range(5):
+            retry = await patient.expect("ack", clientMessageId="c-1")
+            assert (retry["status"], retry["data"]) == ("duplicate", first["data"])
+        retry = await tablet.ask("sendMessage", **hello)
+        assert (retry["status"], retry["data"]) == ("duplicate", first["data"])
+        answer = await http.post("chat/messages/", json=hello)
+        assert (answer.status_code, answer.json()["status"]) == (200, "duplicate")
+        assert answer.json()["data"] == first["data"]
+        for other in (
+            {"message": "Other"},
+            {"receiverId": "nurse_001"},
+            {"replyTo": None, "priority": "urgent"},
+        ):
+            answer = await patient.ask("sendMessage", **{**hello, **other})
+            assert (answer["type"], answer["code"]) == ("error", "IDEMPOTENCY_CONFLICT")
+        assert (await http.post("chat/messages/", json={**hello, "message": "Other"})).status_code == 409
+        # Another user's c-1 is another message.
+        await doctor.send("sendMessage", **TO_PATIENT, message="Hello to you", clientMessageId="c-1")
+        assert (await doctor.expect("ack", clientMessageId="c-1"))["status"] == "ok"
+        for phone in (doctor, tablet):
+            await phone.expect("newMessage", message="Hello to you")
+        heard = await patient.expect("newMessage", message="Hello to you")
+        assert heard["data"]["clientMessageId"] == "c-1"
+        assert texts(doctor) == texts(tablet) == ["Hello", "Hello to you"]
+        assert await Message.objects.acount() == 2
+
+
+async def test_a_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
+    server: ThreadServer,
+) -> None:
+    patient = await User.objects.aget(pk="patient_123")
+
+    def wish(text: str) -> Wish:
+        asked = SendMessage(
+            receiver_id="doctor_123", hospital_id=HOSPITAL, message=text, client_message_id="c-2"
+        )
+        return Wish(patient, asked)
+
+    first, again, conflict = await in_thread(send_all, [wish("Hi"), wish("Hi"), wish("Ho")])
+    assert (first.is_duplicate, again.is_duplicate, first.made) == (False, True, again.made)
+    assert isinstance(conflict, errors.IdempotencyConflict)
+
+    def send(number: int) -> Answer:
+        try:
+            asked = SendMessage(
+                receiver_id="doctor_123",
+                hospital_id=HOSPITAL,
+                message="All at once",
+                client_message_id=f"c-{number}",
+            )
+            return chat.send(patient, asked)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as servers:
+        answers = await asyncio.to_thread(lambda: list(servers.map(send, [3 + i // 6 for i in range(30)])))
+    assert len({answer.made["messageId"] for answer in answers if answer.made}) == 5
+    assert [answer.is_duplicate for answer in answers].count(False) == 5
+    assert await Message.objects.acount() == 6
+
+
+class Silence(announcer.Announcer):
+    """A channel layer that loses everything."""
+
+    def announce(self, posts: list[announcer.Post]) -> None:
+        return
+
+
+@contextmanager
+def nothing_announced() -> Iterator[None]:
+    speaking = announcer._current
+    assert speaking is not None
+    announcer.speak_from(Silence(speaking.loop))
+    try:
+        yield
+    finally:
+        announcer.speak_from(speaking)
+
+
+async def test_a_lost_wake_up_costs_a_moment_and_no_letter(server: ThreadServer, settings: Any) -> None:
+    settings.ROUND_SECONDS = 0.3
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        with nothing_announced():
+            await patient.send("sendMessage", **TO_DOCTOR, message="Into the void", requestId="r1")
+            assert (await patient.expect("ack", requestId="r1"))["status"] == "ok"
+            await doctor.expect("newMessage", message="Into the void")  # by a round
+            await patient.expect("messageDelivered")
+            await patient.send("sendMessage", **TO_DOCTOR, message="Again", requestId="r2")
+            await patient.expect("ack", requestId="r2")
+        # The next one that does come shows that one is missing; both come, in order.
+        settings.ROUND_SECONDS = 30
+        await patient.send("sendMessage", **TO_DOCTOR, message="And aloud")
+        await doctor.expect("newMessage", message="And aloud")
+        assert texts(doctor) == texts(patient) == ["Into the void", "Again", "And aloud"]
+        seqs = [frame["seq"] for frame in patient.history if "seq" in frame]
+        assert seqs == sorted(set(seqs))
+
+
+@pytest.mark.parametrize("sockets", [3])
+async def test_messages_in_a_hurry_keep_their_order_on_every_socket(
+    server: ThreadServer, settings: Any, sockets: int
+) -> None:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 0
+    async with server.phone("patient_123", "patient") as patient:
+        doctors = [await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__() for _ in range(sockets)]
+        for number in range(100):
+            await patient.send("sendMessage", **TO_DOCTOR, message=f"Message {number}")
+            if number % 10 == 0:
+                await doctors[0].send("joinChatRoom", **TO_PATIENT)
+        for phone in (*doctors, patient):
+            await phone.expect("newMessage", message="Message 99")
+            assert texts(phone) == [f"Message {number}" for number in range(100)]
+        for _ in range(100):
+            await patient.expect("messageDelivered")
+        for phone in doctors:
+            await phone.hang_up()

@@ -1,0 +1,98 @@
+"""Who asks too much is told to slow down; who does not stop has to go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hplus.realtime.models import Connection
+from tests.servers import ThreadServer
+
+HOSPITAL = "hospital_001"
+ROOM = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
+
+
+async def test_a_burst_after_a_reconnect_is_normal_and_then_the_rate_counts(
+    server: ThreadServer, settings: Any
+) -> None:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 60
+    async with (
+        server.phone("patient_123", "patient") as phone,
+        server.phone("patient_123", "patient") as tablet,
+        server.phone("test_user", "patient") as other,
+    ):
+        assert phone.established["limits"] == {"maxMessageBytes": 65536, "messagesPerMinute": 60}
+        for number in range(60):
+            await phone.send("sendMessage", **ROOM, message=f"Queued {number}")
+        await phone.expect("newMessage", message="Queued 59")
+        assert not phone.heard("error")
+        for number in range(5):
+            await phone.send("joinHospital", hospitalId=HOSPITAL, requestId=f"r{number}")
+        error = await phone.expect_error("RATE_LIMITED")
+        assert 0 < error["retryAfter"] <= 1
+        assert error["requestType"] == "joinHospital"
+        # All sockets of a person share the credit; another person has their own.
+        await tablet.send("joinHospital", hospitalId=HOSPITAL)
+        await tablet.expect_error("RATE_LIMITED")
+        await other.echo()
+        # What tells that the server lives, and what ends a socket's ignorance, is never limited.
+        for _ in range(100):
+            await phone.send("heartbeat")
+            await phone.send("ack", seq=1)
+        for _ in range(100):
+            await phone.expect("heartbeat")
+        await phone.send("typing", **ROOM, isTyping=True)
+        await asyncio.sleep(error["retryAfter"] + 0.2)
+        await phone.echo()
+        assert {frame["code"] for frame in phone.heard("error")} == {"RATE_LIMITED"}
+        assert len(phone.heard("error")) <= 5
+        assert phone.close_code is None
+
+
+async def test_who_does_not_stop_is_closed(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 6
+    async with (
+        server.phone("patient_123", "patient") as phone,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        for number in range(700):
+            await phone.send("joinHospital", hospitalId=HOSPITAL, requestId=f"r{number}")
+        assert await phone.expect_close() == 4101
+        assert {frame["code"] for frame in phone.heard("error")} == {"RATE_LIMITED"}
+        await doctor.echo()
+    async with server.phone("patient_123", "patient") as again:
+        await again.send("heartbeat")
+        await again.expect("heartbeat")
+
+
+async def test_no_limit_where_it_is_zero(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 0
+    async with server.phone("patient_123", "patient") as phone:
+        for _ in range(300):
+            await phone.send("joinHospital", hospitalId=HOSPITAL)
+        await phone.echo()
+        assert not phone.heard("error")
+
+
+async def test_a_user_and_an_address_have_so_many_sockets(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_MAX_SOCKETS_PER_USER = 2
+    settings.REFUSED_SOCKET_SECONDS = 0.05
+    async with (
+        server.phone("patient_123", "patient") as one,
+        server.phone("patient_123", "patient") as two,
+        server.phone("test_user", "patient") as other,
+    ):
+        third = await server.phone("patient_123", "patient").open()
+        assert (await third.expect("error"))["code"] == "TOO_MANY_CONNECTIONS"
+        assert await third.expect_close() == 4102
+        for phone in (one, two, other):
+            await phone.echo()
+        await one.hang_up()
+        while await Connection.objects.filter(user="patient_123").acount() > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        async with server.phone("patient_123", "patient") as again:
+            await again.echo()
+        settings.HPLUS_MAX_SOCKETS_PER_IP = 2
+        full = await server.phone("test_user", "patient").open()
+        assert (await full.expect("error"))["code"] == "TOO_MANY_CONNECTIONS"
+        assert await full.expect_close() == 4102

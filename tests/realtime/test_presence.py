@@ -1,0 +1,134 @@
+"""Who is there, who is told, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from chat import actions as chat
+from hplus.accounts.models import User
+from hplus.realtime import actions
+from hplus.realtime.bridge import in_thread
+from hplus.realtime.models import Connection, Presence, ServerProcess
+from tests import dart
+from tests.phone import Phone
+from tests.servers import ThreadServer
+
+HOSPITAL = "hospital_001"
+
+
+def seen(phone: Phone, user_id: str) -> list[tuple[str, str]]:
+    """What this phone has heard of somebody's presence."""
+    return [
+        (frame["type"], frame["status"])
+        for frame in phone.history
+        if frame["type"] in ("userOnline", "userOffline") and frame["userId"] == user_id
+    ]
+
+
+async def test_staff_hear_of_each_other_and_nobody_else_does(server: ThreadServer) -> None:
+    async with (
+        server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
+        server.phone("nurse_002", "nurse", "hospital_002") as foreign,
+        server.phone("patient_123", "patient", HOSPITAL) as patient,
+    ):
+        await patient.send("joinHospital", hospitalId=HOSPITAL)
+        await patient.expect("hospitalJoined")
+        async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+            online = await nurse.expect("userOnline", userId="doctor_123")
+            dart.read(online)
+            assert {key: online[key] for key in ("role", "hospitalId", "status")} == {
+                "role": "doctor",
+                "hospitalId": HOSPITAL,
+                "status": "available",
+            }
+            for status in ("busy", "busy", "away"):
+                await doctor.ask("userOnline", status=status)
+            await nurse.expect("userOnline", status="busy")
+            await nurse.expect("userOnline", status="away")
+            async with server.phone("doctor_123", "doctor", HOSPITAL) as second:
+                await second.echo()
+            await doctor.echo()  # one screen closed: still there, still away
+            await doctor.ask("userOffline")
+            assert (await nurse.expect("userOffline"))["status"] == "offline"
+            await doctor.ask("userOnline")
+            await nurse.expect("userOnline", status="available")
+        offline = await nurse.expect("userOffline")  # a clean goodbye: at once
+        dart.read(offline)
+        expected = ["available", "busy", "away", "offline", "available", "offline"]
+        assert [status for _, status in seen(nurse, "doctor_123")] == expected
+        for other in (foreign, patient):
+            await other.echo()
+            assert not seen(other, "doctor_123")
+        assert not seen(nurse, "nurse_002")
+        assert not seen(nurse, "patient_123")
+
+
+async def test_a_patient_is_seen_by_staff_of_a_shared_room_only(server: ThreadServer) -> None:
+    people = await User.objects.ain_bulk()
+    await in_thread(chat.open_room, people["patient_123"], "doctor_123", HOSPITAL)
+    async with (
+        server.phone("doctor_123", "doctor", HOSPITAL) as partner,
+        server.phone("doctor_456", "doctor", HOSPITAL) as colleague,
+        server.phone("test_user", "patient") as other,
+    ):
+        async with server.phone("patient_123", "patient") as patient:
+            online = await partner.expect("userOnline", userId="patient_123")
+            assert (online["role"], online["hospitalId"]) == ("patient", None)
+            await patient.send("joinChatRoom", receiverId="doctor_123", hospitalId=HOSPITAL)
+            assert (await patient.expect("chatRoomJoined"))["data"]["peer"]["online"] is True
+            # The patient hears of the partner's comings and goings in turn, and of nobody else's.
+            await partner.ask("userOnline", status="busy")
+            await patient.expect("userOnline", userId="doctor_123", status="busy")
+            await colleague.ask("userOnline", status="busy")
+            await partner.expect("userOnline", userId="doctor_456", status="busy")
+            await patient.echo()
+            assert not seen(patient, "doctor_456")
+        await partner.expect("userOffline", userId="patient_123")
+        for stranger in (colleague, other):
+            await stranger.echo()
+            assert not seen(stranger, "patient_123")
+
+
+async def test_a_reconnect_within_the_grace_is_no_flap(server: ThreadServer, settings: Any) -> None:
+    settings.PRESENCE_GRACE_SECONDS = 1.0
+    async with server.phone("nurse_001", "nurse", HOSPITAL) as nurse:
+        first = await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__()
+        await nurse.expect("userOnline", userId="doctor_123")
+        await first.vanish()
+        second = await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__()
+        await asyncio.sleep(1.5)  # well past the grace
+        await second.echo()
+        await nurse.echo()
+        assert len(seen(nurse, "doctor_123")) == 1
+        # The second time nobody comes back.
+        await second.vanish()
+        assert (await nurse.expect("userOffline"))["userId"] == "doctor_123"
+        assert not await Connection.objects.filter(user="doctor_123").aexists()
+        assert len(seen(nurse, "doctor_123")) == 2
+
+
+async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, settings: Any) -> None:
+    settings.PRESENCE_GRACE_SECONDS = 0
+    long_ago = timezone.now() - timedelta(seconds=60)
+    dead = await ServerProcess.objects.acreate(host="gone", pid=1, seen_at=long_ago)
+    for user_id in ("doctor_123", "doctor_456"):
+        await Connection.objects.acreate(
+            server=dead, user_id=user_id, role="doctor", hospital=HOSPITAL, address="127.0.0.1"
+        )
+        await Presence.objects.acreate(user_id=user_id, status="available")
+    async with (
+        server.phone("doctor_456", "doctor", HOSPITAL) as alive,
+        server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
+    ):
+        await in_thread(actions.bury_dead_servers)
+        gone = await nurse.expect("userOffline")
+        assert (gone["userId"], gone["status"]) == ("doctor_123", "offline")
+        await alive.echo()
+        await alive.ask("userOnline", status="busy")
+        await nurse.expect("userOnline", userId="doctor_456")
+        assert ("userOffline", "offline") not in seen(nurse, "doctor_456")
+        assert await Connection.objects.acount() == 2

@@ -1,0 +1,181 @@
+"""Who is let in, and who has to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from pytest_django import Settings
+
+from hplus.accounts.models import Role, Session, User
+from hplus.management.commands.seed_demo import PASSWORD
+from hplus.realtime.bridge import in_thread
+from tests.ledger import note
+from tests.phone import Phone
+from tests.servers import ProcessServer, Running, ThreadServer
+
+DOCTOR = {"userId": "doctor_123", "role": "doctor", "hospitalId": "hospital_001"}
+
+
+@pytest.fixture
+def locked(server: ThreadServer, settings: Settings) -> ThreadServer:
+    """As in production: a name alone opens nothing."""
+    settings.HPLUS_DEMO = False
+    return server
+
+
+async def sign_in(server: Running, user_id: str) -> dict[str, Any]:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{server.url}/api/auth/token/", json={"userId": user_id, "password": PASSWORD}
+        )
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def post(server: Running, path: str, token: str, **body: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(headers=headers) as client:
+        return await client.post(f"{server.url}/api/auth/{path}/", json=body)
+
+
+async def refused(server: Running, code: str, close_code: int, **query: Any) -> None:
+    phone = await Phone(f"ws://127.0.0.1:{server.port}", **query).open()
+    await phone.expect_error(code)
+    assert await phone.expect_close() == close_code
+    assert phone.words() == []
+    note("false identity at the handshake", let_in=len(phone.heard("connection_established")))
+
+
+async def test_the_token_decides_who_somebody_is(locked: ThreadServer) -> None:
+    token = (await sign_in(locked, "doctor_123"))["access"]
+    async with Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=token) as phone:
+        assert phone.established["userId"] == "doctor_123"
+    for other in (
+        {"userId": "doctor_456"},
+        {"role": "admin"},
+        {"role": "patient", "hospitalId": None},
+        {"hospitalId": "hospital_002"},
+    ):
+        await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR | other, token=token)
+
+
+async def test_only_a_whole_and_living_access_token_opens(locked: ThreadServer, settings: Settings) -> None:
+    tokens = await sign_in(locked, "doctor_123")
+    whole = tokens["access"]
+    for token in (whole[:-1], whole + "A", whole.swapcase(), tokens["refresh"], "x", "' OR 1=1 --", "\ud7ff"):
+        await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR, token=token)
+    settings.ACCESS_TOKEN_SECONDS = 0
+    expired = (await sign_in(locked, "doctor_123"))["access"]
+    await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR, token=expired)
+    await post(locked, "logout", whole)
+    await refused(locked, "SESSION_REVOKED", 4005, **DOCTOR, token=whole)
+
+
+async def test_a_ticket_opens_once(locked: ThreadServer) -> None:
+    access = (await sign_in(locked, "doctor_123"))["access"]
+    first, ticket = [(await post(locked, "ticket", access)).json()["ticket"] for _ in range(2)]
+    assert (await post(locked, "ticket", first)).status_code == 401
+    await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR, token=first)
+    async with Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=ticket):
+        pass
+    await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR, token=ticket)
+
+
+async def test_without_a_token_nobody_gets_in(locked: ThreadServer, settings: Settings) -> None:
+    settings.LOGIN_SECONDS = 0.3
+    await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR)
+    other = (await sign_in(locked, "doctor_456"))["access"]
+    for first in (
+        {"type": "sendMessage"},
+        {"type": "login", "token": "x"},
+        {"type": "login", "token": other},
+    ):
+        phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR).open()
+        await phone.send(**first)
+        await phone.expect_error("AUTHENTICATION_FAILED")
+        assert await phone.expect_close() == 4001
+
+
+async def test_a_login_never_changes_the_user(locked: ThreadServer) -> None:
+    mine, other = [(await sign_in(locked, name))["access"] for name in ("doctor_123", "doctor_456")]
+    phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=mine).open()
+    await phone.expect("connection_established")
+    await phone.send("login", token=other)
+    await phone.expect_error("AUTHENTICATION_FAILED")
+    assert await phone.expect_close() == 4001
+
+
+async def test_a_refresh_token_used_twice_ends_the_session(locked: ThreadServer) -> None:
+    tokens = await sign_in(locked, "doctor_123")
+    first = await post(locked, "refresh", "", refresh=tokens["refresh"])
+    assert first.status_code == 200
+    assert (await post(locked, "refresh", "", refresh=tokens["refresh"])).status_code == 401
+    await refused(locked, "SESSION_REVOKED", 4005, **DOCTOR, token=first.json()["access"])
+
+
+def revoke(user: User) -> None:
+    Session.objects.filter(user=user).revoke("a phone was stolen")
+
+
+def deactivate(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def demote(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(role=Role.TECHNICIAN)
+
+
+def move(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(hospital="hospital_002")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "close_code"),
+    [
+        (revoke, "SESSION_REVOKED", 4005),
+        (deactivate, "ACCOUNT_DISABLED", 4004),
+        (demote, "AUTHENTICATION_FAILED", 4001),
+        (move, "AUTHENTICATION_FAILED", 4001),
+    ],
+)
+async def test_live_sockets_end_within_five_seconds_on_every_process(
+    locked: ThreadServer,
+    people: dict[str, User],
+    change: Callable[[User], None],
+    code: str,
+    close_code: int,
+) -> None:
+    """Also while somebody stands at the door who does not say who he is."""
+    with ProcessServer(HPLUS_DEMO="0") as other:
+        token = (await sign_in(locked, "doctor_123"))["access"]
+        silent = [await Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR).open() for place in (locked, other)]
+        phones = [Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR, token=token) for place in (locked, other)]
+        for phone in phones:
+            await phone.open()
+            await phone.expect("connection_established")
+        begun = time.monotonic()
+        await in_thread(change, people["doctor_123"])
+        codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
+        assert codes == [close_code, close_code]
+        assert time.monotonic() - begun < 5
+        for phone in phones:
+            await phone.expect_error(code)
+        for phone in silent:
+            await phone.vanish()
+    note("access taken away while connected", rounds=2, let_in=0)
+
+
+async def test_a_renewed_socket_ends_with_the_session_of_its_new_token(locked: ThreadServer) -> None:
+    old, new = [(await sign_in(locked, "doctor_123"))["access"] for _ in range(2)]
+    phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=old).open()
+    await phone.expect("connection_established")
+    await phone.send("login", token=new)
+    await phone.expect("loginSuccess")
+    await post(locked, "logout", new)
+    await phone.expect_error("SESSION_REVOKED")
+    assert await phone.expect_close() == 4005

@@ -1,0 +1,181 @@
+"""What belongs to others answers exactly as what does not exist."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from pytest_django import Settings
+
+from tests.ledger import note
+from tests.phone import Frame, Phone
+from tests.security.test_identity import sign_in
+from tests.servers import ThreadServer
+
+NOWHERE = "01900000-0000-7000-8000-000000000000"
+ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
+STRANGERS = [
+    ("test_user", "patient", None),
+    ("doctor_456", "doctor", "hospital_001"),
+    ("doctor_002", "doctor", "hospital_002"),
+    ("admin_002", "admin", "hospital_002"),
+]
+ODD_IDS = ["%00", "x" * 500, "..", "%ED%A0%80", "'", "%F0%9F%9A%91"]
+
+
+async def a_conversation(server: ThreadServer) -> tuple[str, str]:
+    """chatRoomId and messageId of something private."""
+    async with server.phone("patient_123", "patient") as patient:
+        made = (await patient.ask("sendMessage", **ROOM, message="private"))["data"]
+        return made["chatRoomId"], made["messageId"]
+
+
+def bare(frame: Frame, *ids: str) -> str:
+    """The answer without what differs between any two answers."""
+    text = re.sub(r'"(timestamp|requestId)": ?"[^"]*"|\'(timestamp|requestId)\': \'[^\']*\'', "", str(frame))
+    for one in ids:
+        text = text.replace(one, "ID")
+    return text
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda who: who[0])
+async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+    room_id, message_id = await a_conversation(server)
+    async with server.phone(*stranger) as phone:
+        for word, fields in (
+            ("getMessages", {"chatRoomId": "R"}),
+            ("markAsRead", {"messageId": "M"}),
+            ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
+            ("editMessage", {"messageId": "M", "message": "forged"}),
+            ("deleteMessage", {"messageId": "M", "reason": "because"}),
+        ):
+            theirs = {"R": room_id, "M": message_id}
+            real = await phone.ask(word, **{k: theirs.get(str(v), v) for k, v in fields.items()})
+            none = await phone.ask(word, **{k: NOWHERE if v in theirs else v for k, v in fields.items()})
+            assert real["type"] == "error"
+            assert bare(real, room_id, message_id) == bare(none, NOWHERE)
+            note("objects of others, by socket", let_in=0)
+        assert not phone.heard("newMessage")
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda who: who[0])
+async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+    room_id, message_id = await a_conversation(server)
+    owner, other = await client_of(server, "patient_123"), await client_of(server, stranger[0])
+    async with owner, other:
+        file = {"file": ("a.txt", b"private", "text/plain")}
+        stored = await owner.post("/api/chat/attachments/", data={"chatRoomId": room_id}, files=file)
+        attachment_id = stored.json()["url"].rstrip("/").rpartition("/")[2]
+        assert (await owner.get(f"/api/chat/attachments/{attachment_id}/")).content == b"private"
+
+        async def both(method: str, path: str, mine: str, **more: Any) -> None:
+            real, none = [
+                await other.request(method, path.replace("ID", one), **_filled(more, one))
+                for one in (mine, NOWHERE)
+            ]
+            assert real.status_code == none.status_code == 404, real.text
+            assert bare(real.json(), mine) == bare(none.json(), NOWHERE)
+            note("objects of others, over HTTP", let_in=0)
+
+        await both("GET", "/api/chat/rooms/ID/messages/", room_id)
+        await both("GET", "/api/chat/attachments/ID/", attachment_id)
+        await both("POST", "/api/chat/attachments/", room_id, data={"chatRoomId": "ID"}, files=file)
+        await both("POST", "/api/chat/messages/read/", message_id, json={"messageId": "ID"})
+        await both("POST", "/api/chat/messages/edit/", message_id, json={"messageId": "ID", "message": "x"})
+        await both("POST", "/api/chat/messages/delete/", message_id, json={"messageId": "ID", "reason": "x"})
+        rooms = (await other.get("/api/chat/rooms/")).json()["rooms"]
+        assert room_id not in str(rooms)
+        assert (await other.get("/api/sync/?since=0")).json()["events"] == []
+
+
+def _filled(more: dict[str, Any], one: str) -> dict[str, Any]:
+    return {
+        k: {a: one if b == "ID" else b for a, b in v.items()} if k in ("data", "json") else v
+        for k, v in more.items()
+    }
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+async def test_an_odd_id_is_just_not_there(server: ThreadServer, odd: str) -> None:
+    async with await client_of(server, "patient_123") as client:
+        for path in (f"/api/chat/rooms/{odd}/messages/", f"/api/chat/attachments/{odd}/"):
+            answer = await client.get(path)
+            assert answer.status_code in (400, 404), answer.text
+        form = {"chatRoomId": "a\x00b"}
+        answer = await client.post("/api/chat/attachments/", data=form, files={"file": ("a", b"x")})
+        assert answer.status_code in (400, 404), answer.text
+
+
+async def test_what_the_frame_says_of_its_sender_counts_for_nothing(server: ThreadServer) -> None:
+    forged = {
+        "senderId": "doctor_456",
+        "sender_id": "doctor_456",
+        "userId": "doctor_456",
+        "senderName": "Dr. Noor Vale",
+        "senderRole": "doctor",
+        "messageId": NOWHERE,
+        "isRead": True,
+        "readAt": "2026-01-01T00:00:00Z",
+        "deletedAt": "2026-01-01T00:00:00Z",
+    }
+    async with server.phone("patient_123", "patient") as patient:
+        await patient.send("sendMessage", **ROOM, **forged, message="it is I")
+        data = (await patient.expect("newMessage"))["data"]
+        assert (data["senderId"], data["senderName"], data["senderRole"]) == (
+            "patient_123",
+            "Pat Meadow",
+            "patient",
+        )
+        assert (data["isRead"], data["deletedAt"]) == (False, None)
+        assert data["messageId"] != NOWHERE
+        note("forged senderId", let_in=0)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_let_in"),
+    [
+        (None, None, True),
+        ("http://127.0.0.1:PORT", None, True),
+        ("https://hplus.example", None, True),
+        ("https://evil.example", None, False),
+        ("https://hplus.example.evil.example", None, False),
+        ("null", None, False),
+        ("http://[", None, False),
+        ("https://evil.example", "evil.example", False),
+    ],
+)
+async def test_a_page_of_others_is_refused(
+    server: ThreadServer, settings: Settings, origin: str | None, host: str | None, is_let_in: bool
+) -> None:
+    settings.ALLOWED_HOSTS = ["hplus.example", "127.0.0.1"]
+    headers = {"Origin": origin.replace("PORT", str(server.port))} if origin else {}
+    phone = Phone(f"ws://127.0.0.1:{server.port}", headers, userId="patient_123", role="patient")
+    if host:  # a name that leads here, as in DNS rebinding
+        request = f"GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n"
+        assert await status_of(server.port, request) == 403
+    elif is_let_in:
+        async with phone:
+            assert phone.established["userId"] == "patient_123"
+    else:
+        with pytest.raises(Exception, match="HTTP 403"):
+            await phone.open()
+    note("foreign Origin", let_in=0)
+
+
+async def status_of(port: int, request: str) -> int:
+    import asyncio
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    writer.write(f"{request}{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+    line = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    return int(line.split()[1])
+
+
+async def client_of(server: ThreadServer, user_id: str) -> httpx.AsyncClient:
+    token = (await sign_in(server, user_id))["access"]
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=15)
