@@ -15,6 +15,7 @@ from tests.servers import ThreadServer
 
 pytestmark = pytest.mark.e2e
 KEPT = Path(os.environ.get("HPLUS_SCREENSHOTS", "var/screenshots"))
+KEPT.mkdir(parents=True, exist_ok=True)
 
 
 def at(lat: float, lng: float, address: str) -> dict[str, Any]:
@@ -79,7 +80,6 @@ async def no_wider_than_the_screen(page: Page) -> None:
 async def test_board_and_emergency_fit_the_screen(
     server: ThreadServer, scheme: str, name: str, screen: dict[str, int]
 ) -> None:
-    KEPT.mkdir(parents=True, exist_ok=True)
     emergency_id = await a_busy_evening(server)
     async with (
         server.phone("doctor_123", "doctor", "hospital_001"),
