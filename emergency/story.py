@@ -16,8 +16,6 @@ from emergency.models import Emergency, Entry, EntryKind
 from hplus.accounts.models import STAFF_ROLES, Hospital, User
 from location.actions import track
 
-# Of what happened in one transaction, and so at one time.
-ORDER = {kind: place for place, kind in enumerate(EntryKind.values)} | {EntryKind.VITALS: 0.5}
 TOLD = 1000  # messages and calls; nobody reads more on one page
 STEPS = 2000  # positions on the map; of more, every n-th
 NAMED = 12
@@ -57,7 +55,8 @@ class Teller:
 
     def __init__(self, emergency: Emergency, reader: User) -> None:
         self.emergency, self.reader = emergency, reader
-        self.entries = list(Entry.objects.filter(emergency=emergency))
+        happened = Entry.objects.filter(emergency=emergency)
+        self.entries = sorted(happened, key=lambda entry: entry.place)
         self.track = track(emergency.pk)
         named = {entry.by_id for entry in self.entries} | {fix.user_id for fix in self.track}
         for entry in self.entries:
@@ -77,7 +76,7 @@ class Teller:
         for moment in told:
             waited = moment.at - self.emergency.requested_at
             moment.after_seconds = max(0, round(waited.total_seconds()))
-        return sorted(told, key=lambda moment: (moment.at, ORDER.get(moment.kind, len(ORDER))))
+        return sorted(told, key=lambda moment: moment.at)
 
     # What happened
 

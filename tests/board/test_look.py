@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
 from playwright.async_api import Page
 
+from chat.models import Message
+from emergency.models import Emergency, Entry
+from location.models import Fix
 from tests.board.desk import NARROW, WIDE, desk
 from tests.emergency.guide import create_emergency_request, respond, update_status
 from tests.servers import ThreadServer
@@ -70,6 +76,26 @@ async def a_busy_evening(server: ThreadServer) -> str:
     return str(taken)
 
 
+@sync_to_async
+def half_an_hour_ago(emergency_id: str) -> None:
+    """As if it had all taken its time: the story a minute a step, the others waiting for a while."""
+    now = timezone.now()
+    for minutes, other in enumerate(Emergency.objects.exclude(pk=emergency_id), 1):
+        waited = timedelta(minutes=minutes, seconds=17 * minutes)
+        Emergency.objects.filter(pk=other.pk).update(requested_at=now - waited, alerted_at=now - waited)
+    begun = now - timedelta(minutes=18)
+    times = {"requested_at": begun, "alerted_at": begun + timedelta(seconds=2)}
+    times |= {"accepted_at": begun + timedelta(seconds=75), "on_scene_at": begun + timedelta(minutes=7)}
+    Emergency.objects.filter(pk=emergency_id).update(**times)
+    entries = sorted(Entry.objects.filter(emergency=emergency_id), key=lambda entry: entry.place)
+    for step, entry in enumerate(entries):
+        Entry.objects.filter(pk=entry.pk).update(at=begun + timedelta(seconds=75 * max(0, step - 2)))
+    for step, fix in enumerate(Fix.objects.filter(topic=emergency_id).order_by("id")):
+        Fix.objects.filter(pk=fix.pk).update(at=begun + timedelta(seconds=80 + 28 * step))
+    for step, message in enumerate(Message.objects.order_by("id")):
+        Message.objects.filter(pk=message.pk).update(sent_at=begun + timedelta(seconds=100 + 40 * step))
+
+
 async def no_wider_than_the_screen(page: Page) -> None:
     width, screen = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= screen
@@ -81,6 +107,7 @@ async def test_board_and_emergency_fit_the_screen(
     server: ThreadServer, scheme: str, name: str, screen: dict[str, int]
 ) -> None:
     emergency_id = await a_busy_evening(server)
+    await half_an_hour_ago(emergency_id)
     async with (
         server.phone("doctor_123", "doctor", "hospital_001"),
         server.phone("paramedic_456", "paramedic", "hospital_001"),

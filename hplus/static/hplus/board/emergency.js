@@ -79,7 +79,6 @@ function setUpReplay() {
   const wasAtTheEnd = slider.value === slider.max;
   slider.min = Math.min(start, ...times);
   slider.max = Math.max(...times);
-  slider.step = Math.max(100, Math.round((slider.max - slider.min) / 1000));
   if (wasAtTheEnd) {
     slider.value = slider.max;
     for (const { steps, marker } of tracks.values()) marker.setLatLng(steps.at(-1).place);
@@ -99,10 +98,12 @@ function hear({ userId, data: { location, emergencyId } }) {
 function begin() {
   if (Number(slider.value) >= Number(slider.max)) slider.value = slider.min;
   play.textContent = "Pause";
+  let at = Number(slider.value);
   playing = setInterval(() => {
-    slider.value = Number(slider.value) + (slider.max - slider.min) / PLAY_STEPS;
+    at += (slider.max - slider.min) / PLAY_STEPS;
+    slider.value = at;
     replay();
-    if (Number(slider.value) >= Number(slider.max)) stop();
+    if (at >= slider.max) stop();
   }, PLAY_STEP_MS);
 }
 
