@@ -232,11 +232,6 @@ class Entry(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} {self.at:%H:%M:%S}"
 
-    @property
-    def place(self) -> tuple[datetime, int]:
-        """Where it stands in the story."""
-        return self.at, TOLD_IN_ORDER.index(EntryKind(self.kind))
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise ValidationError("What happened can't be changed.")
@@ -244,6 +239,11 @@ class Entry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise ValidationError("What happened can't be deleted.")
+
+    @property
+    def place(self) -> tuple[datetime, int]:
+        """Where it stands in the story."""
+        return self.at, TOLD_IN_ORDER.index(EntryKind(self.kind))
 
 
 class Reply(models.TextChoices):

@@ -42,15 +42,24 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def desk(server: Running, user_id: str = "admin_001", **context: Any) -> AsyncIterator[Page]:
-    """The front page, with this person signed in. Whatever a script complained of fails the test."""
-    async with chromium() as browser:
-        room = await browser.new_context(viewport=context.pop("viewport", WIDE), **context)
-        page = await room.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        await sign_in(page, server, user_id)
+    """The front page in a browser of its own, with this person signed in."""
+    async with chromium() as browser, desk_in(browser, server, user_id, **context) as page:
         yield page
-        assert not complaints, complaints
+
+
+@asynccontextmanager
+async def desk_in(
+    browser: Browser, server: Running, user_id: str = "admin_001", **context: Any
+) -> AsyncIterator[Page]:
+    """Whatever a script complained of fails the test."""
+    room = await browser.new_context(viewport=context.pop("viewport", WIDE), **context)
+    page = await room.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await sign_in(page, server, user_id)
+    yield page
+    assert not complaints, complaints
+    await room.close()
 
 
 async def sign_in(page: Page, server: Running, user_id: str) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from chat.models import Message
 from emergency.models import Emergency, Entry
 from location.models import Fix
-from tests.board.desk import NARROW, WIDE, desk
+from tests.board.desk import NARROW, WIDE, chromium, desk_in
 from tests.emergency.guide import create_emergency_request, respond, update_status
 from tests.servers import ThreadServer
 
@@ -101,23 +101,42 @@ async def no_wider_than_the_screen(page: Page) -> None:
     assert width <= screen
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "screen"), [("wide", WIDE), ("narrow", NARROW)])
-async def test_board_and_emergency_fit_the_screen(
-    server: ThreadServer, scheme: str, name: str, screen: dict[str, int]
-) -> None:
+async def test_board_and_emergency_fit_the_screen(server: ThreadServer) -> None:
     emergency_id = await a_busy_evening(server)
     await half_an_hour_ago(emergency_id)
     async with (
         server.phone("doctor_123", "doctor", "hospital_001"),
         server.phone("paramedic_456", "paramedic", "hospital_001"),
-        desk(server, viewport=screen, color_scheme=scheme) as page,
+        chromium() as browser,
     ):
-        await page.wait_for_selector("#hp-state[data-state=live]")
-        await page.wait_for_function("document.querySelectorAll('#hp-rows tr').length === 4")
-        await no_wider_than_the_screen(page)
-        await page.screenshot(path=KEPT / f"board-{name}-{scheme}.png", full_page=name == "narrow")
-        await page.goto(f"{server.url}/admin/emergency/emergency/{emergency_id}/change/")
-        await page.wait_for_selector("#hp-state[data-state=live]")
-        await no_wider_than_the_screen(page)
-        await page.screenshot(path=KEPT / f"emergency-{name}-{scheme}.png", full_page=name == "narrow")
+        for name, screen in (("wide", WIDE), ("narrow", NARROW)):
+            for scheme in ("light", "dark"):
+                async with desk_in(browser, server, viewport=screen, color_scheme=scheme) as page:
+                    await look(page, server, emergency_id, f"{name}-{scheme}")
+
+
+async def look(page: Page, server: ThreadServer, emergency_id: str, name: str) -> None:
+    is_long = name.startswith("narrow")
+    await expect(page.locator("#hp-state")).to_have_attribute("data-state", "live")
+    await expect(page.locator("#hp-rows tr")).to_have_count(4)
+    await expect(page.locator("#hp-people")).to_contain_text("Admin 001")
+    await no_wider_than_the_screen(page)
+    await page.screenshot(path=KEPT / f"board-{name}.png", full_page=is_long)
+    await page.goto(f"{server.url}/admin/emergency/emergency/{emergency_id}/change/")
+    await expect(page.locator("#hp-state")).to_have_attribute("data-state", "live")
+    await no_wider_than_the_screen(page)
+    await page.screenshot(path=KEPT / f"emergency-{name}.png", full_page=is_long)
+    await page.get_by_role("button", name="Reassign").click()
+    await expect(page.locator("#hp-assign")).to_be_visible()
+    await no_wider_than_the_screen(page)
+    if name == "wide-light":
+        await page.screenshot(path=KEPT / "emergency-reassign.png")
+        await page.keyboard.press("Escape")
+        await page.emulate_media(media="print")
+        await expect(page.locator("#hp-actions")).to_be_hidden()
+        await expect(page.locator("#hp-story")).to_be_visible()
+        await page.emulate_media(media="screen")
+        await page.goto(f"{server.url}/admin/accounts/hospital/hospital_001/change/")
+        await page.screenshot(path=KEPT / "hospital-wide-light.png", full_page=True)
+        await page.goto(f"{server.url}/admin/emergency/emergency/")
+        await page.screenshot(path=KEPT / "emergencies-wide-light.png")
