@@ -23,7 +23,8 @@ from hplus.accounts.admin import HospitalAdmin as PlainHospitalAdmin
 from hplus.accounts.models import STAFF_ROLES, Hospital
 
 DAY = 24 * 3600
-ESCALATIONS = {f"escalate_{priority}": priority for priority in Priority.values}
+SECONDS = "In seconds from the call; what nine in ten should keep."
+ESCALATIONS = {f"escalate_{priority}": priority for priority in reversed(Priority.values)}
 TARGETS = {f"target_{step}": step for step in default_targets()}
 DIVERSION = ("is_on_diversion", "diversion_reason", "diversion_until")
 
@@ -42,13 +43,13 @@ class HospitalForm(forms.ModelForm):
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="Who is alerted first; when it escalates, all staff are.",
     )
-    escalate_critical = _seconds("Critical escalates after (s)", required=False)
-    escalate_high = _seconds("High escalates after (s)", required=False)
-    escalate_medium = _seconds("Medium escalates after (s)", required=False)
-    escalate_low = _seconds("Low escalates after (s)", required=False)
-    target_alert = _seconds("Target: alerted within (s)", required=True)
-    target_accept = _seconds("Target: accepted within (s)", required=True)
-    target_scene = _seconds("Target: on scene within (s)", required=True)
+    escalate_critical = _seconds("Critical", required=False)
+    escalate_high = _seconds("High", required=False)
+    escalate_medium = _seconds("Medium", required=False)
+    escalate_low = _seconds("Low", required=False)
+    target_alert = _seconds("Alerted within", required=True)
+    target_accept = _seconds("Accepted within", required=True)
+    target_scene = _seconds("On scene within", required=True)
     is_on_diversion = forms.BooleanField(
         label="On diversion",
         required=False,
@@ -109,11 +110,11 @@ class HospitalAdmin(PlainHospitalAdmin):
             (
                 "Escalation, when nobody accepts",
                 {
-                    "fields": [tuple(ESCALATIONS)],
-                    "description": "Seconds; empty for the installation's own.",
+                    "fields": list(ESCALATIONS),
+                    "description": "In seconds. Empty: as set for the whole installation.",
                 },
             ),
-            ("Response times", {"fields": [tuple(TARGETS)]}),
+            ("Response times, targets", {"fields": list(TARGETS), "description": SECONDS}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Hospital | None = None) -> tuple[str, ...]:

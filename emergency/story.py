@@ -14,6 +14,7 @@ from calls.models import Call
 from chat.models import Message
 from emergency.models import Emergency, Entry, EntryKind
 from hplus.accounts.models import STAFF_ROLES, Hospital, User
+from hplus.realtime.models import Status as Presently
 from location.actions import track
 
 TOLD = 1000  # messages and calls; nobody reads more on one page
@@ -213,9 +214,14 @@ def _measured(key: str, value: Any) -> str:
 
 
 def assignable(emergency: Emergency) -> list[User]:
-    """Whom an admin may give it to."""
+    """Whom an admin may give it to, those who are there first."""
     staff = User.objects.staff_of(emergency.hospital_id).exclude(pk=emergency.assigned_to_id)
-    return list(staff.select_related("presence").order_by("role", "name"))
+    people = staff.select_related("presence").order_by("role", "name")
+    return sorted(people, key=lambda person: not _is_there(person))
+
+
+def _is_there(person: User) -> bool:
+    return hasattr(person, "presence") and person.presence.status != Presently.OFFLINE
 
 
 def other_hospitals(emergency: Emergency) -> list[Hospital]:

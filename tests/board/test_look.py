@@ -137,6 +137,7 @@ async def look(page: Page, server: ThreadServer, emergency_id: str, name: str) -
         await expect(page.locator("#hp-story")).to_be_visible()
         await page.emulate_media(media="screen")
         await page.goto(f"{server.url}/admin/accounts/hospital/hospital_001/change/")
-        await page.screenshot(path=KEPT / "hospital-wide-light.png", full_page=True)
+        await no_wider_than_the_screen(page)
+        await page.screenshot(path=KEPT / "hospital-wide-light.png")
         await page.goto(f"{server.url}/admin/emergency/emergency/")
         await page.screenshot(path=KEPT / "emergencies-wide-light.png")

@@ -17,6 +17,7 @@ export function stepChart(step, times) {
     draw("text", { x: 0, y: 12, cls: "hp-chart-title", text: STEPS[step] ?? step }),
     draw("text", { x: 328, y: 12, "text-anchor": "end", text: `${kept} · ${times.count}` }),
   );
+  chart.append(draw("line", { x1: target, x2: target, y1: 18, y2: 70, cls: "hp-target" }));
   PERCENTILES.forEach(([key, name], row) => {
     const seconds = times[key];
     const y = 22 + row * 16;
@@ -32,10 +33,7 @@ export function stepChart(step, times) {
       draw("text", { x: 66 + width, y: y + 10, text: duration(seconds) }),
     );
   });
-  chart.append(
-    draw("line", { x1: target, x2: target, y1: 18, y2: 70, cls: "hp-target" }),
-    draw("text", { x: target, y: 81, "text-anchor": "middle", text: `target ${duration(times.targetSeconds)}` }),
-  );
+  chart.append(draw("text", { x: target, y: 81, "text-anchor": "middle", text: `target ${duration(times.targetSeconds)}` }));
   return chart;
 }
 

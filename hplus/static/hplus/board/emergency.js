@@ -61,7 +61,7 @@ function placeAt({ steps }, at) {
 function replay() {
   const at = Number(slider.value);
   for (const track of tracks.values()) track.marker.setLatLng(placeAt(track, at));
-  shownTime.textContent = `${clock(at)} (${duration((at - start) / 1000)} after the call)`;
+  shownTime.textContent = `${clock(at)} UTC (${duration((at - start) / 1000)} after the call)`;
   slider.setAttribute("aria-valuetext", shownTime.textContent);
   markStory(at);
 }
@@ -82,7 +82,7 @@ function setUpReplay() {
   if (wasAtTheEnd) {
     slider.value = slider.max;
     for (const { steps, marker } of tracks.values()) marker.setLatLng(steps.at(-1).place);
-    shownTime.textContent = clock(Number(slider.max));
+    shownTime.textContent = `${clock(Number(slider.max))} UTC`;
   }
 }
 

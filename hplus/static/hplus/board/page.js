@@ -31,7 +31,8 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
-export const clock = (at) => new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+// In UTC, like every time that the server writes on these pages.
+export const clock = (at) => new Date(at).toISOString().slice(11, 19);
 
 // Says whether what is on the screen is still true.
 export function showState(element, state, retryAt) {
