@@ -171,6 +171,7 @@ CREW_ROAD_DETOUR = 1.4
 INSTALLED_APPS = [
     "daphne",
     "unfold",  # before the admin, whose templates and site it replaces
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
