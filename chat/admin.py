@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -12,6 +13,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator
+from unfold.contrib.filters.admin import RangeDateFilter
+from unfold.utils import parse_date_str
 
 from chat import attachments, holding
 from chat.models import Attachment, ChatRoom, Message
@@ -36,13 +39,6 @@ class NewestFirst(TenancyAdmin):
     ordering = ["-pk"]
     sortable_by: list[str] = []
     search_help_text = f"Searches the newest {SEARCHED:,} that the filters leave."
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The list shows how messages begin, so to look through it is to read."""
-        asked = sorted(word for word in request.GET if request.GET[word])
-        if self.has_view_permission(request):
-            record(request.user, Verb.SEARCH, object_type="chat.message", asked=asked[:20])
-        return super().changelist_view(request, extra_context)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -139,12 +135,29 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
+class DaysFilter(RangeDateFilter):
+    """From one day to another, both included, in UTC as everything here."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        first, last = (_day(self.used_parameters.get(f"{self.field_path}_{word}")) for word in ("from", "to"))
+        if first:
+            queryset = queryset.filter(**{f"{self.field_path}__gte": first})
+        if last:
+            queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
+        return queryset
+
+
+def _day(text: Any) -> datetime | None:
+    day = parse_date_str(text) if isinstance(text, str) else None
+    return datetime.combine(day, time(), UTC) if day else None
+
+
 @admin.register(Message)
 class MessageAdmin(NewestFirst):
     is_confidential = True
     list_display = ["__str__", "sender", "receiver", "beginning", "message_type", "priority", "state"]
     list_filter = [
-        ("sent_at", admin.DateFieldListFilter),  # a date hierarchy reads the whole table
+        ("sent_at", DaysFilter),  # a date hierarchy reads the whole table
         "message_type",
         "priority",
         ("deleted_at", admin.EmptyFieldListFilter),
@@ -164,6 +177,13 @@ class MessageAdmin(NewestFirst):
         ("What became of it", {"fields": ["sent_at", "delivered_at", "read_at", "edited_at"]}),
         ("Deletion", {"fields": ["deleted_at", "deleted_by", "delete_reason"]}),
     ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list shows how messages begin, so to look through it is to read."""
+        asked = sorted(word for word in request.GET if request.GET[word])
+        if self.has_view_permission(request):
+            record(request.user, Verb.SEARCH, object_type=self.opts.label_lower, asked=asked[:20])
+        return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         return super().get_queryset(request).annotate(shown_text=SHOWN_TEXT)
