@@ -65,6 +65,8 @@ class ChatRoomAdmin(NewestFirst):
         "second__name",
     ]
 
+    exported = ["chat_room_id", "hospital", "first", "second", "created_at", "held_at"]
+
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["hospital"] if request.user.is_superuser else []
 
