@@ -109,6 +109,8 @@ HPLUS_ESCALATION_SECONDS = env(
     seconds_by_priority,
     "like critical=30,high=60,medium=120,low=300",
 )
+# After so many days texts, names, positions and files are replaced; 0 keeps them.
+HPLUS_RETENTION_DAYS = env("HPLUS_RETENTION_DAYS", "0", count, "a whole number of days, 0 to keep all")
 HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
@@ -171,6 +173,7 @@ CREW_ROAD_DETOUR = 1.4
 INSTALLED_APPS = [
     "daphne",
     "unfold",  # before the admin, whose templates and site it replaces
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

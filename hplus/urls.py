@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("hplus.pages")),
+    path("console/", include("hplus.console")),
     path("health/", include("hplus.health")),
     path("api/auth/", include("hplus.accounts.urls")),
     path("api/sync/", include("hplus.realtime.urls")),

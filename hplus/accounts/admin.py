@@ -89,7 +89,8 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     search_fields = ["user_id", "name", "department", "specialization"]
     ordering = ["user_id"]
     filter_horizontal: list[str] = []
-    actions = ["deactivate", "reactivate"]
+    actions = ["deactivate", "reactivate", "sign_out"]
+    exported = ["user_id", "name", "role", "hospital", "department", "is_active", "joined_at", "last_login"]
 
     person = ("name", "role", "hospital", "department", "specialization")
     past = ("is_active", "joined_at", "last_login")
@@ -145,6 +146,12 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     @admin.action(description="Reactivate", permissions=["change"])
     def reactivate(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
         self._set_active(request, ticked, True)
+
+    @admin.action(description="Sign out everywhere, at once", permissions=["change"])
+    def sign_out(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
+        chosen = list(User.objects.managed_by(request.user).filter(pk__in=[user.pk for user in ticked]))
+        Session.objects.filter(user__in=chosen).revoke("by an administrator")
+        self.report(request, chosen, len(ticked), "signed out")
 
     @transaction.atomic
     def _set_active(self, request: HttpRequest, ticked: QuerySet[User], is_active: bool) -> None:

@@ -17,6 +17,7 @@ class RecordAdmin(TenancyAdmin):
     search_fields = ["=actor_id", "=object_id"]
     search_help_text = "A userId or the id of what was read or changed, in full."
     fields = ["number", "at", "actor_id", "verb", "object_type", "object_id", "hospital_id", "more", "digest"]
+    exported = ["number", "at", "actor_id", "verb", "object_type", "object_id", "hospital_id", "digest"]
     ordering = ["-number"]
     sortable_by: list[str] = []
 
