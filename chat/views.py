@@ -16,7 +16,7 @@ from chat import actions, attachments, messages
 from chat.models import Attachment
 from hplus import errors
 from hplus.realtime.answers import Answer
-from hplus.rest import body_of, described, query_of
+from hplus.rest import body_of, described, id_of, query_of
 from hplus.wire import Event, Id, OptionalId, Shape
 from hplus.wire import Request as Wish
 
@@ -95,7 +95,7 @@ class RoomMessagesView(APIView):
         page = query_of(request, PageQuery)
         return said(
             actions.history(
-                request.user, messages.GetMessages(chat_room_id=chat_room_id, **page.model_dump())
+                request.user, messages.GetMessages(chat_room_id=id_of(chat_room_id), **page.model_dump())
             )
         )
 
@@ -125,7 +125,7 @@ class AttachmentsView(APIView):
     @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
     def post(self, request: Request) -> Response:
         """Store a file for a room; its type is judged by its content."""
-        room = actions.find_room(request.user, str(request.data.get("chatRoomId") or ""))
+        room = actions.find_room(request.user, id_of(request.data.get("chatRoomId")))
         stored = attachments.take(request.user, room, request.FILES.get("file"))
         url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
         uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
@@ -136,7 +136,7 @@ class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
     def get(self, request: Request, attachment_id: str) -> FileResponse:
         """A file, for the room's two people and their hospital's admins."""
-        found = Attachment.objects.visible_to(request.user).filter(pk=attachment_id).first()
+        found = Attachment.objects.visible_to(request.user).filter(pk=id_of(attachment_id)).first()
         if found is None:
             raise errors.MessageNotFound("There is no such attachment.")
         return attachments.give(found)
