@@ -50,7 +50,16 @@ async def test_what_cannot_be_read_is_refused_with_a_code(server: ThreadServer, 
 
 async def test_a_frame_is_one_json_object_of_at_most_64_kib_in_text(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
-        for text in ("[]", "1", "null", '"logout"', "{}", '{"type":null}', '{"type":["logout"]}', b'{"type":"x"}'):
+        for text in (
+            "[]",
+            "1",
+            "null",
+            '"logout"',
+            "{}",
+            '{"type":null}',
+            '{"type":["logout"]}',
+            b'{"type":"x"}',
+        ):
             await phone.send_text(text)
             await phone.expect_error("INVALID_MESSAGE")
         await phone.send("nonsense")
@@ -70,9 +79,13 @@ ODD: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(10**31), 10**31),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=200),
-    st.sampled_from(["", " ", "patient_123", "doctor_123", "hospital_001", "x" * 1000, "١٢", "‮", "%s{}'\"\\"]),
+    st.sampled_from(
+        ["", " ", "patient_123", "doctor_123", "hospital_001", "x" * 1000, "١٢", "‮", "%s{}'\"\\"]
+    ),
     st.lists(st.one_of(st.none(), st.integers(-5, 5), st.text("ab", max_size=3)), max_size=3),
-    st.dictionaries(st.text("abcdlnturs", max_size=4), st.one_of(st.integers(-5, 5), st.booleans()), max_size=3),
+    st.dictionaries(
+        st.text("abcdlnturs", max_size=4), st.one_of(st.integers(-5, 5), st.booleans()), max_size=3
+    ),
 )
 SOUND: dict[str, Any] = {
     "receiverId": "doctor_123",
@@ -100,7 +113,9 @@ def frames(draw: st.DrawFn) -> dict[str, Any]:
     for name, field in word.model_fields.items():
         wire_name = field.alias or name
         sound = [st.just(SOUND[wire_name])] * 3 if wire_name in SOUND else []
-        choice = draw(st.one_of(*sound, ODD, st.sampled_from(get_args(field.annotation) or [None]).map(_plain)))
+        choice = draw(
+            st.one_of(*sound, ODD, st.sampled_from(get_args(field.annotation) or [None]).map(_plain))
+        )
         fields[wire_name] = choice
     if draw(st.booleans()):
         return {"type": word.type, "data": fields}

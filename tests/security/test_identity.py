@@ -64,9 +64,7 @@ async def test_the_token_decides_who_somebody_is(locked: ThreadServer) -> None:
         await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR | other, token=token)
 
 
-async def test_only_a_whole_and_living_access_token_opens(
-    locked: ThreadServer, settings: Settings
-) -> None:
+async def test_only_a_whole_and_living_access_token_opens(locked: ThreadServer, settings: Settings) -> None:
     tokens = await sign_in(locked, "doctor_123")
     whole = tokens["access"]
     for token in (whole[:-1], whole + "A", whole.swapcase(), tokens["refresh"], "x", "' OR 1=1 --", "\ud7ff"):
@@ -92,7 +90,11 @@ async def test_without_a_token_nobody_gets_in(locked: ThreadServer, settings: Se
     settings.LOGIN_SECONDS = 0.3
     await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR)
     other = (await sign_in(locked, "doctor_456"))["access"]
-    for first in ({"type": "sendMessage"}, {"type": "login", "token": "x"}, {"type": "login", "token": other}):
+    for first in (
+        {"type": "sendMessage"},
+        {"type": "login", "token": "x"},
+        {"type": "login", "token": other},
+    ):
         phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR).open()
         await phone.send(**first)
         await phone.expect_error("AUTHENTICATION_FAILED")

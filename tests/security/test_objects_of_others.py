@@ -72,7 +72,8 @@ async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | N
 
         async def both(method: str, path: str, mine: str, **more: Any) -> None:
             real, none = [
-                await other.request(method, path.replace("ID", one), **_filled(more, one)) for one in (mine, NOWHERE)
+                await other.request(method, path.replace("ID", one), **_filled(more, one))
+                for one in (mine, NOWHERE)
             ]
             assert real.status_code == none.status_code == 404, real.text
             assert bare(real.json(), mine) == bare(none.json(), NOWHERE)
@@ -91,7 +92,8 @@ async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | N
 
 def _filled(more: dict[str, Any], one: str) -> dict[str, Any]:
     return {
-        k: {a: one if b == "ID" else b for a, b in v.items()} if k in ("data", "json") else v for k, v in more.items()
+        k: {a: one if b == "ID" else b for a, b in v.items()} if k in ("data", "json") else v
+        for k, v in more.items()
     }
 
 
@@ -121,7 +123,11 @@ async def test_what_the_frame_says_of_its_sender_counts_for_nothing(server: Thre
     async with server.phone("patient_123", "patient") as patient:
         await patient.send("sendMessage", **ROOM, **forged, message="it is I")
         data = (await patient.expect("newMessage"))["data"]
-        assert (data["senderId"], data["senderName"], data["senderRole"]) == ("patient_123", "Pat Meadow", "patient")
+        assert (data["senderId"], data["senderName"], data["senderRole"]) == (
+            "patient_123",
+            "Pat Meadow",
+            "patient",
+        )
         assert (data["isRead"], data["deletedAt"]) == (False, None)
         assert data["messageId"] != NOWHERE
         note("forged senderId", let_in=0)

@@ -59,7 +59,10 @@ def start(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_right_values_start() -> None:
-    assert start(TURN_URLS="turn:turn.example:3478", MAP_TILE_URL="https://t.example/{z}/{x}/{y}.png").returncode == 0
+    assert (
+        start(TURN_URLS="turn:turn.example:3478", MAP_TILE_URL="https://t.example/{z}/{x}/{y}.png").returncode
+        == 0
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
