@@ -73,6 +73,7 @@ class Found:
 
 def look(server: Server, connections: list[Connection]) -> Found:
     """One round: four queries, however many sockets are here."""
+    server.register()
     server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     _forget_ghosts(mine, connections)
