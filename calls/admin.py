@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from calls.models import Call, Participant
-from hplus.records import RecordAdmin
+from hplus.accounts.tenancy_admin import ReadOnlyInline, TenancyAdmin
 
 
-class ParticipantInline(admin.TabularInline):
+class ParticipantInline(ReadOnlyInline):
     """Who may look at the call may look at who was in it."""
 
     model = Participant
     fk_name = "call"
     fields = ("user", "status", "invited_by", "joined_at", "left_at")
-    extra = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Participant]:
         rows: QuerySet[Participant] = super().get_queryset(request).select_related("user", "invited_by")
         return rows
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
 
 @admin.register(Call)
-class CallAdmin(RecordAdmin):
+class CallAdmin(TenancyAdmin):
     list_display = ("started_at", "call_type", "initiator", "others", "status", "duration")
     list_filter = ("status", "call_type", "started_at")
     search_fields = ("call_id", "emergency_id", "participants__user__user_id", "participants__user__name")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.contrib import messages as notes
+from django.contrib.admin.utils import unquote
 from django.db.models import Case, F, QuerySet, TextField, Value, When
-from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator
+from unfold.contrib.filters.admin import RangeDateFilter
+from unfold.utils import parse_date_str
 
-from chat.models import ChatRoom, Message
+from chat import attachments, holding
+from chat.models import Attachment, ChatRoom, Message
+from chat.transcript import transcript
+from hplus import errors
 from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 
 # What search may find: of a deleted message not even a word, or searching would spell it out.
 SHOWN_TEXT = Case(When(deleted_at=None, then=F("text")), default=Value(""), output_field=TextField())
@@ -43,7 +53,9 @@ class NewestFirst(TenancyAdmin):
 
 @admin.register(ChatRoom)
 class ChatRoomAdmin(NewestFirst):
-    list_display = ["__str__", "first", "second", "hospital", "created_at"]
+    """A list of conversations; each opens as a transcript."""
+
+    list_display = ["__str__", "first", "second", "hospital", "created_at", "is_held"]
     list_select_related = ["hospital", "first", "second"]
     search_fields = [
         "=chat_room_id",
@@ -52,22 +64,102 @@ class ChatRoomAdmin(NewestFirst):
         "second__user_id",
         "second__name",
     ]
-    fields = ["chat_room_id", "hospital", "first", "second", "created_at", "conversation"]
+
+    exported = ["chat_room_id", "hospital", "first", "second", "created_at", "held_at"]
 
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["hospital"] if request.user.is_superuser else []
 
-    @admin.display
-    def conversation(self, room: ChatRoom) -> str:
-        messages = reverse("admin:chat_message_changelist")
-        return format_html('<a href="{}?room__exact={}">Messages</a>', messages, room.pk)
+    @admin.display(description="legal hold", boolean=True)
+    def is_held(self, room: ChatRoom) -> bool:
+        return room.held_at is not None
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            ("hold", self.hold_view),
+            ("release", self.release_view),
+            ("attachments/<str:attachment_id>", self.attachment_view),
+        ]
+        pages = [
+            path(f"<str:object_id>/{word}/", self.admin_site.admin_view(view), name=f"chat_{view.__name__}")
+            for word, view in own
+        ]
+        return [*pages, *super().get_urls()]
+
+    # The transcript
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
+            return super().change_view(request, object_id, *args, **kwargs)  # which refuses it
+        rooms = self.get_queryset(request).select_related("hospital", "first", "second", "held_by")
+        room = rooms.filter(pk=unquote(object_id)).first() if "\x00" not in object_id else None
+        if room is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        before, after = (_number(request.GET.get(word)) for word in ("before", "after"))
+        shown = {
+            **self.admin_site.each_context(request),
+            "title": f"{room.first} and {room.second}",
+            "opts": self.opts,
+            "room": room,
+            "transcript": transcript(request.user, room, before=before, after=after),
+            "messages_url": f"{reverse('admin:chat_message_changelist')}?room__exact={room.pk}",
+        }
+        record(request.user, Verb.READ, room)
+        return TemplateResponse(request, "admin/chat/transcript.html", shown)
+
+    def attachment_view(self, request: HttpRequest, object_id: str, attachment_id: str) -> HttpResponse:
+        rows = Attachment.objects.visible_to(request.user).filter(room=object_id, pk=attachment_id)
+        found = rows.first() if self.has_view_permission(request) else None
+        if found is None:
+            raise Http404
+        record(request.user, Verb.READ, found)
+        return attachments.give(found)
+
+    def hold_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(request, object_id, holding.hold, request.POST.get("reason", ""))
+
+    def release_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(request, object_id, holding.release)
+
+    def _do(self, request: HttpRequest, room_id: str, act: Any, *wish: str) -> HttpResponse:
+        """Do it where it was posted, and go back to the transcript."""
+        if request.method == "POST":
+            try:
+                act(request.user, room_id, *wish)
+            except errors.ChatRoomNotFound:
+                raise Http404 from None
+            except errors.Refusal as refusal:
+                notes.error(request, refusal.message)
+        return HttpResponseRedirect(reverse("admin:chat_chatroom_change", args=[room_id]))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+class DaysFilter(RangeDateFilter):
+    """From one day to another, both included, in UTC as everything here."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        first, last = (_day(self.used_parameters.get(f"{self.field_path}_{word}")) for word in ("from", "to"))
+        if first:
+            queryset = queryset.filter(**{f"{self.field_path}__gte": first})
+        if last:
+            queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
+        return queryset
+
+
+def _day(text: Any) -> datetime | None:
+    day = parse_date_str(text) if isinstance(text, str) else None
+    return datetime.combine(day, time(), UTC) if day else None
 
 
 @admin.register(Message)
 class MessageAdmin(NewestFirst):
+    is_confidential = True
     list_display = ["__str__", "sender", "receiver", "beginning", "message_type", "priority", "state"]
     list_filter = [
-        ("sent_at", admin.DateFieldListFilter),  # a date hierarchy reads the whole table
+        ("sent_at", DaysFilter),  # a date hierarchy reads the whole table
         "message_type",
         "priority",
         ("deleted_at", admin.EmptyFieldListFilter),
@@ -88,12 +180,21 @@ class MessageAdmin(NewestFirst):
         ("Deletion", {"fields": ["deleted_at", "deleted_by", "delete_reason"]}),
     ]
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list shows how messages begin, so to look through it is to read."""
+        asked = sorted(word for word in request.GET if request.GET[word])
+        if self.has_view_permission(request):
+            record(request.user, Verb.SEARCH, object_type=self.opts.label_lower, asked=asked[:20])
+        return super().changelist_view(request, extra_context)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         return super().get_queryset(request).annotate(shown_text=SHOWN_TEXT)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The page of a room leads here with its id."""
-        return lookup == "room__exact" or super().lookup_allowed(lookup, value, request)
+        """The page of a room leads here with its id; a date is asked for from one day to another."""
+        return lookup in ("room__exact", "sent_at_from", "sent_at_to") or super().lookup_allowed(
+            lookup, value, request
+        )
 
     @admin.display(description="text")
     def beginning(self, message: Message) -> str:

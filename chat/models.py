@@ -40,6 +40,10 @@ class ChatRoom(models.Model):
     first = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     second = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Legal hold: while it lasts nothing of this conversation is anonymised.
+    held_at = models.DateTimeField(null=True, blank=True)
+    held_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    hold_reason = models.CharField(max_length=500, blank=True)
 
     objects = ChatRoomQuerySet.as_manager()
 
@@ -47,6 +51,10 @@ class ChatRoom(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(fields=["hospital", "first", "second"], name="one_room_for_two"),
+            models.CheckConstraint(
+                condition=Q(held_at=None, held_by=None) | Q(held_at__isnull=False, held_by__isnull=False),
+                name="a_hold_names_who_and_when",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -123,6 +131,7 @@ class Message(models.Model):
 
     class Meta:
         ordering = ["id"]
+        permissions = [("view_deleted_original", "May read what a deleted message said")]
         indexes = [
             models.Index(fields=["room", "id"], name="message_in_room"),
             models.Index(fields=["receiver"], name="message_unread", condition=Q(read_at=None)),

@@ -17,6 +17,7 @@ from hplus.realtime import actions as realtime
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
 from hplus.realtime.process import nowhere
+from hplus.retention import anonymise_what_expired
 from location.actions import forget_old_fixes, forget_old_whereabouts
 from location.consumers import LocationConsumer
 
@@ -57,4 +58,5 @@ DUTIES = [
     Duty(send_due_pushes, every_seconds=1, apart=True),
     Duty(delete_old_notifications, every_seconds=3600),
     Duty(delete_old_pushes, every_seconds=3600),
+    Duty(anonymise_what_expired, every_seconds=3600, apart=True),
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from hplus.site import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 Value = TypeVar("Value")
@@ -127,6 +130,8 @@ HPLUS_ESCALATION_SECONDS = env(
     seconds_by_priority,
     "like critical=30,high=60,medium=120,low=300",
 )
+# After so many days texts, names, positions and files are replaced; 0 keeps them.
+HPLUS_RETENTION_DAYS = env("HPLUS_RETENTION_DAYS", "0", count, "a whole number of days, 0 to keep all")
 HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
@@ -188,6 +193,8 @@ CREW_ROAD_DETOUR = 1.4
 
 INSTALLED_APPS = [
     "daphne",
+    "unfold",  # before the admin, whose templates and site it replaces
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -195,11 +202,13 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "channels",
     "hplus",
+    "hplus.audit",
     "hplus.accounts",
     "hplus.push",
     "hplus.realtime",
@@ -212,6 +221,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hplus.security.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -297,6 +307,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# What happens then is said by hplus.accounts.throttle, so its middleware is not needed (axes.W002).
+AXES_USERNAME_FORM_FIELD = "username"  # as `authenticate` calls it, though the column is user_id
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # who came is in the audit
+AXES_ENABLE_ADMIN = False  # its pages know no hospitals
+AXES_VERBOSE = False  # names do not belong in a log
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"
@@ -371,6 +396,7 @@ LOGGING = {
         "uvicorn.error": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
+        "axes": {"level": "ERROR"},
         "django.channels.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
     },

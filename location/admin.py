@@ -6,39 +6,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from hplus.accounts.tenancy_admin import TenancyAdmin
 from location import actions
 from location.models import Fix, Grant, Inquiry, Latest, Reading
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Shows what the same user would see on the socket."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).visible_to(request.user)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        user: Any = request.user
-        return user.is_active and user.is_staff and (user.is_superuser or user.is_hospital_admin)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class PositionAdmin(ReadOnlyAdmin):
+class PositionAdmin(TenancyAdmin):
     """The list says who and when; where is on the page of one, and whoever opens it is recorded."""
 
+    is_confidential = True
     list_filter = ["is_emergency", "is_inaccurate", "is_implausible"]
     search_fields = ["user__user_id", "user__name", "topic"]
     list_select_related = ["user"]
@@ -59,24 +37,23 @@ class LatestAdmin(PositionAdmin):
 class FixAdmin(PositionAdmin):
     list_display = ["user", "at", "received_at", "topic", "is_inaccurate", "is_implausible"]
     date_hierarchy = "at"
-    show_full_result_count = False
 
 
 @admin.register(Grant)
-class GrantAdmin(ReadOnlyAdmin):
+class GrantAdmin(TenancyAdmin):
     list_display = ["topic", "subject", "to_user", "to_hospital", "why", "opened_at", "closed_at"]
     search_fields = ["topic", "subject__user_id"]
     list_select_related = ["subject", "to_user", "to_hospital"]
 
 
 @admin.register(Inquiry)
-class InquiryAdmin(ReadOnlyAdmin):
+class InquiryAdmin(TenancyAdmin):
     list_display = ["asker", "subject", "asked_at", "expires_at", "answered_at"]
     list_select_related = ["asker", "subject"]
 
 
 @admin.register(Reading)
-class ReadingAdmin(ReadOnlyAdmin):
+class ReadingAdmin(TenancyAdmin):
     list_display = ["at", "reader", "subject", "why", "topic"]
     search_fields = ["reader__user_id", "subject__user_id", "topic"]
     list_select_related = ["reader", "subject"]

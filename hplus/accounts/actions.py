@@ -8,10 +8,14 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.db import IntegrityError, transaction
+from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
+from hplus.accounts.throttle import forget_failures, wait_seconds
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 
 
 @dataclass(frozen=True)
@@ -132,12 +136,20 @@ def _must_be_active(user: User) -> None:
         raise errors.AccountDisabled()
 
 
-def sign_in(user_id: str, password: str, device_id: str = "", request: object = None) -> Tokens:
-    """Open a session. Raises AuthenticationFailed, whatever of the two is wrong."""
+def sign_in(user_id: str, password: str, device_id: str = "", request: HttpRequest | None = None) -> Tokens:
+    """Open a session. Raises AuthenticationFailed, whatever of the two is wrong, or RateLimited."""
+    request = request or HttpRequest()
     user = authenticate(request, username=user_id, password=password)
     if user is None:
+        seconds = wait_seconds(request, user_id)
+        if seconds is not None:
+            raise errors.RateLimited("Too many attempts.", retry_after=round(seconds, 1))
         raise errors.AuthenticationFailed("userId or password is wrong.")
-    return issue_tokens(Session.objects.create(user=user, device_id=device_id))
+    with transaction.atomic():
+        tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
+        record(user, Verb.LOGIN, user, where="API")
+        forget_failures(request, user_id)
+    return tokens
 
 
 @transaction.atomic

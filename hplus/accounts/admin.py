@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import (
-    AdminPasswordChangeForm,
-    BaseUserCreationForm,
-    UserChangeForm,
-)
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from hplus.accounts import actions
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
@@ -60,7 +55,7 @@ class PersonForm(forms.ModelForm):
         return self.cleaned_data.get(field, getattr(self.instance, field))
 
 
-class NewPersonForm(PersonForm, BaseUserCreationForm):
+class NewPersonForm(PersonForm, UserCreationForm):
     class Meta:
         model = User
         fields = ["user_id", "name", "role", "hospital", "department", "specialization"]
@@ -94,7 +89,8 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     search_fields = ["user_id", "name", "department", "specialization"]
     ordering = ["user_id"]
     filter_horizontal: list[str] = []
-    actions = ["deactivate", "reactivate"]
+    actions = ["deactivate", "reactivate", "sign_out"]
+    exported = ["user_id", "name", "role", "hospital", "department", "is_active", "joined_at", "last_login"]
 
     person = ("name", "role", "hospital", "department", "specialization")
     past = ("is_active", "joined_at", "last_login")
@@ -151,6 +147,12 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     def reactivate(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
         self._set_active(request, ticked, True)
 
+    @admin.action(description="Sign out everywhere, at once", permissions=["change"])
+    def sign_out(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
+        chosen = list(User.objects.managed_by(request.user).filter(pk__in=[user.pk for user in ticked]))
+        Session.objects.filter(user__in=chosen).revoke("by an administrator")
+        self.report(request, chosen, len(ticked), "signed out")
+
     @transaction.atomic
     def _set_active(self, request: HttpRequest, ticked: QuerySet[User], is_active: bool) -> None:
         """For those ticked whose account one may change, except the own."""
@@ -159,7 +161,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         User.objects.filter(pk__in=[user.pk for user in chosen]).update(is_active=is_active)
         if not is_active:
             Session.objects.filter(user__in=chosen).revoke("account deactivated")
-        _report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
+        self.report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
 
 
 # Sessions
@@ -181,11 +183,4 @@ class SessionAdmin(TenancyAdmin):
     def revoke(self, request: HttpRequest, ticked: QuerySet[Session]) -> None:
         chosen = [session for session in ticked if session.revoked_at is None]
         Session.objects.filter(pk__in=[session.pk for session in chosen]).revoke("by an administrator")
-        _report(request, chosen, len(ticked), "revoked")
-
-
-def _report(request: HttpRequest, chosen: list[Any], ticked: int, done: str) -> None:
-    """To the admin who did it, and to the history of each row."""
-    LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, f"{done.capitalize()}.")
-    level = messages.SUCCESS if chosen else messages.WARNING
-    messages.add_message(request, level, f"{len(chosen)} of {ticked} {done}.")
+        self.report(request, chosen, len(ticked), "revoked")

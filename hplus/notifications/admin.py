@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.contrib import admin
 
+from hplus.accounts.tenancy_admin import TenancyAdmin
 from hplus.notifications.models import Notification
-from hplus.records import RecordAdmin
 
 
 @admin.register(Notification)
-class NotificationAdmin(RecordAdmin):
+class NotificationAdmin(TenancyAdmin):
     list_display = ("sent_at", "category", "priority", "title", "recipient", "sender", "read_at")
     list_filter = ("category", "priority", ("read_at", admin.EmptyFieldListFilter))
     search_fields = ("title", "recipient__user_id", "sender__user_id")

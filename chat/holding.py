@@ -1,0 +1,45 @@
+"""Legal hold: a conversation that a court or an inquiry needs stays as it is."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from chat.models import ChatRoom
+from hplus import errors
+from hplus.accounts.models import User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
+
+
+@transaction.atomic
+def hold(user: User, chat_room_id: str, reason: str) -> ChatRoom:
+    """From now on nothing in it is anonymised. Raises ChatRoomNotFound, Forbidden or ValidationFailed."""
+    room = _held_by_admins_only(user, chat_room_id)
+    if not reason.strip():
+        raise errors.ValidationFailed("A legal hold needs a reason.", field="reason", reason="is missing")
+    if room.held_at is None:
+        room.held_at, room.held_by, room.hold_reason = timezone.now(), user, reason.strip()[:500]
+        room.save(update_fields=["held_at", "held_by", "hold_reason"])
+        record(user, Verb.HOLD, room, what="begins")
+    return room
+
+
+@transaction.atomic
+def release(user: User, chat_room_id: str) -> ChatRoom:
+    """The hold ends. Raises ChatRoomNotFound or Forbidden."""
+    room = _held_by_admins_only(user, chat_room_id)
+    if room.held_at is not None:
+        room.held_at, room.held_by, room.hold_reason = None, None, ""
+        room.save(update_fields=["held_at", "held_by", "hold_reason"])
+        record(user, Verb.HOLD, room, what="ends")
+    return room
+
+
+def _held_by_admins_only(user: User, chat_room_id: str) -> ChatRoom:
+    room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).select_for_update(of=("self",)).first()
+    if room is None:
+        raise errors.ChatRoomNotFound()
+    if not (user.is_superuser or (user.is_hospital_admin and user.works_at(room.hospital_id))):
+        raise errors.Forbidden()
+    return room

@@ -1,0 +1,119 @@
+"""A conversation as people read it: who said what, when it was read, what became of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chat.models import Attachment, ChatRoom, Message
+from hplus.accounts.models import User
+
+PAGE = 100
+OURS = re.compile(r"/api/chat/attachments/([0-9a-f-]{36})/")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it is listed; `attachment_id` only where it is one of this room's own."""
+
+    name: str
+    attachment_id: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One bubble."""
+
+    message: Message
+    is_left: bool
+    text: str
+    quoted: str | None
+    files: list[File]
+    place: str
+    # What it said before it was deleted, where the reader may know.
+    original: str | None
+    earlier: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    lines: list[Line]
+    older: int | None
+    newer: int | None
+
+
+def may_read_originals(user: User) -> bool:
+    return user.is_superuser or user.has_perm("chat.view_deleted_original")
+
+
+def transcript(
+    user: User, room: ChatRoom, *, before: int | None = None, after: int | None = None
+) -> Transcript:
+    """A page of a room the reader may see, oldest first; five questions however long it is."""
+    found = Message.objects.filter(room=room).select_related("sender", "deleted_by")
+    found = found.prefetch_related("revisions")
+    if before:
+        found = found.filter(id__lt=before)
+    if after:
+        found = found.filter(id__gt=after)
+    rows = list(found.order_by("id" if after else "-id")[: PAGE + 1])
+    is_more, rows = len(rows) > PAGE, rows[:PAGE]
+    rows = rows if after else rows[::-1]
+    if not rows:
+        return Transcript([], None, None)
+    older = rows[0].pk if is_more or after else None
+    newer = rows[-1].pk if (is_more if after else before) else None
+    return Transcript(_lines(user, room, rows), older, newer)
+
+
+def _lines(user: User, room: ChatRoom, rows: list[Message]) -> list[Line]:
+    quoted = _quoted(room, rows)
+    known = _known_files(room, rows)
+    sees_all = may_read_originals(user)
+    return [
+        Line(
+            message=row,
+            is_left=row.sender_id == room.first_id,
+            text=row.shown()["message"],
+            quoted=quoted.get(row.reply_to or "") if not row.deleted_at else None,
+            files=[_file(file, known) for file in _listed(row if sees_all or not row.deleted_at else None)],
+            place=_place(row.shown()["location"]),
+            original=row.text if row.deleted_at and sees_all else None,
+            earlier=list(row.revisions.all()) if sees_all or not row.deleted_at else [],
+        )
+        for row in rows
+    ]
+
+
+def _quoted(room: ChatRoom, rows: Iterable[Message]) -> dict[str, str]:
+    wanted = {row.reply_to for row in rows if row.reply_to}
+    found = Message.objects.filter(room=room, message_id__in=wanted)
+    return {row.message_id: row.shown()["message"] or "a deleted message" for row in found}
+
+
+def _known_files(room: ChatRoom, rows: Iterable[Message]) -> set[str]:
+    wanted = {_id_in(file) for row in rows for file in _listed(row)}
+    return set(Attachment.objects.filter(room=room, pk__in=wanted).values_list("pk", flat=True))
+
+
+def _listed(row: Message | None) -> list[dict[str, Any]]:
+    files = row.attachments if row is not None else None
+    return [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+
+
+def _file(file: dict[str, Any], known: set[str]) -> File:
+    name = str(file.get("name") or file.get("type") or "a file without a name")
+    attachment_id = _id_in(file)
+    return File(name, attachment_id if attachment_id in known else "")
+
+
+def _id_in(file: dict[str, Any]) -> str:
+    found = OURS.search(str(file.get("url") or ""))
+    return found.group(1) if found else ""
+
+
+def _place(location: Any) -> str:
+    place = location if isinstance(location, dict) else {}
+    return ", ".join(str(place[key]) for key in ("lat", "lng", "address") if place.get(key) is not None)

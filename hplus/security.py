@@ -1,0 +1,52 @@
+"""What a browser may do with a page of ours: no script of another host, none written into a page."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
+
+STRICT = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "font-src": "'self'",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+    "base-uri": "'none'",
+    "manifest-src": "'self'",
+}
+# unfold's pages are moved by Alpine, which compiles the expressions in their attributes (eval, but
+# only of what our server wrote there as an attribute), and carry their colours in a style element.
+ADMIN = STRICT | {"script-src": "'self' 'unsafe-eval'", "style-src": "'self' 'unsafe-inline'"}
+SWAGGER = STRICT | {"style-src": "'self' 'unsafe-inline'"}
+UNUSED = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+
+
+class SecurityHeaders(MiddlewareMixin):
+    """A Content-Security-Policy for each answer that has none of its own (as an attachment has)."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers.setdefault("Content-Security-Policy", policy(request.path))
+        response.headers.setdefault("Permissions-Policy", UNUSED)
+        return response
+
+
+def policy(path: str) -> str:
+    allowed = STRICT
+    if path.startswith("/admin/"):
+        allowed = ADMIN | {"img-src": f"{STRICT['img-src']} {tile_host()}".strip()}
+    elif path.startswith("/api/docs/"):
+        allowed = SWAGGER
+    return "; ".join(f"{what} {where}" for what, where in allowed.items())
+
+
+def tile_host() -> str:
+    """Where map tiles come from, `{s}` standing for any subdomain; blank where there are none."""
+    address = urlsplit(re.sub(r"\{\w+\}", "*", settings.MAP_TILE_URL))
+    return f"{address.scheme}://{address.netloc}" if address.netloc else ""

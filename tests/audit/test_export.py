@@ -1,0 +1,83 @@
+"""What may leave the house leaves it without formulas, without secrets, and not unnoticed."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+
+import pytest
+from django.test import Client
+
+from hplus.accounts.models import Session, User
+from hplus.audit.actions import record
+from hplus.audit.models import Record, Verb
+from hplus.management.commands.seed_demo import seed_history, seed_people
+
+FORMULA = '=HYPERLINK("https://evil.example","x")'
+
+
+@pytest.fixture(autouse=True)
+def people(db: None) -> dict[str, User]:
+    seed_people()
+    seed_history()
+    return User.objects.in_bulk()
+
+
+@pytest.fixture
+def desk(people: dict[str, User]) -> Client:
+    client = Client()
+    client.force_login(people["admin_001"])
+    return client
+
+
+def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
+    response = desk.post(page, {"action": "export_csv", "_selected_action": ids})
+    assert response["Content-Type"].startswith("text/csv")
+    return list(csv.DictReader(StringIO(response.content.decode())))
+
+
+def test_a_formula_is_text(desk: Client) -> None:
+    User.objects.filter(pk="nurse_001").update(name=FORMULA, department="\t+1")
+    rows = exported(desk, "/admin/accounts/user/", ["nurse_001"])
+    assert [(row["user_id"], row["name"], row["department"]) for row in rows] == [
+        ("nurse_001", f"'{FORMULA}", "'\t+1")
+    ]
+    assert "password" not in rows[0]
+
+
+def test_the_other_hospital_stays_at_home(desk: Client) -> None:
+    rows = exported(desk, "/admin/accounts/user/", ["nurse_001", "nurse_002", "doctor_002"])
+    assert [row["user_id"] for row in rows] == ["nurse_001"]
+    written = Record.objects.get(verb=Verb.EXPORT)
+    assert (written.actor_id, written.object_type, written.details) == (
+        "admin_001",
+        "accounts.user",
+        {"rows": 1},
+    )
+
+
+def test_conversations_leave_without_a_word(desk: Client) -> None:
+    response = desk.post(
+        "/admin/chat/chatroom/", {"action": "export_csv", "_selected_action": ["x"], "select_across": "1"}
+    )
+    assert b"doctor_456" in response.content
+    assert b"chest" not in response.content
+
+
+def test_the_audit_leaves_with_its_seals(desk: Client, people: dict[str, User]) -> None:
+    here, there = (record(people["root"], Verb.READ, people[name]) for name in ("doctor_123", "doctor_002"))
+    rows = exported(desk, "/admin/audit/record/", [str(here.pk), str(there.pk)])
+    assert [(row["number"], row["digest"]) for row in rows] == [(str(here.pk), here.digest)]
+
+
+def test_what_may_not_leave_has_no_such_action(desk: Client) -> None:
+    for page in ("/admin/chat/message/", "/admin/accounts/session/", "/admin/push/pushdevice/"):
+        assert "export_csv" not in desk.get(page).content.decode()
+
+
+def test_signing_out_reaches_the_own_staff_only(desk: Client, people: dict[str, User]) -> None:
+    for name in ("nurse_001", "nurse_002"):
+        Session.objects.create(user=people[name])
+    asked = {"action": "sign_out", "_selected_action": ["nurse_001", "nurse_002"]}
+    desk.post("/admin/accounts/user/", asked)
+    assert list(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == ["nurse_001"]

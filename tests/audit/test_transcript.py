@@ -1,0 +1,179 @@
+"""A conversation in the admin site: readable, searchable, held; and opening it is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from chat import actions as chat
+from chat import attachments
+from chat.messages import DeleteMessage, EditMessage, SendMessage
+from chat.models import ChatRoom, Message
+from hplus.accounts.models import User
+from hplus.audit.models import Record, Verb
+from hplus.management.commands.seed_demo import seed_people
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+@pytest.fixture(autouse=True)
+def people(db: None) -> dict[str, User]:
+    seed_people()
+    return User.objects.in_bulk()
+
+
+@pytest.fixture
+def desk(people: dict[str, User]) -> Client:
+    return desk_of(people["admin_001"])
+
+
+def desk_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def say(people: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:
+    hospital = people[receiver].hospital_id or people[sender].hospital_id
+    wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text, **more)
+    made = chat.send(people[sender], wish).made
+    assert made is not None
+    return Message.objects.select_related("room").get(message_id=made["messageId"])
+
+
+def page(room: ChatRoom, rest: str = "change/") -> str:
+    return f"/admin/chat/chatroom/{room.pk}/{rest}"
+
+
+def test_it_reads_as_it_was_said(people: dict[str, User], desk: Client) -> None:
+    first = say(people, "patient_123", "doctor_123", "My arm hurts")
+    reply = say(people, "doctor_123", "patient_123", "Since when?", reply_to=first.message_id)
+    wish = EditMessage(message_id=reply.message_id, message="Since when exactly?")
+    chat.edit(people["doctor_123"], wish)
+    shown = desk.get(page(first.room)).content.decode()
+    for part in ("My arm hurts", "Since when exactly?", "until", "Since when?", "Pat Meadow", "· sent"):
+        assert part in shown
+    assert "<blockquote>My arm hurts</blockquote>" in shown
+    read = Record.objects.get(verb=Verb.READ)
+    assert (read.actor_id, read.object_id, read.hospital_id) == ("admin_001", first.room_id, "hospital_001")
+    assert "arm" not in str(vars(read))
+
+
+def test_a_deleted_message_is_for_those_with_the_right(people: dict[str, User], desk: Client) -> None:
+    message = say(people, "patient_123", "doctor_123", "My PIN is 7391")
+    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
+    shown = desk.get(page(message.room)).content.decode()
+    assert "Deleted by" in shown
+    assert "7391" not in shown
+    assert "7391" in desk_of(people["root"]).get(page(message.room)).content.decode()
+    right = Permission.objects.get(codename="view_deleted_original")
+    people["admin_001"].user_permissions.add(right)
+    assert "7391" in desk.get(page(message.room)).content.decode()
+
+
+def test_markup_is_text(people: dict[str, User], desk: Client) -> None:
+    User.objects.filter(pk="patient_123").update(name=EVIL)
+    message = say(people, "patient_123", "doctor_123", EVIL)
+    for url in (page(message.room), "/admin/chat/message/", "/admin/chat/chatroom/", "/admin/accounts/user/"):
+        shown = desk.get(url).content.decode()
+        assert "<script>alert" not in shown
+        assert "<img src=x" not in shown
+        assert "&lt;script&gt;alert" in shown
+
+
+def test_files_come_from_the_room_only(people: dict[str, User], desk: Client) -> None:
+    room = say(people, "patient_123", "doctor_123", "Look").room
+    stored = attachments.take(people["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+    url = f"http://testserver/api/chat/attachments/{stored.pk}/"
+    files = [{"url": url, "name": "arm.txt"}, {"url": "https://evil.example/x", "name": "foreign.txt"}]
+    say(people, "patient_123", "doctor_123", "Here", attachments=files)
+    shown = desk.get(page(room)).content.decode()
+    assert page(room, f"attachments/{stored.pk}/") in shown
+    assert "evil.example" not in shown
+
+    given = desk.get(page(room, f"attachments/{stored.pk}/"))
+    assert b"".join(given.streaming_content) == b"red and swollen"  # type: ignore[attr-defined]
+    assert given["Content-Disposition"].startswith("attachment")
+    other = desk_of(people["admin_002"])
+    assert other.get(page(room, f"attachments/{stored.pk}/")).status_code == 404
+    assert other.get(page(room)).status_code == 302
+
+
+def test_a_hold_names_who_when_and_why(people: dict[str, User], desk: Client) -> None:
+    room = say(people, "patient_123", "doctor_123", "My arm hurts").room
+    desk.post(page(room, "hold/"), {"reason": " "})
+    room.refresh_from_db()
+    assert room.held_at is None
+    assert desk_of(people["admin_002"]).post(page(room, "hold/"), {"reason": "x"}).status_code == 404
+    desk.post(page(room, "hold/"), {"reason": "Case 17"})
+    room.refresh_from_db()
+    assert (room.held_by_id, room.hold_reason) == ("admin_001", "Case 17")
+    assert "Case 17" in desk.get(page(room)).content.decode()
+    desk.get(page(room, "release/"))  # only a form ends it
+    assert ChatRoom.objects.get(pk=room.pk).held_at
+    desk.post(page(room, "release/"))
+    assert ChatRoom.objects.get(pk=room.pk).held_at is None
+    held = Record.objects.filter(verb=Verb.HOLD).order_by("number").values_list("details", flat=True)
+    assert list(held) == [{"what": "begins"}, {"what": "ends"}]
+
+
+# A hundred thousand
+
+FILL = """
+INSERT INTO chat_message (message_id, room_id, sender_id, receiver_id, text, message_type, priority,
+    fingerprint, sent_at, delete_reason)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)
+SELECT 'message-' || i, %s, 'patient_123', 'doctor_123', 'What number ' || i || ' said', 'text', 'normal',
+    '', %s, '' FROM n
+"""
+
+
+@pytest.fixture
+def long_talk(people: dict[str, User]) -> ChatRoom:
+    message = say(people, "patient_123", "doctor_123", "Hello")
+    with connection.cursor() as cursor:
+        cursor.execute(FILL, [100_000, message.room_id, message.sent_at])
+    return message.room
+
+
+def queries(desk: Client, url: str, **query: Any) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert desk.get(url, query).status_code == 200
+    return len(captured)
+
+
+def test_a_hundred_thousand_messages_take_as_many_questions_as_one(
+    people: dict[str, User], desk: Client, long_talk: ChatRoom
+) -> None:
+    short = say(people, "nurse_001", "doctor_123", "The ECG room is free").room
+    few = queries(desk, page(short))
+    assert queries(desk, page(long_talk)) == few <= 18
+    assert queries(desk, page(long_talk), before=50_000) == few
+
+    there = "/admin/chat/message/"
+    few = queries(desk, there, room__exact=short.pk)
+    assert queries(desk, there, room__exact=long_talk.pk) == queries(desk, there) == few <= 18
+    found = desk.get(there, {"q": "number 99000 said"})
+    assert [row.message_id for row in found.context["cl"].result_list] == ["message-99000"]
+
+
+def test_search_by_person_and_date(people: dict[str, User], desk: Client) -> None:
+    say(people, "patient_123", "doctor_123", "My arm hurts")
+    say(people, "nurse_001", "doctor_123", "The ECG room is free")
+    today = Message.objects.latest("sent_at").sent_at
+
+    def found(**query: str) -> int:
+        return len(desk.get("/admin/chat/message/", query).context["cl"].result_list)
+
+    assert (found(q="meadow"), found(q="ECG"), found(q="meadow ECG")) == (1, 1, 0)
+    assert found(sent_at_from=f"{today:%Y-%m-%d}", sent_at_to=f"{today:%Y-%m-%d}") == 2
+    assert found(sent_at_to="2020-01-01") == 0
+    search = Record.objects.filter(verb=Verb.SEARCH).order_by("number").first()
+    assert search is not None
+    assert search.details == {"asked": ["q"]}
