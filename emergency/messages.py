@@ -99,7 +99,7 @@ class UpdateStatus(Request):
 
     type = "emergencyStatusUpdate"
     emergency_id: Id
-    status: Status | None = None
+    status: Status | None = Field(default=None, examples=["in_progress"])
     phase: Phase | None = None
     notes: LenientText = None
     vitals: LenientObject = None

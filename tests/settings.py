@@ -13,8 +13,10 @@ postgres: Postgres | None = None
 redis: Redis | None = None
 
 # A process that a test starts inherits this mark and the addresses, and uses the same storage.
-if "HPLUS_TEST_RUN" not in os.environ:
-    os.environ["HPLUS_TEST_RUN"] = str(os.getpid())
+# Tests that run side by side (pytest-xdist) have a storage each: Redis would carry words across.
+RUN = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if os.environ.get("HPLUS_TEST_RUN") != RUN:
+    os.environ["HPLUS_TEST_RUN"] = RUN
     os.environ.update(DEBUG="1", HPLUS_DEMO="1", SECRET_KEY="a-key-for-tests-only" * 3)
     storage = Scratch("storage").path
     os.environ.update(

@@ -82,6 +82,7 @@ class Found:
 
 def look(server: Server, connections: list[Connection], browser_sessions: set[str]) -> Found:
     """One round: four queries, however many sockets are here; two more for pages of the admin site."""
+    server.register()
     server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     _forget_ghosts(mine, connections)
