@@ -17,22 +17,22 @@ export function stepChart(step, times) {
     draw("text", { x: 0, y: 12, cls: "hp-chart-title", text: STEPS[step] ?? step }),
     draw("text", { x: 328, y: 12, "text-anchor": "end", text: `${kept} · ${times.count}` }),
   );
-  chart.append(draw("line", { x1: target, x2: target, y1: 18, y2: 70, cls: "hp-target" }));
+  const figures = [];
   PERCENTILES.forEach(([key, name], row) => {
     const seconds = times[key];
     const y = 22 + row * 16;
-    const isLate = seconds > times.targetSeconds;
-    chart.append(draw("text", { x: 0, y: y + 10, text: name }));
+    figures.push(draw("text", { x: 0, y: y + 10, text: name }));
     if (seconds === null) {
-      chart.append(draw("text", { x: 66, y: y + 10, text: "–" }));
+      figures.push(draw("text", { x: 66, y: y + 10, text: "–" }));
       return;
     }
-    const width = Math.max(2, x(seconds) - 62);
-    chart.append(
-      draw("rect", { x: 62, y, width, height: 12, rx: 2, cls: isLate ? "hp-late" : "hp-in-time" }),
-      draw("text", { x: 66 + width, y: y + 10, text: duration(seconds) }),
-    );
+    const cls = seconds > times.targetSeconds ? "hp-late" : "hp-in-time";
+    const end = Math.max(64, x(seconds));
+    const isAtTarget = end < target && end > target - 30;
+    chart.append(draw("rect", { x: 62, y, width: end - 62, height: 12, rx: 2, cls }));
+    figures.push(draw("text", { x: (isAtTarget ? target : end) + 4, y: y + 10, text: duration(seconds) }));
   });
+  chart.append(draw("line", { x1: target, x2: target, y1: 18, y2: 70, cls: "hp-target" }), ...figures);
   chart.append(draw("text", { x: target, y: 81, "text-anchor": "middle", text: `target ${duration(times.targetSeconds)}` }));
   return chart;
 }
