@@ -42,3 +42,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 
 # The slow hashers are Django's to test; a story logs in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A browser in a test gets its style sheets from where they lie.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True
