@@ -44,3 +44,6 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 
 # The slow hashers are Django's to test; a story logs in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A browser of a test gets its scripts and styles from where they lie.
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True
