@@ -30,8 +30,8 @@ run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000)
 	exec $(PY) manage.py serve
 
 test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stories on SQLite too (ARGS=...)
-	HPLUS_TEST_STORAGE= $(PY) -m pytest $(ARGS)
-	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest tests/stories $(ARGS)
+	HPLUS_TEST_STORAGE= $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest -n 2 --dist loadfile tests/stories $(ARGS)
 
 test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze and restart
 	$(PY) -m pytest -m faults $(ARGS)

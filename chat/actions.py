@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
@@ -29,7 +30,10 @@ ROOMS_LISTED = 200
 
 def send(user: User, request: messages.SendMessage) -> Answer:
     """One message, for those who do not batch. Raises what `send_all` returns."""
-    [outcome] = send_all([Wish(user, request)])
+    try:
+        [outcome] = send_all([Wish(user, request)])
+    except IntegrityError:  # the same clientMessageId, at the same moment: now it is a repetition
+        [outcome] = send_all([Wish(user, request)])
     if isinstance(outcome, errors.Refusal):
         raise outcome
     return outcome

@@ -16,15 +16,16 @@ from hplus.wire import new_id
 
 class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
     def of(self, user: User) -> Self:
-        """The rooms this user talks in."""
-        return self.filter(Q(first=user) | Q(second=user))
+        """The rooms this user talks in; staff who went to another hospital left theirs behind."""
+        own = self.filter(Q(first=user) | Q(second=user))
+        return own if user.is_patient else own.filter(hospital=user.hospital_id)
 
     def visible_to(self, user: User) -> Self:
         """What a user may read: the own rooms; an admin those of the hospital; a superuser all."""
         if user.is_superuser:
             return self
         if user.is_hospital_admin:
-            return self.filter(Q(first=user) | Q(second=user) | Q(hospital=user.hospital_id))
+            return self.filter(hospital=user.hospital_id)
         return self.of(user)
 
 
@@ -91,10 +92,14 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(room__in=ChatRoom.objects.visible_to(user))
 
     def unread_by(self, user: User) -> Self:
-        return self.filter(receiver=user, read_at=None, deleted_at=None)
+        return self._for(user).filter(read_at=None)
 
     def undelivered_to(self, user: User) -> Self:
-        return self.filter(receiver=user, delivered_at=None, deleted_at=None)
+        return self._for(user).filter(delivered_at=None)
+
+    def _for(self, user: User) -> Self:
+        mine = self.filter(receiver=user, deleted_at=None)
+        return mine if user.is_patient else mine.filter(room__hospital=user.hospital_id)
 
 
 class Message(models.Model):

@@ -14,7 +14,7 @@ from chat import actions, attachments, messages
 from chat.models import Attachment
 from hplus import errors
 from hplus.realtime.deeds import said
-from hplus.rest import body_of, described, read
+from hplus.rest import body_of, described, id_of, read
 from hplus.wire import Id, Shape
 
 
@@ -71,15 +71,10 @@ class RoomMessagesView(APIView):
         return said(actions.history(request.user, asked))
 
 
-class UploadTarget(Shape):
-    """The room a file is for."""
-
-    chat_room_id: Id
-
-
-class Upload(UploadTarget):
+class Upload(Shape):
     """A file of at most 10 MiB for one room."""
 
+    chat_room_id: Id
     file: str = Field(json_schema_extra={"format": "binary"})
 
 
@@ -89,25 +84,18 @@ class AttachmentsView(APIView):
     @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
     def post(self, request: Request) -> Response:
         """Store a file for a room; its type is judged by its content."""
-        room = actions.find_room(
-            request.user, read(UploadTarget, {"chatRoomId": request.data.get("chatRoomId")}).chat_room_id
-        )
+        room = actions.find_room(request.user, id_of(request.data.get("chatRoomId")))
         stored = attachments.take(request.user, room, request.FILES.get("file"))
         url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
         uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
         return Response(uploaded.model_dump(mode="json", by_alias=True), status=201)
 
 
-class WantedAttachment(Shape):
-    attachment_id: Id
-
-
 class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
     def get(self, request: Request, attachment_id: str) -> FileResponse:
         """A file, for the room's two people and their hospital's admins."""
-        wanted = read(WantedAttachment, {"attachmentId": attachment_id}).attachment_id
-        found = Attachment.objects.visible_to(request.user).filter(pk=wanted).first()
+        found = Attachment.objects.visible_to(request.user).filter(pk=id_of(attachment_id)).first()
         if found is None:
             raise errors.MessageNotFound("There is no such attachment.")
         return attachments.give(found)

@@ -71,6 +71,22 @@ def nearest_responders(user: User, request: messages.FindNearest) -> Answer:
     return Answer(says=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
 
 
+def watch_board(user: User, request: messages.WatchBoard) -> Answer:
+    """Hear of every change, called to it or not: an admin the own hospital's, a superuser any one's.
+
+    Raises ValidationFailed (a superuser has to name one), HospitalNotFound or Forbidden.
+    """
+    hospital_id = request.hospital_id or user.hospital_id
+    if not hospital_id:
+        raise errors.ValidationFailed("Which hospital's?", field="hospitalId", reason="is missing")
+    is_own = user.is_hospital_admin and user.works_at(hospital_id)
+    if not is_own and not user.is_superuser:
+        raise errors.Forbidden("Only the hospital's admins have its board.")
+    find_hospital(hospital_id)
+    watched = messages.BoardWatched(hospital_id=hospital_id)
+    return Answer(says=[watched], joins=[groups.board(hospital_id), groups.staff(hospital_id)])
+
+
 # Alerts for a socket that has just come
 
 
@@ -235,6 +251,7 @@ def transfer(user: User, request: messages.Transfer) -> Answer:
 
 def _move_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
     previous, left_behind = emergency.status, telling.listeners(emergency)
+    telling.tell_board(emergency)
     telling.stop_sharing(emergency, "transferred")
     Alert.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id

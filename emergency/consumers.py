@@ -42,6 +42,10 @@ class EmergencyConsumer(DomainConsumer):
     def nearest_responders(self, request: messages.FindNearest) -> Answer:
         return actions.nearest_responders(self.user, request)
 
+    @handles(messages.WatchBoard)
+    def watch_board(self, request: messages.WatchBoard) -> Answer:
+        return actions.watch_board(self.user, request)
+
     def snapshot(self) -> dict[str, Any]:
         return {"activeEmergencies": actions.active(self.user)}
 

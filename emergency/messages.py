@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from emergency.models import Emergency, Entry
 from emergency.reading import as_id, as_object, as_text
 from emergency.status import Phase, Status
-from hplus.wire import Durable, Event, Id, Latitude, Longitude, Request, Shape
+from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
 _TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 _OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
@@ -99,7 +99,7 @@ class UpdateStatus(Request):
 
     type = "emergencyStatusUpdate"
     emergency_id: Id
-    status: Status | None = None
+    status: Status | None = Field(default=None, examples=["in_progress"])
     phase: Phase | None = None
     notes: LenientText = None
     vitals: LenientObject = None
@@ -144,6 +144,13 @@ class FindNearest(Request):
 
     type = "nearestResponders"
     emergency_id: Id
+
+
+class WatchBoard(Request):
+    """I have the board of this hospital before me."""
+
+    type = "watchBoard"
+    hospital_id: OptionalId = None
 
 
 # What HPlus says
@@ -349,3 +356,21 @@ class NearestResponders(Event):
     type = "nearestResponders"
     emergency_id: str
     data: list[Responder]
+
+
+class BoardWatched(Event):
+    """From now on you hear when the board of this hospital changes."""
+
+    type = "boardWatched"
+    hospital_id: str
+
+
+class BoardChanged(Event):
+    """Something has changed on the board of this hospital; look again."""
+
+    type = "boardChanged"
+    hospital_id: str
+    emergency_id: str
+
+    def about(self) -> str:
+        return self.emergency_id

@@ -197,6 +197,19 @@ class EntryKind(models.TextChoices):
     TRANSFERRED = "transferred"
 
 
+# What one deed does has one time; then the cause stands before what came of it.
+TOLD_IN_ORDER = (
+    EntryKind.REQUESTED,
+    EntryKind.VITALS,
+    EntryKind.ESCALATED,
+    EntryKind.RESPONDED,
+    EntryKind.STATUS,
+    EntryKind.REASSIGNED,
+    EntryKind.TRANSFERRED,
+    EntryKind.ALERTED,
+)
+
+
 class Entry(models.Model):
     """One thing that happened: who, when by the server's clock, and what. Never changed.
 
@@ -226,6 +239,11 @@ class Entry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise ValidationError("What happened can't be deleted.")
+
+    @property
+    def place(self) -> tuple[datetime, int]:
+        """Where it stands in the story."""
+        return self.at, TOLD_IN_ORDER.index(EntryKind(self.kind))
 
 
 class Reply(models.TextChoices):

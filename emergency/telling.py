@@ -9,7 +9,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from emergency.messages import EmergencyAlert, EmergencyRequest, EmergencyStatusUpdate, StatusChange
+from emergency.messages import (
+    BoardChanged,
+    EmergencyAlert,
+    EmergencyRequest,
+    EmergencyStatusUpdate,
+    StatusChange,
+)
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from emergency.status import Status
 from hplus.accounts.models import Role, User
@@ -51,7 +57,8 @@ def _eta(emergency: Emergency, fixes: dict[str, tuple[float, float]]) -> float |
 def note(
     emergency: Emergency, kind: str, by: User | None, data: Shape | dict[str, Any], now: datetime
 ) -> Entry:
-    """One more entry, never to be changed."""
+    """One more entry, never to be changed; the hospital's board shows what came of it."""
+    tell_board(emergency)
     fields = data.model_dump(mode="json", by_alias=True) if isinstance(data, Shape) else data
     return Entry.objects.create(
         emergency=emergency, kind=kind, at=now, by=by, by_role=by.role if by else "", data=fields
@@ -59,6 +66,13 @@ def note(
 
 
 # Who hears
+
+
+def tell_board(emergency: Emergency) -> None:
+    tell(
+        BoardChanged(hospital_id=emergency.hospital_id, emergency_id=emergency.pk),
+        groups.board(emergency.hospital_id),
+    )
 
 
 def listeners(emergency: Emergency) -> list[Group]:

@@ -51,7 +51,8 @@ class Timeline(Shape):
 
 
 def timeline(emergency: Emergency) -> Timeline:
-    entries = [Moment.of(entry) for entry in Entry.objects.filter(emergency=emergency)]
+    happened = sorted(Entry.objects.filter(emergency=emergency), key=lambda entry: entry.place)
+    entries = [Moment.of(entry) for entry in happened]
     positions = [Moment.of_position(fix) for fix in track(emergency.pk)]
     ordered = sorted([*entries, *positions], key=lambda moment: moment.at)
     return Timeline(emergency_id=emergency.pk, entries=ordered)

@@ -123,6 +123,15 @@ def read(shape: type[Body], fields: dict[str, Any]) -> Body:
         raise wire.refusal_of(invalid) from None
 
 
+class _Named(wire.Shape):
+    id: wire.Id
+
+
+def id_of(text: Any) -> str:
+    """An id from an address or a form. Raises ValidationFailed where it can't be one."""
+    return read(_Named, {"id": text}).id
+
+
 def described(asked: type[wire.Shape] | None, answered: type[wire.Shape] | None, **more: Any) -> Any:
     """The schema of a view: what it takes and what it gives."""
     return extend_schema(request=asked, responses=answered or {204: None}, **more)

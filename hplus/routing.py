@@ -34,11 +34,21 @@ class HPlusConsumer(HostConsumer):
     )
 
 
+class BoardConsumer(HostConsumer):
+    """The socket of a board: emergencies, positions and notices.
+
+    It shows no chats, so a message must not count as delivered because a board is open.
+    """
+
+    domains = (EmergencyConsumer, LocationConsumer, NotificationsConsumer)
+
+
 socket_urls = [
     re_path(r"^$", HPlusConsumer.as_asgi()),
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/emergency/", EmergencyConsumer.as_asgi()),
     path("ws/location/", LocationConsumer.as_asgi()),
+    path("ws/board/", BoardConsumer.as_asgi()),
     path("ws/calls/", CallsConsumer.as_asgi()),
     path("ws/notifications/", NotificationsConsumer.as_asgi()),
     re_path(r"", nowhere),

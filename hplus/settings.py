@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -18,13 +19,19 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 Value = TypeVar("Value")
 
 
-def env(name: str, default: str, read: Callable[[str], Value], wanted: str) -> Value:
-    """One environment variable. A wrong value stops the start with a sentence that names it."""
+def env(
+    name: str, default: str, read: Callable[[str], Value], wanted: str, *, has_secret: bool = False
+) -> Value:
+    """One environment variable. A wrong value stops the start with a sentence that names it.
+
+    With `has_secret` the sentence does not repeat the value, because it ends up in a log.
+    """
     text = os.environ.get(name, "").strip() or default
     try:
         return read(text)
     except (ValueError, KeyError):
-        raise ImproperlyConfigured(f"{name} must be {wanted}, not {text!r}.") from None
+        but = "" if has_secret else f", not {text!r}"
+        raise ImproperlyConfigured(f"{name} must be {wanted}{but}.") from None
 
 
 def boolean(text: str) -> bool:
@@ -42,6 +49,18 @@ def boolean(text: str) -> bool:
 
 def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def hosts(text: str) -> list[str]:
+    if "/" in text:
+        raise ValueError(text)
+    return words(text)
+
+
+def web_address(text: str) -> str:
+    if text and not text.startswith(("https://", "http://", "/")):
+        raise ValueError(text)
+    return text
 
 
 def count(text: str) -> int:
@@ -82,6 +101,7 @@ def ice_urls(text: str) -> list[str]:
 def redis_address(text: str) -> str:
     if text and not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError(text)
+    _ = urlsplit(text).port  # raises for what is no number
     return text
 
 
@@ -90,14 +110,15 @@ def redis_address(text: str) -> str:
 DEBUG = env("DEBUG", "0", boolean, "0 or 1")
 PORT = env("PORT", "5000", port_number, "a port number from 1 to 65535")
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
-ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", words, "host names, separated by commas")
+ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", hosts, "host names, separated by commas")
 DATABASE = env(
     "DATABASE_URL",
     f"sqlite:///{BASE_DIR / 'var' / 'hplus.sqlite3'}",
     database,
     "postgres://user:password@host:port/name or sqlite:///path",
+    has_secret=True,
 )
-REDIS_URL = env("REDIS_URL", "", redis_address, "redis://host:port/number")
+REDIS_URL = env("REDIS_URL", "", redis_address, "redis://host:port/number", has_secret=True)
 
 HPLUS_DEMO = env("HPLUS_DEMO", "0", boolean, "0 or 1")
 HPLUS_MESSAGES_PER_MINUTE = env("HPLUS_MESSAGES_PER_MINUTE", "600", count, "a whole number, 0 for no limit")
@@ -114,7 +135,7 @@ HPLUS_RETENTION_DAYS = env("HPLUS_RETENTION_DAYS", "0", count, "a whole number o
 HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
-MAP_TILE_URL = os.environ.get("MAP_TILE_URL", "")
+MAP_TILE_URL = env("MAP_TILE_URL", "", web_address, "an address like https://host/{z}/{x}/{y}.png")
 HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")

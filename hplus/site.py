@@ -70,6 +70,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/hplus/icon.svg"}],
     "LOGIN": {"form": "hplus.accounts.throttle.SignInForm"},
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "emergency.admin.front_page",
     "SHOW_HISTORY": True,
     "BORDER_RADIUS": "6px",
     # A calm blue: red, amber and green are left to what they mean on a ward.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from hplus import errors
@@ -17,7 +17,7 @@ from hplus.realtime.tell import deed, tell
 from hplus.wire import new_id
 from location import messages
 from location.geo import Point, distance_m, eta_seconds
-from location.models import Fix, Grant, Inquiry, Latest, Reading, seen_by
+from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Reading, seen_by
 from location.sight import as_seen
 
 TRACK_SHOWN = 500
@@ -116,6 +116,14 @@ def track(topic: str) -> list[Fix]:
 def latest(user_ids: Iterable[str]) -> dict[str, Latest]:
     """userId → the last fix, where there is one."""
     return {row.user_id: row for row in Latest.objects.filter(user__in=list(user_ids))}
+
+
+def seen_at(hospital_id: str) -> list[Latest]:
+    """The last fix of everyone whose position all staff of that hospital may see now."""
+    granted = Grant.objects.open().filter(to_hospital=hospital_id, subject=OuterRef("user"))
+    on_duty = User.objects.filter(ON_DUTY, hospital=hospital_id)
+    seen = Latest.objects.filter(Exists(granted) | Q(user__in=on_duty))
+    return list(seen.select_related("user").order_by("user"))
 
 
 def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:

@@ -13,8 +13,10 @@ postgres: Postgres | None = None
 redis: Redis | None = None
 
 # A process that a test starts inherits this mark and the addresses, and uses the same storage.
-if "HPLUS_TEST_RUN" not in os.environ:
-    os.environ["HPLUS_TEST_RUN"] = str(os.getpid())
+# Tests that run side by side (pytest-xdist) have a storage each: Redis would carry words across.
+RUN = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if os.environ.get("HPLUS_TEST_RUN") != RUN:
+    os.environ["HPLUS_TEST_RUN"] = RUN
     os.environ.update(DEBUG="1", HPLUS_DEMO="1", SECRET_KEY="a-key-for-tests-only" * 3)
     storage = Scratch("storage").path
     os.environ.update(
@@ -43,6 +45,5 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 # The slow hashers are Django's to test; a story logs in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# A browser in a test gets its style sheets from where they lie.
-WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = True
+# A browser of a test gets its scripts and styles from where they lie.
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True

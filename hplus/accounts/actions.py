@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
+from hplus.accounts import browsers
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.accounts.throttle import forget_failures, wait_seconds
 from hplus.audit.actions import record
@@ -29,15 +30,18 @@ class Claim:
     specialization: str = ""
     token: str = ""
     device_id: str = ""
+    # The admin site's session, where one of its own pages connects and says nothing else.
+    browser_session: str = ""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a client is: the account, and the session where it showed a token."""
+    """Who a client is: the account, and the session where it showed a token or a page's cookie."""
 
     user: User
     session: Session | None = None
     expires_at: datetime | None = None
+    browser_session: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Tokens:
 
 def check_claim(claim: Claim) -> None:
     """What must hold before any identity is looked at. Raises the first refusal of the contract's order."""
+    if claim.browser_session:
+        return
     if not claim.user_id or len(claim.user_id) > 150 or "\x00" in claim.user_id:
         raise errors.AuthenticationFailed("userId is missing or is not a text of up to 150 characters.")
     if claim.role not in Role.values:
@@ -67,6 +73,8 @@ def identify(claim: Claim) -> Identity | None:
     check_claim(claim)
     if claim.hospital_id:
         find_hospital(claim.hospital_id)
+    if claim.browser_session:
+        return _identify_by_browser(claim)
     if claim.token:
         identity = identify_by_token(claim.token)
     elif settings.HPLUS_DEMO:
@@ -95,6 +103,16 @@ def identify_by_token(secret: str) -> Identity:
     if not token.use_up():
         raise errors.AuthenticationFailed("The ticket has been used.")
     return Identity(token.session.user, token.session)
+
+
+def _identify_by_browser(claim: Claim) -> Identity:
+    """Whoever is signed in to the admin site; a superuser may name any hospital, others only their own."""
+    user = browsers.signed_in([claim.browser_session]).get(claim.browser_session)
+    if user is None:
+        raise errors.AuthenticationFailed("This browser is not signed in to the admin site.")
+    if claim.hospital_id and not user.is_superuser and claim.hospital_id != user.hospital_id:
+        raise errors.AuthenticationFailed("hospitalId is not that of the account.")
+    return Identity(user, browser_session=claim.browser_session)
 
 
 def find_hospital(hospital_id: str) -> Hospital:

@@ -66,7 +66,13 @@ class UserManager(BaseUserManager["User"]):
 
 # Where a patient, who belongs to no hospital, meets one: paths from Hospital to the patient. Each
 # domain that brings the two together has its own here, as text, because it stands above this app.
-PATIENT_TRACES = ("rooms__first", "rooms__second")
+PATIENT_TRACES = (
+    "rooms__first",
+    "rooms__second",
+    "emergencies__requested_by",
+    "calls__initiator",
+    "calls__participants__user",
+)
 
 
 class UserQuerySet(models.QuerySet["User"]):
@@ -130,6 +136,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         constraints = [
             models.CheckConstraint(
                 name="staff_belongs_to_a_hospital",
+                violation_error_message="A member of staff belongs to a hospital.",
                 condition=Q(role=Role.PATIENT) | Q(hospital__isnull=False) | Q(is_superuser=True),
             )
         ]

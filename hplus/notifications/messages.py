@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_snake
 
 from hplus import errors
@@ -77,9 +77,9 @@ class Notify(Request):
 
     type = "notification"
     action: Literal["send", "markRead"] = "send"
-    target: Target | None = None
-    title: Title = None
-    body: Body = None
+    target: Target | None = Field(default=None, examples=[{"role": "nurse"}])
+    title: Title = Field(default=None, examples=["Lift out of order"])
+    body: Body = Field(default=None, examples=["Please use the one in the east wing."])
     category: Category = "general"
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
     data: Annotated[dict[str, Any], AfterValidator(_small)] = {}

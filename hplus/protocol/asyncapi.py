@@ -145,7 +145,7 @@ def _message(word: Word, schemas: Schemas) -> Part:
         "summary": word.meaning,
         **remarks,
         "tags": [{"name": word.app.verbose_name}],
-        "payload": payloads[0] if len(payloads) == 1 else {"oneOf": payloads},
+        "payload": payloads[0] if len(payloads) == 1 else {"anyOf": payloads},
         "examples": [{"payload": example(kind, schemas)} for kind in word.kinds],
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
+from django.http import parse_cookie
 from django.http.request import validate_host
 
 from hplus import errors
@@ -53,6 +54,7 @@ def claim_of(scope: Scope) -> Claim:
     """Who the handshake says it is; a token in the header goes before one in the query."""
     given = {name: value.strip() for name, value in query(scope).items()}
     scheme, _, bearer = header(scope, b"authorization").partition(" ")
+    says_who = given.get("userId") or given.get("token") or bearer
     return Claim(
         user_id=given.get("userId", ""),
         role=given.get("role", ""),
@@ -61,7 +63,22 @@ def claim_of(scope: Scope) -> Claim:
         specialization=given.get("specialization", ""),
         token=bearer.strip() if scheme.lower() == "bearer" else given.get("token", ""),
         device_id=given.get("deviceId", "")[:150],
+        browser_session="" if says_who else browser_session_of(scope),
     )
+
+
+def browser_session_of(scope: Scope) -> str:
+    """The cookie of the admin site, but only from a page of this very host.
+
+    A browser sends cookies along whichever page opens the socket, so another site could speak in
+    the name of whoever reads it. The Origin tells them apart, and no page can forge it: without
+    one, with another host's, port's or scheme's, the cookie counts for nothing.
+    """
+    page = urlsplit(header(scope, b"origin"))
+    schemes = ("https",) if settings.SESSION_COOKIE_SECURE else ("https", "http")
+    if page.scheme not in schemes or page.netloc.lower() != header(scope, b"host").lower():
+        return ""
+    return parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME, "")
 
 
 def is_origin_allowed(scope: Scope) -> bool:

@@ -57,6 +57,11 @@ def announcements(hospital_id: str) -> Group:
     return Group(f"hospital.{_hashed(hospital_id)}.public", list)
 
 
+def board(hospital_id: str) -> Group:
+    """Whoever has the hospital's board before them; nothing for it is kept."""
+    return Group(f"hospital.{_hashed(hospital_id)}.board", list)
+
+
 def of(user: User) -> list[Group]:
     """What a socket of this user listens to, beside what is for this person."""
     if user.is_patient or user.hospital_id is None:

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from hplus import errors
+from hplus.accounts.browsers import signed_in
 from hplus.accounts.models import User
 from hplus.realtime.models import Connection, Letter, Mailbox, ServerProcess
 from hplus.realtime.parcels import Parcel, pack
@@ -63,22 +64,32 @@ class Found:
 
     last_seqs: list[tuple[str, int]]
     expelled: dict[str, errors.Refusal]
+    browsers: dict[str, User]  # those still signed in to the admin site, and as whom
     now: datetime
 
     def refusal_for(self, socket: Socket) -> errors.Refusal | None:
         if socket.expires_at is not None and socket.expires_at <= self.now:
             return errors.AuthenticationFailed("The token has expired.")
-        return self.expelled.get(socket.connection_id)
+        return self.expelled.get(socket.connection_id) or self._signed_out(socket)
+
+    def _signed_out(self, socket: Socket) -> errors.Refusal | None:
+        """Signed out of the admin site, or no longer the superuser whose socket this was."""
+        key = socket.identity.browser_session
+        user = self.browsers.get(key)
+        is_same = user is not None and user.is_superuser == socket.user.is_superuser
+        return errors.SessionRevoked() if key and not is_same else None
 
 
-def look(server: Server, connections: list[Connection]) -> Found:
-    """One round: four queries, however many sockets are here."""
+def look(server: Server, connections: list[Connection], browser_sessions: set[str]) -> Found:
+    """One round: four queries, however many sockets are here; two more for pages of the admin site."""
+    server.register()
     server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     _forget_ghosts(mine, connections)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
-    return Found(list(boxes.values_list("user_id", "last_seq")), expelled, timezone.now())
+    last_seqs = list(boxes.values_list("user_id", "last_seq"))
+    return Found(last_seqs, expelled, signed_in(browser_sessions), timezone.now())
 
 
 def _forget_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:

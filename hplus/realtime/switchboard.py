@@ -246,9 +246,11 @@ class Switchboard:
 
     async def make_round(self) -> None:
         """Compare this process with the database. Raises nothing: a frozen database is for the next round."""
-        connections = [socket.connection for socket in self.sockets if socket.connection is not None]
+        here = tuple(self.sockets)
+        connections = [socket.connection for socket in here if socket.connection is not None]
+        browsers = {socket.identity.browser_session for socket in here} - {""}
         try:
-            found = await bridge.in_round(rounds.look, self.server, connections)
+            found = await bridge.in_round(rounds.look, self.server, connections, browsers)
         except Exception as unreachable:
             logger.warning("A round failed: %s", type(unreachable).__name__)
             return
@@ -256,7 +258,7 @@ class Switchboard:
             slot = self.slots.get(user_id)
             if slot and slot.last_seq is not None and slot.last_seq < last_seq:
                 slot.catch_up_to(last_seq)
-        for socket in tuple(self.sockets):
+        for socket in here:
             if refusal := found.refusal_for(socket):
                 self.loop.create_task(socket.expel(refusal))
         await self._resubscribe()

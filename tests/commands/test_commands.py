@@ -172,7 +172,7 @@ def test_the_doctor_does_not_wait_for_what_hangs(silent_port: int) -> None:
         REDIS_URL=f"redis://127.0.0.1:{silent_port}/0",
     )
     assert (code, found["database"], found["redis"]) == (1, "wrong", "wrong")
-    assert seconds < 10
+    assert seconds < 20  # ten, and as long again for a busy machine to start Python
 
 
 def test_a_part_that_never_ends_is_reported() -> None:

@@ -201,7 +201,7 @@ async def test_a_talk_on_the_console(
 async def test_every_sample_is_understood(people: dict[str, User], desk: OpenDesk) -> None:
     at = await desk()
     await at.open("/console/")
-    await at.page.select_option("#person", "doctor_456")
+    await at.page.select_option("#person", "doctor_123")
     await at.page.click("#connect")
     await expect(at.page.locator("#send")).to_be_enabled()
     said = await at.page.locator("#sample option").all_text_contents()

@@ -9,6 +9,7 @@ import httpx
 from fhir.resources.R4B.bundle import Bundle
 
 from emergency.models import Emergency, HospitalPolicy
+from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import PASSWORD
 from tests.emergency import guide
 from tests.servers import ThreadServer
@@ -203,16 +204,15 @@ def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, 
         "emergencyId"
     ]
     address = f"/admin/emergency/emergency/{emergency_id}/change/"
-    HospitalPolicy.objects.create(hospital_id="hospital_001")
     seen = {}
     for who in ("admin_001", "admin_002", "root"):
-        assert client.login(user_id=who, username=who, password=PASSWORD)
+        client.force_login(User.objects.get(pk=who))
         seen[who] = "Chest pain" in client.get("/admin/emergency/emergency/").content.decode()
         shown = client.get(address)
         assert ("Chest pain" in shown.content.decode()) == seen[who]
         assert client.post(address, {"status": "cancelled"}).status_code in (302, 403)
-        policy = client.get("/admin/emergency/hospitalpolicy/hospital_001/change/")
-        assert ("alert: 0" in policy.content.decode()) == seen[who]
+        hospital = client.get("/admin/accounts/hospital/hospital_001/change/")
+        assert ("Who is alerted first" in hospital.content.decode()) == seen[who]
     assert seen == {"admin_001": True, "admin_002": False, "root": True}
     assert Emergency.objects.get().status == "pending"
 

@@ -134,7 +134,8 @@ def test_the_example_of_an_event_is_what_its_class_writes(kind: type[wire.Event]
 def made(kind: type[wire.Event], frame: dict[str, Any]) -> wire.Event:
     """The event that this frame was made from."""
     aliases = {name: field.serialization_alias for name, field in kind.model_fields.items()}
-    return kind(**{name: frame[alias] for name, alias in aliases.items() if alias in frame})
+    untold = {name: "an id that stays inside" for name, field in kind.model_fields.items() if field.exclude}
+    return kind(**untold, **{name: frame[alias] for name, alias in aliases.items() if alias in frame})
 
 
 def test_a_letter_has_its_place_in_the_mailbox() -> None:
@@ -158,7 +159,7 @@ def test_two_domains_may_share_a_type() -> None:
     message = _message(word, schemas)
     judge = Draft202012Validator({**message["payload"], "components": {"schemas": schemas.shapes}})
     assert message["summary"] == f"{meaning_of(MessageNotice)} / {meaning_of(LampNotice)}"
-    assert len(message["payload"]["oneOf"]) == len(message["examples"]) == 2
+    assert len(message["payload"]["anyOf"]) == len(message["examples"]) == 2
     for shown in message["examples"]:
         judge.validate(shown["payload"])
     assert not judge.is_valid({"type": "notification"})

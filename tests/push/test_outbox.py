@@ -70,7 +70,7 @@ def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
         half()
     assert not PushOutbox.objects.exists()
     notify(["doctor_123"], **NOTICE)
-    assert PushOutbox.objects.get().event_id == Letter.objects.get().event_id
+    assert str(PushOutbox.objects.get().event_id) == Letter.objects.get().event_id
 
 
 def test_a_message_wakes_its_receiver_and_a_receipt_nobody(people: dict[str, User], device: Device) -> None:

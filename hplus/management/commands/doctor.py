@@ -34,7 +34,7 @@ from redis.retry import Retry
 from hplus.realtime.actions import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection, Presence, ServerProcess
 
-PATIENCE_SECONDS = 7.0  # for all examinations; starting Python and Django comes on top
+PATIENCE_SECONDS = 6.0  # for all examinations; starting Python and Django comes on top
 ROUND_TRIP_SECONDS = 3.0
 SKEW_SECONDS = 1.0
 OVERDUE_SECONDS = 10  # the duties in question are due every second and every five

@@ -1,0 +1,70 @@
+"""A desk: a real browser in which somebody is signed in to the admin site."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from hplus.management.commands.seed_demo import PASSWORD
+from tests.servers import Running
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+NO_BROWSER = "" if CHROMIUM.exists() else f"{CHROMIUM} is missing: no test in a browser"
+
+WIDE = {"width": 1366, "height": 768}
+NARROW = {"width": 390, "height": 844}
+
+
+def needs_browser() -> None:
+    """Skips where there is no Chromium; in CI that is a failure."""
+    if NO_BROWSER and os.environ.get("CI"):
+        pytest.fail(NO_BROWSER)
+    if NO_BROWSER:
+        pytest.skip(NO_BROWSER)
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    needs_browser()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def desk(server: Running, user_id: str = "admin_001", **context: Any) -> AsyncIterator[Page]:
+    """The front page in a browser of its own, with this person signed in."""
+    async with chromium() as browser, desk_in(browser, server, user_id, **context) as page:
+        yield page
+
+
+@asynccontextmanager
+async def desk_in(
+    browser: Browser, server: Running, user_id: str = "admin_001", **context: Any
+) -> AsyncIterator[Page]:
+    """Whatever a script complained of fails the test."""
+    room = await browser.new_context(viewport=context.pop("viewport", WIDE), **context)
+    page = await room.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await sign_in(page, server, user_id)
+    yield page
+    assert not complaints, complaints
+    await room.close()
+
+
+async def sign_in(page: Page, server: Running, user_id: str) -> None:
+    await page.goto(f"{server.url}/admin/login/?next=/admin/")
+    await page.fill("[name=username]", user_id)
+    await page.fill("[name=password]", PASSWORD)
+    await page.press("[name=password]", "Enter")
+    await page.wait_for_url(f"{server.url}/admin/")

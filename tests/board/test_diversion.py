@@ -1,0 +1,35 @@
+"""A diversion that is set on the hospital's page is heard by phones."""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+from django.test import Client
+
+from hplus.accounts.models import Hospital, User
+from tests.board.test_admin import HOSPITAL, KEPT
+from tests.servers import ThreadServer
+
+
+@sync_to_async
+def post(user_id: str, **fields: str) -> int:
+    client = Client()
+    client.force_login(User.objects.get(pk=user_id))
+    return client.post(HOSPITAL, {**KEPT, **fields}).status_code
+
+
+async def test_phones_hear_of_a_diversion(server: ThreadServer) -> None:
+    async with (
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("nurse_002", "nurse", "hospital_002") as elsewhere,
+    ):
+        assert await post("admin_002", is_on_diversion="on") == 302
+        assert await post("admin_001", is_on_diversion="on", diversion_reason="Power cut") == 302
+        heard = await nurse.expect("hospitalStatus")
+        assert (heard["onDiversion"], heard["reason"]) == (True, "Power cut")
+        assert await post("admin_001") == 302
+        assert not (await nurse.expect("hospitalStatus", onDiversion=False))["onDiversion"]
+        await elsewhere.echo()
+        assert elsewhere.heard("hospitalStatus") == []
+        assert len(nurse.heard("hospitalStatus")) == 2
+    hospital = await Hospital.objects.aget(pk="hospital_001")
+    assert not hospital.is_on_diversion

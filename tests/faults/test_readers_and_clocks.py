@@ -1,0 +1,160 @@
+"""Phones that do not read, that were away for long, whose clock is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import psutil
+import pytest
+
+from hplus.realtime.socket import INBOX_FRAMES
+from tests.faults.site import Site
+from tests.faults.steadfast import HOSPITAL, Crowd
+from tests.ledger import note
+from tests.phone import Phone
+from tests.servers import ProcessServer
+
+pytestmark = pytest.mark.faults
+LONG = "long " * 3000
+BOUND_BYTES = 120 * 1024 * 1024
+
+
+async def test_one_in_fifty_that_never_reads_harms_nobody(site: Site) -> None:
+    """Its socket ends with 4103, the memory of the server stays bounded, the others notice nothing."""
+    [server] = site.serve()
+    crowd = Crowd.of(site, 24, lambda: server.port, "reader")
+    process = psutil.Process(server.process.pid)
+    async with crowd.connected():
+        await crowd.probe(within_seconds=10)
+        before = process.memory_info().rss
+        deaf = await _shake_hands(server, "deaf", "patient")
+        writer = Phone(
+            f"ws://127.0.0.1:{server.port}", userId="doctor_123", role="doctor", hospitalId=HOSPITAL
+        )
+        async with writer:
+            for number in range(800):
+                await writer.send(
+                    "sendMessage", receiverId="deaf", hospitalId=HOSPITAL, message=f"{number} {LONG}"
+                )
+                if number % (INBOX_FRAMES // 2) == 0:
+                    await crowd.probe(within_seconds=5)
+                    assert process.memory_info().rss - before < BOUND_BYTES
+            await writer.echo()
+            assert await crowd.probe(within_seconds=5) < 5
+            assert process.memory_info().rss - before < BOUND_BYTES
+        assert await asyncio.to_thread(_close_code_of, deaf) == 4103
+    found = crowd.reckoning()
+    note("one reader in fifty never reads", lost=len(found.lost), duplicated=len(found.duplicated))
+    found.must_be_clean()
+
+
+async def _shake_hands(server: ProcessServer, user_id: str, role: str) -> socket.socket:
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", server.port))
+    deaf.sendall(
+        f"GET /?userId={user_id}&role={role} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    await asyncio.sleep(1)
+    return deaf
+
+
+def _close_code_of(deaf: socket.socket) -> int:
+    """At last it reads all there is: the frames, and the close frame behind them."""
+    deaf.settimeout(15)
+    heard = b""
+    with contextlib.suppress(OSError):
+        while chunk := deaf.recv(1 << 20):
+            heard += chunk
+            if heard[-4:-2] == b"\x88\x02":
+                break
+    assert heard[-4:-2] == b"\x88\x02", "no close frame"
+    return int.from_bytes(heard[-2:])
+
+
+async def test_who_was_away_for_long_gets_everything_in_order(site: Site) -> None:
+    """More than fits into one socket's backlog, by number and by size."""
+    [server] = site.serve()
+    doctor = Phone(f"ws://127.0.0.1:{server.port}", userId="doctor_123", role="doctor", hospitalId=HOSPITAL)
+    async with doctor:
+        for user_id, count, text in (("away.many", 1300, "x"), ("away.long", 400, LONG)):
+            async with server.phone(user_id, "patient") as patient:
+                begin = patient.established
+            for number in range(count):
+                words = f"{number} {text}"
+                await doctor.send("sendMessage", receiverId=user_id, hospitalId=HOSPITAL, message=words)
+            await doctor.echo()
+            cursor = {"since": begin["lastSeq"], "epoch": begin["epoch"]}
+            async with server.phone(user_id, "patient", **cursor) as patient:
+                assert patient.established["recovered"]
+                await patient.expect("newMessage", message=words)
+                heard = [int(frame["data"]["message"].split()[0]) for frame in patient.heard("newMessage")]
+                assert heard == list(range(count))
+            async with server.phone(user_id, "patient") as patient:
+                await patient.send("joinChatRoom", receiverId="doctor_123", hospitalId=HOSPITAL)
+                await patient.expect("chatRoomJoined")
+                await patient.expect("newMessage", message=words)
+            async with server.phone(user_id, "patient") as patient:
+                await patient.ask("sync", since=begin["lastSeq"], epoch=begin["epoch"], limit=1000)
+                assert len(patient.heard("newMessage")) == min(count, 1000)
+    note("thousands of messages missed", rounds=2, lost=0, duplicated=0)
+
+
+async def test_who_comes_back_with_since_hears_nothing_twice(site: Site) -> None:
+    """Also what its old socket had got right before it broke, unacknowledged."""
+    [server] = site.serve()
+    async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+        patient = await server.phone("again", "patient").__aenter__()
+        begin = patient.established
+        await doctor.send("sendMessage", receiverId="again", hospitalId=HOSPITAL, message="once")
+        since = (await patient.expect("newMessage"))["seq"]
+        await patient.vanish()
+    site.tell("UPDATE chat_message SET delivered_at = NULL WHERE receiver_id = 'again'")
+    async with server.phone("again", "patient", since=since, epoch=begin["epoch"]) as patient:
+        await asyncio.sleep(1)
+        await patient.echo()
+        assert not patient.heard("newMessage")
+    assert site.ask("SELECT 1 FROM chat_message WHERE receiver_id = 'again' AND delivered_at IS NOT NULL")
+
+
+@pytest.mark.parametrize(
+    ("since", "epoch"), [("10000", None), ("0", "another"), ("9" * 18, None), ("9" * 300, None)]
+)
+async def test_a_cursor_from_nowhere_is_not_recovered(site: Site, since: str, epoch: str | None) -> None:
+    server = site.servers[0] if site.servers else site.serve()[0]
+    async with server.phone("patient_123", "patient", since=since, epoch=epoch) as patient:
+        assert patient.established["recovered"] is False
+        await patient.echo()
+
+
+async def test_a_wrong_clock_changes_nothing(site: Site) -> None:
+    """Day earlier, day later, years 1 and 9999: the order is that of arrival."""
+    [server] = site.serve()
+    clocks = [
+        "2026-11-21T09:00:00",
+        "2026-11-23T09:00:00Z",
+        "0001-01-01T00:00:00",
+        "9999-12-31T23:59:59.999999Z",
+        "-1",
+    ]
+    async with (
+        server.phone("clock", "patient") as patient,
+        server.phone("doctor_456", "doctor", HOSPITAL) as doctor,
+    ):
+        for number, clock in enumerate(clocks * 2):
+            sent = {
+                "receiverId": "doctor_456",
+                "hospitalId": HOSPITAL,
+                "message": str(number),
+                "timestamp": clock,
+            }
+            assert (await patient.ask("sendMessage", **sent))["type"] == "ack"
+        await doctor.expect("newMessage", message=str(len(clocks) * 2 - 1))
+        heard = [frame["data"] for frame in doctor.heard("newMessage")]
+        assert [data["message"] for data in heard] == [str(n) for n in range(len(clocks) * 2)]
+        assert [data["clientTimestamp"] for data in heard] == clocks * 2
+        assert heard == sorted(heard, key=lambda data: data["timestamp"])
+    note("client clocks wrong", rounds=len(clocks), lost=0)

@@ -1,0 +1,76 @@
+"""Coming and going for a long time leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from dataclasses import dataclass
+
+import psutil
+import pytest
+import redis
+
+from tests.faults.site import Site
+from tests.faults.steadfast import HOSPITAL
+from tests.ledger import note
+from tests.servers import ProcessServer
+
+pytestmark = pytest.mark.faults
+SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "8"))
+
+
+@dataclass
+class Usage:
+    rss_bytes: int
+    files: int
+    sessions: int
+    keys: int
+    connections: int
+
+    @classmethod
+    def of(cls, site: Site, server: ProcessServer) -> Usage:
+        process = psutil.Process(server.process.pid)
+        [(sessions,)] = site.ask(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        )
+        [(connections,)] = site.ask("SELECT count(*) FROM realtime_connection")
+        with redis.Redis.from_url(site.redis.url) as client:
+            keys = int(client.dbsize())
+        return cls(process.memory_info().rss, process.num_fds(), sessions, keys, connections)
+
+
+async def test_memory_files_sessions_and_keys_stay_flat(site: Site) -> None:
+    [server] = site.serve()
+    await _churn(server, 3)  # warm: pools are filled, modules loaded
+    before = Usage.of(site, server)
+    await _churn(server, SOAK_SECONDS)
+    async with asyncio.timeout(15):
+        while (after := Usage.of(site, server)).connections:  # noqa: ASYNC110 the database calls nobody
+            await asyncio.sleep(0.2)
+    assert after.files <= before.files + 5
+    assert after.sessions <= before.sessions + 2
+    assert after.keys == before.keys == 0
+    assert after.rss_bytes < before.rss_bytes + 30 * 1024 * 1024
+    note("soak with churn (seconds)", rounds=SOAK_SECONDS)
+
+
+async def _churn(server: ProcessServer, seconds: float) -> None:
+    until = time.monotonic() + seconds
+
+    async def visit(number: int) -> None:
+        visits = 0
+        while time.monotonic() < until:
+            visits += 1
+            phone = server.phone(f"soak.{number}", "patient")
+            async with phone:
+                room = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
+                await phone.send("joinChatRoom", **room)
+                for _ in range(3):
+                    await phone.ask("sendMessage", **room, message="still here")
+                await phone.send("typing", **room, isTyping=True)
+                if random.random() < 0.3:
+                    await phone.vanish()
+
+    await asyncio.gather(*(visit(number) for number in range(8)))

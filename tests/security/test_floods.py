@@ -1,0 +1,173 @@
+"""Too much from one user or one address: that one is slowed down, the others are not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from pytest_django import Settings
+
+from hplus.realtime import socket as sockets
+from tests.ledger import note
+from tests.phone import Phone
+from tests.servers import ProcessServer, ThreadServer
+
+ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
+BACK = {"receiverId": "patient_123", "hospitalId": "hospital_001"}
+
+
+@pytest.fixture
+def metered(server: ThreadServer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> ThreadServer:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 60
+    monkeypatch.setattr(sockets, "_buckets", sockets.Buckets(sockets._bucket))
+    return server
+
+
+async def test_a_user_who_sends_too_much_is_told_when_to_go_on(metered: ThreadServer) -> None:
+    """The limit is the user's, over all sockets; the other side of the same room is not touched."""
+    async with (
+        metered.phone("patient_123", "patient") as phone,
+        metered.phone("patient_123", "patient") as other_screen,
+        metered.phone("doctor_123", "doctor", "hospital_001") as doctor,
+    ):
+        for number in range(100):
+            await phone.send("sendMessage", **ROOM, message=str(number))
+        refused = await phone.expect_error("RATE_LIMITED")
+        assert 0 < refused["retryAfter"] <= 60
+        assert (await other_screen.ask("sendMessage", **ROOM, message="more"))["code"] == "RATE_LIMITED"
+        assert (await doctor.ask("sendMessage", **BACK, message="I am fine"))["type"] == "ack"
+        await phone.send("heartbeat", timestamp="now")
+        await phone.expect("heartbeat", timestamp="now")
+        taken = len({frame["data"]["messageId"] for frame in phone.heard("newMessage")})
+        assert taken <= 60 + 5
+        note("flood of one user", lost=0, let_in=max(0, taken - 65))
+
+
+async def test_who_goes_on_regardless_is_shown_the_door(metered: ThreadServer) -> None:
+    phone = await metered.phone("patient_123", "patient").open()
+    with contextlib.suppress(Exception):
+        for _ in range(800):
+            await phone.send("getMessages", chatRoomId="none")
+    assert await phone.expect_close() == 4101
+
+
+async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
+    """Also when all of them knock at once."""
+    settings.HPLUS_MAX_SOCKETS_PER_USER = 3
+    phones = await asyncio.gather(*(server.phone("patient_123", "patient").open() for _ in range(8)))
+    firsts = await asyncio.gather(*(phone.expect_that(lambda _: True, "the first word") for phone in phones))
+    inside = [phone for phone, first in zip(phones, firsts, strict=True) if first["type"] != "error"]
+    assert len(inside) == 3
+    assert {first["code"] for first in firsts if first["type"] == "error"} == {"TOO_MANY_CONNECTIONS"}
+    outside = [phone for phone in phones if phone not in inside]
+    assert set(await asyncio.gather(*(phone.expect_close() for phone in outside))) == {4102}
+    note("more sockets than allowed", let_in=len(inside) - 3)
+    for phone in inside:
+        await phone.hang_up()
+    async with server.phone("patient_123", "patient") as again:
+        assert again.established
+
+
+async def test_an_address_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
+    settings.HPLUS_MAX_SOCKETS_PER_IP = 1
+    async with server.phone("patient_123", "patient"):
+        phone = await server.phone("doctor_123", "doctor", "hospital_001").open()
+        await phone.expect_error("TOO_MANY_CONNECTIONS")
+        assert await phone.expect_close() == 4102
+
+
+@contextlib.asynccontextmanager
+async def a_good_pair(server: ProcessServer) -> AsyncIterator[list[float]]:
+    """Two who talk while the block runs; the seconds each word needed."""
+    took: list[float] = []
+
+    async def talk(patient: Phone, doctor: Phone) -> None:
+        while True:
+            begun = time.monotonic()
+            await patient.send("sendMessage", **ROOM, message=f"word {len(took)}")
+            await doctor.expect("newMessage", message=f"word {len(took)}")
+            took.append(time.monotonic() - begun)
+            await asyncio.sleep(0.05)
+
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+    ):
+        task = asyncio.create_task(talk(patient, doctor))
+        yield took
+        if task.done():
+            task.result()
+        task.cancel()
+
+
+async def knock(port: int, query: str) -> None:
+    """One handshake of a client that does not wait for the answer."""
+    with contextlib.suppress(OSError):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"GET /?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.3)
+        writer.close()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "query", ["role=patient", "userId=n{}&role=doctor&hospitalId=hospital_001&token=t{}"]
+)
+async def test_a_thousand_refused_handshakes_a_second_harm_nobody(people: object, query: str) -> None:
+    """The same refusal again and again, and one that needs a look into the database each time."""
+    with ProcessServer(HPLUS_MESSAGES_PER_MINUTE="0") as server:
+        async with a_good_pair(server) as took:
+            await asyncio.sleep(0.5)
+            before, knocks = len(took), set()
+            begun = time.monotonic()
+            for number in range(3000):
+                task = asyncio.create_task(knock(server.port, query.format(number, number)))
+                knocks.add(task)
+                task.add_done_callback(knocks.discard)
+                if number % 20 == 0:
+                    await asyncio.sleep(max(0, begun + number / 1000 - time.monotonic()))
+            lasted = time.monotonic() - begun
+            meanwhile = sorted(took[before:])
+            await asyncio.gather(*knocks)
+        p95 = meanwhile[int(len(meanwhile) * 0.95)]
+        assert p95 < 1, (
+            f"{3000 / lasted:.0f}/s, {len(meanwhile)} words, p95 {p95:.3f} s, last {meanwhile[-1]:.3f} s"
+        )
+        note("1,000 refused handshakes a second", let_in=0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("word", ["heartbeat", "ack", "nonsense", "login"])
+async def test_words_without_a_limit_harm_nobody(people: object, word: str) -> None:
+    with ProcessServer(HPLUS_MESSAGES_PER_MINUTE="60") as server:
+        frame = json.dumps({"type": word, "seq": 1, "token": "x"})
+        flooders = [await server.phone("test_user", "patient").open() for _ in range(5)]
+
+        async def flood(phone: Phone) -> None:
+            with contextlib.suppress(Exception):
+                while True:
+                    await phone.send_text(frame)
+
+        async with (
+            server.phone("paramedic_456", "paramedic", "hospital_001") as good,
+        ):
+            tasks = [asyncio.create_task(flood(phone)) for phone in flooders]
+            took = []
+            for _ in range(20):
+                begun = time.monotonic()
+                await good.ask("getMessages", chatRoomId="none")
+                took.append(time.monotonic() - begun)
+                await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            assert sorted(took)[10] < 1
+            note("flood of words without a limit", let_in=0)
+        for phone in flooders:
+            await phone.vanish()

@@ -1,0 +1,144 @@
+"""What a log says: ids, words and durations. Neither tokens, nor names, nor what anybody wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+from django.db import connection
+
+from hplus.accounts.models import User
+from hplus.realtime.bridge import in_thread
+from tests.ledger import note
+from tests.phone import Phone
+from tests.security.test_identity import post, sign_in
+from tests.servers import ProcessServer, ThreadServer
+
+ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
+MARKS = {
+    "text": "zq-text-7f3a",
+    "name": "zq-name-7f3a",
+    "token": "zq-token-7f3a",
+    "device": "zq-device-7f3a",
+    "attachment": "zq-file-7f3a",
+    "reason": "zq-reason-7f3a",
+    "password": "zq-password-7f3a",
+    "once": "zq-once-7f3a",
+}
+
+
+@pytest.mark.faults
+async def test_nothing_private_is_ever_logged(people: dict[str, User]) -> None:
+    await in_thread(lambda: User.objects.filter(pk="patient_123").update(name=MARKS["name"]))
+    with ProcessServer(LOG_MARK="1") as server:
+        secrets = [await _a_day(server)]
+        if connection.vendor == "postgresql":
+            await _database_errors(server)
+        assert server.terminate() in (0, -15)
+    log = server.log.decode()
+    assert "connected as patient" in log
+    found = [mark for mark in (*MARKS.values(), *secrets[0]) if mark in log]
+    note("marks searched in the log", rounds=len(MARKS) + len(secrets[0]), let_in=len(found))
+    assert not found
+    forged = [line for line in log.splitlines() if line.startswith("2026-01-01 00:00:00,000 ERROR forged")]
+    assert not forged
+
+
+async def _a_day(server: ProcessServer) -> list[str]:
+    """Everything that has a place for a mark gets one; what is refused most of all."""
+    forged = "x\n2026-01-01 00:00:00,000 ERROR forged line"
+    tokens = await sign_in(server, "patient_123")
+    await post(server, "token", "", userId="patient_123", password=MARKS["password"])
+    await post(server, "logout", MARKS["token"])
+    ticket = (await post(server, "ticket", tokens["access"])).json()["ticket"]
+    refused = Phone(f"ws://127.0.0.1:{server.port}", userId=forged, role=forged, token=MARKS["token"])
+    await refused.open()
+    await refused.expect_close()
+    async with Phone(
+        f"ws://127.0.0.1:{server.port}",
+        userId="patient_123",
+        role="patient",
+        token=ticket,
+        deviceId=MARKS["device"],
+    ) as phone:
+        file = {"url": f"https://files.example/{MARKS['attachment']}", "name": MARKS["attachment"]}
+        await phone.ask(
+            "sendMessage", **ROOM, message=MARKS["text"], attachments=[file], clientMessageId=MARKS["once"]
+        )
+        await phone.ask("sendMessage", **ROOM, message=forged, clientMessageId=MARKS["once"])
+        await phone.ask("deleteMessage", messageId="none", reason=MARKS["reason"])
+        await phone.ask("login", token=MARKS["token"][:0] or tokens["access"])
+        for text in (forged, json.dumps({"type": forged}), "{" + MARKS["text"], MARKS["text"] * 9000):
+            await phone.send_text(text)
+        await phone.echo()
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {tokens['access']}"}) as client:
+        for path in ("/api/chat/messages/", "/api/nowhere/", "/api/sync/?since=x"):
+            await client.post(f"{server.url}{path}", content=MARKS["text"], headers={"Host": "a\tb"})
+            await client.post(f"{server.url}{path}", json={**ROOM, "message": MARKS["text"], "receiverId": 7})
+    return [tokens["access"], tokens["refresh"], ticket]
+
+
+async def _database_errors(server: ProcessServer) -> None:
+    """Statements that fail with the row in their message: unforeseen, logged, and still silent about it."""
+
+    def refuse() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'row %', NEW.text USING DETAIL = NEW.text; END $$"
+            )
+            cursor.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON chat_message FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+
+    def allow() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER refuse ON chat_message; DROP FUNCTION refuse()")
+
+    await in_thread(refuse)
+    try:
+        async with server.phone("test_user", "patient") as phone:
+            answer = await phone.ask("sendMessage", **ROOM, message=MARKS["text"])
+            assert answer["code"] == "INTERNAL_ERROR"
+            assert answer["details"]["reference"] in server.log.decode()
+            assert MARKS["text"] not in str(answer)
+            await phone.echo()
+        token = (await sign_in(server, "test_user"))["access"]
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as client:
+            body = {**ROOM, "message": MARKS["text"]}
+            answer = (await client.post(f"{server.url}/api/chat/messages/", json=body)).json()
+            assert answer["code"] == "INTERNAL_ERROR"
+            assert MARKS["text"] not in str(answer)
+    finally:
+        await in_thread(allow)
+
+
+async def test_an_attachment_that_points_inside_is_never_fetched(server: ThreadServer) -> None:
+    asked: list[str] = []
+
+    class Inside(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    inside = HTTPServer(("127.0.0.1", 0), Inside)
+    Thread(target=inside.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{inside.server_port}"
+    async with server.phone("patient_123", "patient") as phone:
+        files = [{"url": f"{url}/{kind}", "type": kind} for kind in ("image", "file")]
+        await phone.ask("sendMessage", **ROOM, attachments=files, messageType="image")
+        await phone.expect("newMessage")
+        await asyncio.sleep(0.3)
+    async with httpx.AsyncClient() as client:
+        await client.get(f"{url}/proof")
+    inside.shutdown()
+    assert asked == ["/proof"]
+    note("attachment addresses that point inside", let_in=0)
