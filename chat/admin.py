@@ -157,7 +157,7 @@ def _day(text: Any) -> datetime | None:
 @admin.register(Message)
 class MessageAdmin(NewestFirst):
     is_confidential = True
-    list_display = ["__str__", "sender", "receiver", "beginning", "message_type", "priority", "state"]
+    list_display = ["sent_at", "sender", "receiver", "beginning", "message_type", "priority", "state"]
     list_filter = [
         ("sent_at", DaysFilter),  # a date hierarchy reads the whole table
         "message_type",

@@ -37,8 +37,8 @@ def people(transactional_db: None) -> dict[str, User]:
         file = attachments.take(people[patient], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
         Attachment.objects.filter(pk=file.pk).update(uploaded_at=LONG_AGO)
         Emergency.objects.create(
-            hospital_id="hospital_001", patient_id=patient, patient_name="Pat Meadow", lat=37.77491, lng=-122.41941,
-            condition="stroke", priority="high", status="cancelled", cancelled_at=LONG_AGO,
+            hospital_id="hospital_001", patient_id=patient, patient_name="Pat Meadow", lat=37.77491,
+            lng=-122.41941, condition="stroke", priority="high", status="cancelled", cancelled_at=LONG_AGO,
             requested_by=people[patient], requested_by_role="patient", requested_at=LONG_AGO,
         )  # fmt: skip
         Fix.objects.create(user=people[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, topic="old")
@@ -67,7 +67,8 @@ def texts() -> list[str]:
 def test_without_apply_it_only_counts() -> None:
     counted = command("--days", "30")
     assert counted == {
-        "applied": False, "messages": 2, "attachments": 2, "emergencies": 2, "positions": 2, "notices": 0, "histories": 0,
+        "applied": False, "messages": 2, "attachments": 2, "emergencies": 2, "positions": 2,
+        "notices": 0, "histories": 0,
     }  # fmt: skip
     assert command("--days", "30", "--dry-run") == counted
     assert texts() == ["My arm hurts", "My arm hurts", "It is better now"]
@@ -124,5 +125,6 @@ def test_an_entry_keeps_its_shape() -> None:
         "data": [{"patientName": "Pat", "lat": 1.5, "vitals": {"pulse": 9}}],
     }
     assert without_people(said) == {
-        "status": "completed", "notes": "(removed)", "data": [{"patientName": "(removed)", "lat": 0.0, "vitals": {}}],
+        "status": "completed", "notes": "(removed)",
+        "data": [{"patientName": "(removed)", "lat": 0.0, "vitals": {}}],
     }  # fmt: skip

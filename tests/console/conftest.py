@@ -1,0 +1,89 @@
+"""A real browser, which notes everything it complains about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from hplus.management.commands.seed_demo import PASSWORD
+from tests.servers import ThreadServer
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Where `SCREENSHOTS=docs/screenshots pytest tests/console` puts what it has seen.
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a browser the tests here are skipped and say why; where CI runs, that is a failure."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()) and not CHROMIUM and not os.environ.get("CI"):
+            item.add_marker(pytest.mark.skip(reason="no Chromium here: apt install chromium"))
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    assert CHROMIUM, "no Chromium here"
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        await opened.close()
+
+
+class Desk:
+    """A page at this server, and everything it complained about or asked of another host."""
+
+    def __init__(self, page: Page, server: ThreadServer) -> None:
+        self.page, self.server = page, server
+        self.complaints: list[str] = []
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._must_be_here)
+        page.on("dialog", self._must_not_ask)
+
+    def _must_be_here(self, request: Any) -> None:
+        if not request.url.startswith((self.server.url, "data:", "blob:")):
+            self.complaints.append(f"asked another host: {request.url}")
+
+    async def _must_not_ask(self, dialog: Any) -> None:
+        self.complaints.append(f"a dialog: {dialog.message}")
+        await dialog.dismiss()
+
+    async def open(self, path: str) -> int:
+        answer = await self.page.goto(self.server.url + path)
+        assert answer is not None
+        return answer.status
+
+    async def sign_in(self, user_id: str = "admin_001") -> None:
+        await self.open("/admin/login/")
+        await self.page.fill("input[name=username]", user_id)
+        await self.page.fill("input[name=password]", PASSWORD)
+        await self.page.click("#login-form button")
+        await self.page.wait_for_url("**/admin/")
+
+    async def look(self, name: str) -> None:
+        """Keep what is seen, where somebody wants to look at it."""
+        if SCREENSHOTS:
+            await self.page.wait_for_timeout(400)
+            await self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+@pytest.fixture
+async def desk(browser: Browser, server: ThreadServer) -> AsyncIterator[Callable[..., Any]]:
+    """Open one: `await desk(width=390, height=844, dark=True)`. None may have complained in the end."""
+    opened: list[Desk] = []
+
+    async def open_desk(*, width: int = 1366, height: int = 768, dark: bool = False) -> Desk:
+        context = await browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        opened.append(Desk(await context.new_page(), server))
+        return opened[-1]
+
+    yield open_desk
+    assert [complaint for one in opened for complaint in one.complaints] == []
