@@ -102,7 +102,7 @@ def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(people: P
     doctor.save()
     browser.force_login(doctor)
     assert own not in browser.get("/admin/calls/call/").content.decode()
-    assert browser.get(f"/admin/calls/call/{own}/change/").status_code == 302
+    assert browser.get(f"/admin/calls/call/{own}/change/").status_code == 403
     browser.force_login(people["patient_123"])
     assert browser.get("/admin/calls/call/").status_code == 302  # to the login
 
