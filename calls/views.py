@@ -30,7 +30,9 @@ class Calls(Shape):
 
 class CallsView(APIView):
     @extend_schema(
-        parameters=[OpenApiParameter("before", str), OpenApiParameter("limit", int)], responses=Calls
+        operation_id="calls_list",
+        parameters=[OpenApiParameter("before", str), OpenApiParameter("limit", int)],
+        responses=Calls,
     )
     def get(self, request: Request) -> Response:
         """My calls, those missed too; for an admin those of the hospital."""

@@ -47,7 +47,11 @@ def shaped(shape: Shape) -> Response:
 
 
 class EmergenciesView(APIView):
-    @extend_schema(parameters=[OpenApiParameter("status", str)], responses=Emergencies)
+    @extend_schema(
+        operation_id="emergencies_list",
+        parameters=[OpenApiParameter("status", str)],
+        responses=Emergencies,
+    )
     def get(self, request: Request) -> Response:
         """The latest 100 I may see, by `status` (several with commas between)."""
         statuses = query_of(request, Wanted).status.split(",")

@@ -137,6 +137,14 @@ def described(asked: type[wire.Shape] | None, answered: type[wire.Shape] | None,
     return extend_schema(request=asked, responses=answered or {204: None}, **more)
 
 
+def _shapes(base: type[wire.Shape]) -> dict[str, type[wire.Shape]]:
+    """Every shape by its name: one that stands inside others is one component with itself alone."""
+    found = {sub.__name__: sub for sub in base.__subclasses__()}
+    for sub in base.__subclasses__():
+        found.update(_shapes(sub))
+    return found
+
+
 class ShapeSchema(OpenApiSerializerExtension):
     """drf-spectacular reads the same pydantic classes."""
 
@@ -152,6 +160,7 @@ class ShapeSchema(OpenApiSerializerExtension):
             mode="validation" if direction == "request" else "serialization",
         )
         for name, part in schema.pop("$defs", {}).items():
-            component = ResolvedComponent(name, ResolvedComponent.SCHEMA, schema=part, object=name)
+            shape = _shapes(wire.Shape).get(name, name)
+            component = ResolvedComponent(name, ResolvedComponent.SCHEMA, schema=part, object=shape)
             auto_schema.registry.register_on_missing(component)
         return dict(schema)

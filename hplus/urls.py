@@ -11,6 +11,7 @@ urlpatterns = [
     path("", include("hplus.pages")),
     path("console/", include("hplus.console")),
     path("health/", include("hplus.health")),
+    path("", include("hplus.metrics")),
     path("api/auth/", include("hplus.accounts.urls")),
     path("api/sync/", include("hplus.realtime.urls")),
     path("api/chat/", include("chat.urls")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import Field
@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from hplus.notifications import actions, messages
 from hplus.notifications.models import Notification
 from hplus.realtime.answers import Answer
+from hplus.realtime.deeds import Done
 from hplus.rest import body_of, described, query_of
 from hplus.wire import Id, OptionalId, Shape
 
@@ -47,13 +48,6 @@ class MarkRead(Shape):
     """I have read this notice."""
 
     notification_id: Id
-
-
-class Done(Shape):
-    """What was made or changed."""
-
-    status: str
-    data: dict[str, Any] | None
 
 
 def done(answer: Answer, status: int = 200) -> Response:

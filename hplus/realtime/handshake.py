@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from hplus import errors, wire
+from hplus import errors, metrics, wire
 from hplus.accounts.actions import Claim, Identity
 from hplus.realtime import actions, messages
 from hplus.realtime.bridge import in_thread
@@ -75,6 +75,7 @@ def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages
     """The refusal as the client reads it."""
     asked = (frame or {}).get("type")
     request_id = wire.Request.fields_of(frame or {}).get("requestId")
+    metrics.refusals.labels(refusal.code).inc()
     return messages.Error(
         code=refusal.code,
         message=refusal.message,

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
+from hplus import metrics
 from hplus.realtime.parcels import Parcel
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class Outbox:
             logger.debug("Not written: %s", type(gone).__name__)
             self.is_closed = True
             return False
+        metrics.frames_out.inc()
         return True
 
     async def has_room(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from hplus import errors, wire
+from hplus import errors, metrics, wire
 from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
 from hplus.realtime import actions, groups, messages
@@ -275,7 +275,9 @@ class Socket:
             request = handler.request.read(frame)
             if handler.must_hold(ear, request):
                 self._held = []
-            answer = await self._ask(ear, handler, request)
+            metrics.frames_in.labels(request.type).inc()
+            with metrics.deed_seconds.time():
+                answer = await self._ask(ear, handler, request)
             await self._reply(request, answer)
             if answer is not None and answer.then is not None:
                 await self._after(0, answer.then)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from hplus import metrics
 from hplus.realtime import announcer, bridge, rounds
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
@@ -134,6 +135,7 @@ class Switchboard:
 
     def start(self) -> None:
         announcer.speak_from(self.announcer)
+        metrics.sockets.set_function(lambda: len(self.sockets))
         door.forget()
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
