@@ -44,14 +44,15 @@ class Server:
         )
         self._is_registered = True
 
-    def beat(self, connections: Iterable[Connection]) -> None:
-        """Still here. Where another process took us for dead, come back with all our connections."""
+    def beat(self, connections: list[Connection]) -> bool:
+        """Still here. Where another process took us for dead, come back with all our connections: True."""
         beaten = ServerProcess.objects.filter(pk=self.server_id).update(seen_at=timezone.now())
         if beaten or not self._is_registered:
-            return
+            return False
         self._is_registered = False
         self.register()
         Connection.objects.bulk_create(connections, ignore_conflicts=True)
+        return True
 
     def retire(self) -> None:
         ServerProcess.objects.filter(pk=self.server_id).delete()
@@ -61,6 +62,7 @@ class Server:
 class Found:
     """What the database says."""
 
+    was_taken_for_dead: bool
     last_seqs: list[tuple[str, int]]
     expelled: dict[str, errors.Refusal]
     now: datetime
@@ -74,12 +76,13 @@ class Found:
 def look(server: Server, connections: list[Connection]) -> Found:
     """One round: four queries, however many sockets are here."""
     server.register()
-    server.beat(connections)
+    was_taken_for_dead = server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     _forget_ghosts(mine, connections)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
-    return Found(list(boxes.values_list("user_id", "last_seq")), expelled, timezone.now())
+    last_seqs = list(boxes.values_list("user_id", "last_seq"))
+    return Found(was_taken_for_dead, last_seqs, expelled, timezone.now())
 
 
 def _forget_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:

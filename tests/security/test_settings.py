@@ -68,9 +68,9 @@ def test_the_right_values_start() -> None:
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     ended = start(**{name: value})
+    note("wrong settings", let_in=int(ended.returncode == 0))
     assert ended.returncode == 1, "it started"
     sentence = ended.stderr.strip().splitlines()[-1]
     assert "ImproperlyConfigured" in sentence
     assert name in sentence
     assert "s3cret" not in ended.stderr
-    note("wrong settings", let_in=0)
