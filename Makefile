@@ -59,7 +59,7 @@ lock: ## requirements*.in -> requirements*.txt (ARGS=--upgrade for newer version
 		$(ARGS) requirements-dev.in -o requirements-dev.txt
 
 audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies
-	$(PY) -m pip_audit --requirement requirements.txt
+	$(PY) -m pip_audit --strict --requirement requirements.txt
 
 clean: ## remove the virtual environment and all caches; the data in var/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

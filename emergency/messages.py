@@ -59,6 +59,7 @@ class RequestHelp(Request):
 
     type = "emergencyRequest"
     rate_limited = False
+    always_heard = True
 
     patient_id: Id
     hospital_id: Id
@@ -87,6 +88,7 @@ class Respond(Request):
 
     type = "emergencyResponse"
     rate_limited = False
+    always_heard = True
     emergency_id: Id
     action: Literal["accept", "reject"]
     estimated_arrival: LenientText = None

@@ -9,7 +9,7 @@ from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from emergency.consumers import EmergencyConsumer
 from emergency.escalation import end_diversions, escalate_due
-from hplus.accounts.actions import delete_expired_tokens
+from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
 from hplus.push.actions import delete_old_pushes, send_due_pushes
@@ -63,6 +63,7 @@ DUTIES = [
     Duty(leaving.let_the_dropped_go, every_seconds=1),
     Duty(realtime.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
+    Duty(delete_old_sessions, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),
     Duty(forget_old_whereabouts, every_seconds=3600),
     Duty(send_due_pushes, every_seconds=1, apart=True),

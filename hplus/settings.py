@@ -163,6 +163,7 @@ PRESENCE_GRACE_SECONDS = 10
 TICKET_SECONDS = 60
 ACCESS_TOKEN_SECONDS = 12 * 3600
 REFRESH_TOKEN_SECONDS = 30 * 86400
+SESSION_RETENTION_DAYS = 90  # so long one can look up who signed in and why it ended
 LETTER_RETENTION_DAYS = 14
 ROUND_SECONDS = 2.0  # how often a server looks for what a lost wake-up kept from its sockets
 DEED_SECONDS = 4.0  # a client gets its error within 5

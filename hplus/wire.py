@@ -140,6 +140,8 @@ class Request(Shape):
     # Never an answer, not even a refusal, where the guide's client would open a dialog for it.
     quiet: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
+    # Heard also from one whose flood of other words is refused.
+    always_heard: ClassVar[bool] = False
 
     request_id: OptionalId = None
     client_message_id: Annotated[

@@ -138,7 +138,7 @@ def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:
 def ask(user: User, request: messages.AskLocation) -> Answer:
     """The last fix at once; the person asked is told, and the next fix comes to the asker.
 
-    Raises UserNotFound, Forbidden or LocationUnavailable (the question stands even so).
+    Raises Forbidden or LocationUnavailable (the question stands even so).
     """
     found = _ask(user, request)
     if found is None:
@@ -187,7 +187,7 @@ def shares(user: User) -> bool:
 def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]:
     """The last fix of a person and the way there.
 
-    Raises UserNotFound, Forbidden or LocationUnavailable.
+    Raises Forbidden or LocationUnavailable.
     """
     target = _find_visible(user, target_id)
     found = _read(user, target, _grant_between(user, target))
@@ -198,10 +198,9 @@ def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]
 
 
 def _find_visible(user: User, target_id: str) -> User:
+    """Whom there is not, nobody may see either: the answer does not tell who exists."""
     target = User.objects.filter(pk=target_id, is_active=True).first()
-    if target is None:
-        raise errors.UserNotFound()
-    if not seen_by(user).filter(pk=target_id).exists():
+    if target is None or not seen_by(user).filter(pk=target_id).exists():
         raise errors.Forbidden()
     return target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth import authenticate
@@ -219,6 +219,13 @@ def set_password(user: User, password: str) -> None:
 
 def delete_expired_tokens() -> int:
     return Token.objects.filter(expires_at__lt=timezone.now()).delete()[0]
+
+
+def delete_old_sessions() -> int:
+    """Sessions nobody can use any more: without a token, without a socket, older than the retention."""
+    oldest = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS)
+    over = Session.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
+    return over.exclude(revoked_at__gte=oldest).delete()[0]
 
 
 # Who may talk to whom: in chats as in calls

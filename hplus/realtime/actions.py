@@ -139,6 +139,10 @@ def _register(connection: Connection) -> None:
     if most and Connection.objects.filter(user=connection.user_id).count() >= most:
         raise errors.TooManyConnections()
     connection.save(force_insert=True)
+    _be_there(connection.user, presence)
+
+
+def _be_there(user: User, presence: Presence) -> None:
     was_offline = presence.status == Status.OFFLINE
     presence.offline_due_at = None
     presence.last_seen_at = timezone.now()
@@ -146,7 +150,20 @@ def _register(connection: Connection) -> None:
         presence.status = Status.AVAILABLE
     presence.save()
     if was_offline:
-        _tell_presence(connection.user, presence)
+        _tell_presence(user, presence)
+
+
+def come_back(connections: Iterable[Connection]) -> None:
+    """Their server was taken for dead, and they with it; but they have been here all along."""
+    for user in {connection.user_id: connection.user for connection in connections}.values():
+        _come_back(user)
+
+
+@deed
+def _come_back(user: User) -> None:
+    presence = Presence.objects.select_for_update().filter(pk=user.pk).first()
+    if presence is not None and Connection.objects.filter(user=user).exists():
+        _be_there(user, presence)
 
 
 @deed

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from django.conf import settings
 
 BURST = 60  # a phone that reconnects sends what it had queued
+# For all words together, also those without a limit of their own, so that nobody keeps a server busy.
+FRAMES_PER_SECOND = 50
+FRAMES_BURST = 1000
 
 
 class Bucket:
@@ -34,6 +37,10 @@ class Bucket:
 def bucket_of_a_user() -> Bucket:
     per_minute = settings.HPLUS_MESSAGES_PER_MINUTE
     return Bucket(per_minute / 60, max(BURST, per_minute / 10))
+
+
+def breath_of_a_user() -> Bucket:
+    return Bucket(FRAMES_PER_SECOND, FRAMES_BURST)
 
 
 class Buckets:

@@ -105,9 +105,14 @@ class Outbox:
         metrics.frames_out.inc()
         return True
 
-    async def has_room(self) -> bool:
-        """Whether the reader keeps up with a long answer; waits for it a while."""
-        if self._is_full(share=1 / 4):
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader keeps up with what it is told."""
+        return not self._is_full(share=1 / 4)
+
+    async def room(self) -> bool:
+        """Wait for the reader a while; False where it takes nothing."""
+        if not self.has_room:
             await self.drained(settings.SLOW_READER_SECONDS)
             return self.is_closed or not self._waiting
         return True

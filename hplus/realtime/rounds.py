@@ -45,14 +45,15 @@ class Server:
         )
         self._is_registered = True
 
-    def beat(self, connections: Iterable[Connection]) -> None:
-        """Still here. Where another process took us for dead, come back with all our connections."""
+    def beat(self, connections: list[Connection]) -> bool:
+        """Still here. Where another process took us for dead, come back with all our connections: True."""
         beaten = ServerProcess.objects.filter(pk=self.server_id).update(seen_at=timezone.now())
         if beaten or not self._is_registered:
-            return
+            return False
         self._is_registered = False
         self.register()
         Connection.objects.bulk_create(connections, ignore_conflicts=True)
+        return True
 
     def retire(self) -> None:
         ServerProcess.objects.filter(pk=self.server_id).delete()
@@ -62,6 +63,7 @@ class Server:
 class Found:
     """What the database says."""
 
+    was_taken_for_dead: bool
     last_seqs: list[tuple[str, int]]
     expelled: dict[str, errors.Refusal]
     browsers: dict[str, User]  # those still signed in to the admin site, and as whom
@@ -83,13 +85,13 @@ class Found:
 def look(server: Server, connections: list[Connection], browser_sessions: set[str]) -> Found:
     """One round: four queries, however many sockets are here; two more for pages of the admin site."""
     server.register()
-    server.beat(connections)
+    was_taken_for_dead = server.beat(connections)
     mine = Connection.objects.filter(server=server.server_id)
     _forget_ghosts(mine, connections)
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
     last_seqs = list(boxes.values_list("user_id", "last_seq"))
-    return Found(last_seqs, expelled, signed_in(browser_sessions), timezone.now())
+    return Found(was_taken_for_dead, last_seqs, expelled, signed_in(browser_sessions), timezone.now())
 
 
 def _forget_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:

@@ -30,7 +30,7 @@ from hplus.rest import as_refusal, internal_error
 
 logger = logging.getLogger(__name__)
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
-ABUSE_FRAMES = 600  # refused for their rate, one after another
+ABUSE_FRAMES = 600  # refused for their rate: one after another, or in all for want of breath
 
 
 @cache
@@ -63,6 +63,7 @@ class Socket:
         self._working: asyncio.Task[None] | None = None
         self._held: list[Parcel] | None = []
         self._rate_refusals = 0
+        self._breath_refusals = 0
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -241,7 +242,10 @@ class Socket:
                 raise errors.InvalidMessage(reason="frames are text, not binary")
             frame = wire.parse(text)
         except errors.Refusal as refusal:
-            self._refuse_frame(refusal, {})
+            self._refuse_frame(self._out_of_breath() or refusal, {})
+            return
+        if not self._is_always_heard(frame) and (breathless := self._out_of_breath()):
+            self._refuse_frame(breathless, frame)
             return
         if frame.get("type") == messages.Heartbeat.type:
             self._heartbeat(frame)  # overtakes: it tells that the server lives, not the database
@@ -310,6 +314,22 @@ class Socket:
             await self.board.join(self, list(answer.joins))
         return answer
 
+    def _is_always_heard(self, frame: Frame) -> bool:
+        word = frame.get("type")
+        return (
+            isinstance(word, str) and word in self._handlers and self._handlers[word][1].request.always_heard
+        )
+
+    def _out_of_breath(self) -> errors.RateLimited | None:
+        """Whoever talks without a pause, whatever the words, is refused before anything is done for it."""
+        if not settings.HPLUS_MESSAGES_PER_MINUTE:
+            return None
+        wait_seconds = self.board.breath.of(self.user_id).take()
+        if not wait_seconds:
+            return None
+        self._breath_refusals += 1
+        return self._too_fast(wait_seconds, self._breath_refusals)
+
     def _spend_credit(self) -> None:
         if not settings.HPLUS_MESSAGES_PER_MINUTE:
             return
@@ -318,8 +338,12 @@ class Socket:
             self._rate_refusals = 0
             return
         self._rate_refusals += 1
-        is_abuse = self._rate_refusals > ABUSE_FRAMES
-        raise errors.RateLimited(retry_after=round(wait_seconds, 3), close_code=4101 if is_abuse else None)
+        raise self._too_fast(wait_seconds, self._rate_refusals)
+
+    @staticmethod
+    def _too_fast(wait_seconds: float, refused: int) -> errors.RateLimited:
+        is_abuse = refused > ABUSE_FRAMES
+        return errors.RateLimited(retry_after=round(wait_seconds, 3), close_code=4101 if is_abuse else None)
 
     # Out
 
@@ -342,13 +366,19 @@ class Socket:
     async def _say_all(self, answer: Answer) -> None:
         """A long answer goes out as fast as the client reads; only what it did not ask for piles up."""
         for said in answer.says:
-            if not await self.outbox.has_room():
+            if not await self.outbox.room():
                 self._too_slow()
                 return
-            if isinstance(said, Parcel):
-                self.outbox.put_letter(said, again=answer.repeats)
-            else:
+            if not isinstance(said, Parcel):
                 self._say(said)
+            elif answer.repeats or not self._comes_by_itself(said):
+                self.outbox.put_letter(said, again=answer.repeats)
+
+    def _comes_by_itself(self, letter: Parcel) -> bool:
+        """What is still on its way, or held, is not told early: it would overtake those before it."""
+        slot = self.board.slots.get(self.user_id)
+        is_on_its_way = slot is not None and (letter.seq or 0) > (slot.last_seq or 0)
+        return is_on_its_way or any(held.event_id == letter.event_id for held in self._held or ())
 
     def _say(self, event: wire.Event) -> None:
         self.outbox.put(event.frame())

@@ -17,11 +17,11 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from hplus import metrics
-from hplus.realtime import announcer, bridge, rounds
+from hplus.realtime import actions, announcer, bridge, rounds
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
 from hplus.realtime.groups import PERSONS, Group
-from hplus.realtime.limits import Buckets, bucket_of_a_user
+from hplus.realtime.limits import Buckets, breath_of_a_user, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
 
 if TYPE_CHECKING:
@@ -94,11 +94,22 @@ class Slot:
         except Exception:
             logger.exception("Letters could not be fetched; the next round tries again")
             return
-        self._repair = None
         for seq, parcel in missing:
+            await self._keeping_pace()
             self.receive(seq, parcel)
+        self._repair = None
         if missing and self.last_seq < self._newest:
             self.catch_up_to(self._newest)
+
+    async def _keeping_pace(self) -> None:
+        """The quickest reader sets it: one that takes nothing must not keep an alarm from the others."""
+        outboxes = [socket.outbox for socket in self.sockets]
+        if not outboxes or any(outbox.has_room for outbox in outboxes):
+            return
+        waits = [asyncio.ensure_future(outbox.room()) for outbox in outboxes]
+        _, slower = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in slower:
+            wait.cancel()
 
 
 class Switchboard:
@@ -112,6 +123,7 @@ class Switchboard:
         self.sockets: set[Socket] = set()
         self.slots: dict[str, Slot] = {}
         self.credits = Buckets(bucket_of_a_user)  # of messages, per user
+        self.breath = Buckets(breath_of_a_user)  # of frames, per user
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)
         self._subscribed: set[str] = set()
@@ -253,6 +265,8 @@ class Switchboard:
         browsers = {socket.identity.browser_session for socket in here} - {""}
         try:
             found = await bridge.in_round(rounds.look, self.server, connections, browsers)
+            if found.was_taken_for_dead:
+                await bridge.in_round(actions.come_back, connections)
         except Exception as unreachable:
             logger.warning("A round failed: %s", type(unreachable).__name__)
             return

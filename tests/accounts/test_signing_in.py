@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from typing import Any
 
 from django.core.management import call_command
@@ -67,6 +68,23 @@ async def test_signing_in_and_what_is_refused(server: ThreadServer) -> None:
         await Token.objects.filter(kind="access").aupdate(expires_at=timezone.now())
         refused(await http.get("chat/rooms/", headers=shown), 401, "AUTHENTICATION_FAILED")
         assert await in_thread(actions.delete_expired_tokens) == 2
+
+
+async def test_a_session_nobody_can_use_is_deleted_after_its_time(
+    server: ThreadServer, settings: Any
+) -> None:
+    long_ago = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS + 1)
+    async with Api(server, "doctor_123"), Api(server, "doctor_456"):
+        [used, unused] = [s async for s in Session.objects.order_by("user_id")]
+        await Session.objects.all().aupdate(created_at=long_ago)
+        await Token.objects.filter(session=unused).adelete()
+        young = await Session.objects.acreate(user_id="nurse_001")
+        just_revoked = await Session.objects.acreate(
+            user_id="nurse_001", created_at=long_ago, revoked_at=timezone.now()
+        )
+        assert await in_thread(actions.delete_old_sessions) == 1
+        left = {session.pk async for session in Session.objects.all()}
+        assert left == {used.pk, young.pk, just_revoked.pk}
 
 
 async def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_session(server: ThreadServer) -> None:

@@ -22,6 +22,7 @@ class Site:
     def __init__(self) -> None:
         self.postgres, self.redis = Postgres(), Redis()
         self.servers: list[ProcessServer] = []
+        self._is_special = False  # the servers were started with settings of their own
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -49,13 +50,22 @@ class Site:
         )
 
     def serve(self, count: int = 1, **environment: str) -> list[ProcessServer]:
-        """That many servers side by side, without a limit on messages unless told otherwise."""
-        mine = {"HPLUS_MESSAGES_PER_MINUTE": "0", **self.environment, **environment}
-        started = [ProcessServer(None, **mine).start(wait=False) for _ in range(count)]
-        self.servers += started
-        for server in started:
+        """That many servers side by side, without a limit on messages unless told otherwise.
+
+        One that survived the tests before is as good as a new one; that is the point of them.
+        """
+        if environment:
+            self.stop_servers()
+        while len(self.servers) < count:
+            mine = {"HPLUS_MESSAGES_PER_MINUTE": "0", **self.environment, **environment}
+            self.servers.append(ProcessServer(None, **mine).start(wait=False))
+        for server in self.servers[:count]:
             server.wait_until_ready()
-        return started
+        for server in self.servers[count:]:
+            server.__exit__()
+        del self.servers[count:]
+        self._is_special = bool(environment)
+        return list(self.servers)
 
     def stop_servers(self) -> None:
         for server in self.servers:
@@ -64,7 +74,9 @@ class Site:
 
     def repair(self) -> None:
         """After a test, whatever it left broken."""
-        self.stop_servers()
+        if self._is_special:
+            self.stop_servers()
+        self.servers = [server for server in self.servers if server.process.poll() is None]
         for service in (self.postgres, self.redis):
             service.thaw()
             if service.process is None:

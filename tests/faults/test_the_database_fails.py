@@ -13,7 +13,8 @@ from tests.faults.steadfast import Crowd
 from tests.ledger import note
 
 pytestmark = pytest.mark.faults
-FROZEN_SECONDS = 10 if ROUNDS > 1 else 6
+FROZEN_SECONDS = 10 if ROUNDS > 1 else 5
+in_the_long_form = pytest.mark.skipif(ROUNDS == 1, reason="takes long: make test-faults FAULT_ROUNDS=5")
 
 
 async def test_nothing_acknowledged_is_lost_when_the_database_restarts(site: Site) -> None:
@@ -92,6 +93,7 @@ async def test_a_handshake_while_the_database_is_away_is_refused_with_a_code(sit
     assert b"Traceback" not in bytes(server.log)
 
 
+@in_the_long_form
 async def test_sockets_that_could_not_sit_down_leave_no_ghosts(site: Site) -> None:
     """Else their user would be taken for present, and one day for one with too many sockets."""
     [server] = site.serve(HPLUS_MAX_SOCKETS_PER_USER="3")
@@ -112,6 +114,7 @@ async def test_sockets_that_could_not_sit_down_leave_no_ghosts(site: Site) -> No
                 await asyncio.sleep(0.2)
 
 
+@in_the_long_form
 async def test_sigterm_ends_a_server_whose_database_hangs(site: Site) -> None:
     [server] = site.serve()
     crowd = Crowd.of(site, 3, lambda: server.port, "hanging")

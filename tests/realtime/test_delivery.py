@@ -316,3 +316,34 @@ async def test_messages_in_a_hurry_keep_their_order_on_every_socket(
             await patient.expect("messageDelivered")
         for phone in doctors:
             await phone.hang_up()
+
+
+async def test_a_night_without_wake_ups_comes_at_the_readers_pace(
+    server: ThreadServer, settings: Any
+) -> None:
+    """More letters than the outbox holds, fetched at once: the socket stays and gets all, in order."""
+    settings.SOCKET_BACKLOG_FRAMES = 200
+    async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+        with nothing_announced():
+            for first in range(0, 500, 100):
+                await in_thread(write, 100, "patient_123", "doctor_123", first)
+        await doctor.expect("newMessage", message="Message 499")
+        assert texts(doctor) == [f"Message {number}" for number in range(500)]
+        assert doctor.close_code is None
+
+
+async def test_joining_late_overtakes_nothing(server: ThreadServer) -> None:
+    """What is held while the first message is sent comes in its place, not early as unread."""
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        for number in range(30):
+            await doctor.send("sendMessage", **TO_PATIENT, message=f"To you {number}")
+            await patient.send("sendMessage", **TO_DOCTOR, message=f"To me {number}")
+        for phone in (patient, doctor):
+            await phone.expect("newMessage", message="To you 29")
+            await phone.expect("newMessage", message="To me 29")
+        stored = [text async for text in Message.objects.order_by("id").values_list("text", flat=True)]
+        assert texts(patient) == stored
+        assert texts(doctor) == stored

@@ -334,3 +334,16 @@ async def test_nothing_secret_is_logged_or_told(
     assert "connected as doctor" in logged
     for secret in (access, doctor.tokens["refresh"], "so private", "so secret", "hplus-demo"):
         assert secret not in logged
+
+
+async def test_a_handshake_too_long_to_read_is_answered_at_once(server: ThreadServer) -> None:
+    for length in (12_000, 60_000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"GET /?userId=" + b"x" * length + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        heard = await asyncio.wait_for(reader.read(), 5)  # up to the end: it is closed, too
+        assert heard.split()[1] == b"414"
+        writer.close()

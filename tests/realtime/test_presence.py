@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from chat import actions as chat
@@ -132,3 +133,26 @@ async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, setting
         await nurse.expect("userOnline", userId="doctor_456")
         assert ("userOffline", "offline") not in seen(nurse, "doctor_456")
         assert await Connection.objects.acount() == 2
+
+
+async def test_a_server_taken_for_dead_comes_back_with_its_users(server: ThreadServer, settings: Any) -> None:
+    """Its process was frozen for a while; its sockets never noticed."""
+    settings.PRESENCE_GRACE_SECONDS = 0
+    async with (
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+        server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
+    ):
+        await in_thread(_take_for_dead)
+        await nurse.expect("userOffline", userId="doctor_123")
+        back = await nurse.expect("userOnline", userId="doctor_123")
+        assert back["status"] == "available"
+        assert await Connection.objects.filter(user="doctor_123").aexists()
+        assert (await Presence.objects.aget(pk="doctor_123")).offline_due_at is None
+        await doctor.echo()
+
+
+@transaction.atomic
+def _take_for_dead() -> None:
+    ServerProcess.objects.all().delete()
+    actions.bury_dead_servers()
+    assert actions.say_goodbye_for_the_gone() == 2

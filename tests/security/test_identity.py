@@ -161,13 +161,14 @@ async def test_live_sockets_end_within_five_seconds_on_every_process(
         begun = time.monotonic()
         await in_thread(change, people["doctor_123"])
         codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
+        took = time.monotonic() - begun
+        note("access taken away while connected", let_in=0 if took < 5 else len(phones))
         assert codes == [close_code, close_code]
-        assert time.monotonic() - begun < 5
+        assert took < 5
         for phone in phones:
             await phone.expect_error(code)
         for phone in silent:
             await phone.vanish()
-    note("access taken away while connected", rounds=2, let_in=0)
 
 
 async def test_a_renewed_socket_ends_with_the_session_of_its_new_token(locked: ThreadServer) -> None:

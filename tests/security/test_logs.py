@@ -28,6 +28,16 @@ MARKS = {
     "reason": "zq-reason-7f3a",
     "password": "zq-password-7f3a",
     "once": "zq-once-7f3a",
+    "patient": "zq-patient-7f3a",
+    "phone": "zq-phone-7f3a",
+    "condition": "zq-condition-7f3a",
+    "address": "zq-address-7f3a",
+    "vitals": "zq-vitals-7f3a",
+    "notes": "zq-notes-7f3a",
+    "notice": "zq-notice-7f3a",
+    "sdp": "zq-sdp-7f3a",
+    "push token": "zq-push-token-7f3a",
+    "position": "37.7312345",
 }
 
 
@@ -36,6 +46,7 @@ async def test_nothing_private_is_ever_logged(people: dict[str, User]) -> None:
     await in_thread(lambda: User.objects.filter(pk="patient_123").update(name=MARKS["name"]))
     with ProcessServer(LOG_MARK="1") as server:
         secrets = [await _a_day(server)]
+        await _an_emergency(server)
         if connection.vendor == "postgresql":
             await _database_errors(server)
         assert server.terminate() in (0, -15)
@@ -80,6 +91,46 @@ async def _a_day(server: ProcessServer) -> list[str]:
             await client.post(f"{server.url}{path}", content=MARKS["text"], headers={"Host": "a\tb"})
             await client.post(f"{server.url}{path}", json={**ROOM, "message": MARKS["text"], "receiverId": 7})
     return [tokens["access"], tokens["refresh"], ticket]
+
+
+async def _an_emergency(server: ProcessServer) -> None:
+    """Asked for, answered, called about, refused and pushed, with a mark in each field."""
+    tokens = await sign_in(server, "nurse_001")
+    query = {"userId": "nurse_001", "role": "nurse", "hospitalId": "hospital_001", "token": tokens["access"]}
+    async with Phone(f"ws://127.0.0.1:{server.port}", **query) as nurse:  # and then she is away
+        await nurse.ask("login", token=tokens["access"], pushToken=MARKS["push token"], platform="android")
+    place = {"lat": float(MARKS["position"]), "lng": -122.0, "address": MARKS["address"], "accuracy": 5}
+    asked = {
+        "patientId": "patient_123",
+        "hospitalId": "hospital_001",
+        "location": place,
+        "condition": MARKS["condition"],
+        "priority": "critical",
+        "patientName": MARKS["patient"],
+        "patientPhone": MARKS["phone"],
+        "description": {"odd": MARKS["notes"]},
+        "vitals": {MARKS["vitals"]: [MARKS["vitals"]]},
+    }
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("admin_001", "admin", "hospital_001") as admin,
+    ):
+        made = (await patient.ask("emergencyRequest", **asked))["data"]
+        await patient.ask("emergencyRequest", **{**asked, "priority": MARKS["condition"]})
+        await patient.ask("locationUpdate", location=place, isEmergency=True, status=MARKS["notes"])
+        await patient.ask("locationUpdate", location={**place, "lng": MARKS["position"] * 9})
+        await doctor.ask("emergencyResponse", **made, action="accept", responseNotes=MARKS["notes"])
+        await doctor.ask("emergencyStatusUpdate", **made, status="pending", notes=MARKS["notes"])
+        await doctor.ask("emergencyStatusUpdate", **made, status="in_progress", notes=MARKS["notes"])
+        calling = {**ROOM, "callType": "audio", "offer": MARKS["sdp"]}
+        call = (await patient.ask("callInitiate", **calling))["data"]
+        await doctor.ask("callReject", callId=call["callId"], reason=MARKS["reason"])
+        to = {"target": {"userId": "nurse_001"}, "title": MARKS["notice"], "body": MARKS["notice"]}
+        await admin.ask("notification", **to, priority="urgent", data={"name": MARKS["patient"]})
+        async with asyncio.timeout(15):
+            while b"Push to device" not in server.log:  # noqa: ASYNC110 another process writes it
+                await asyncio.sleep(0.1)
 
 
 async def _database_errors(server: ProcessServer) -> None:
@@ -140,5 +191,5 @@ async def test_an_attachment_that_points_inside_is_never_fetched(server: ThreadS
     async with httpx.AsyncClient() as client:
         await client.get(f"{url}/proof")
     inside.shutdown()
+    note("attachment addresses that point inside", rounds=len(files), let_in=len(asked) - 1)
     assert asked == ["/proof"]
-    note("attachment addresses that point inside", let_in=0)

@@ -17,10 +17,21 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 logger = logging.getLogger(__name__)
 END_WITHIN_SECONDS = 9  # after SIGTERM, whatever hangs
 TCP_PATIENCE_MS = 30_000  # the kernel gives up on a reader that takes nothing for so long
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's own, which would leave a client with a handshake too long to read waiting for ever."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.write(b"".join(self.conn.data_to_send()))  # 414 or 431
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -45,7 +56,7 @@ class Server(uvicorn.Server):
 def configuration() -> uvicorn.Config:
     return uvicorn.Config(
         "hplus.asgi:application",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=1024 * 1024,  # up to here a frame gets its MESSAGE_TOO_LARGE, beyond it 1009
         ws_per_message_deflate=False,
         ws_ping_interval=20,
