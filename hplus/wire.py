@@ -140,7 +140,7 @@ class Request(Shape):
     # Never an answer, not even a refusal, where the guide's client would open a dialog for it.
     quiet: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
-    # Heard also from one whose flood of other words is refused.
+    # Heard also from one whose flood of other words is refused, and before what waits from the same socket.
     always_heard: ClassVar[bool] = False
 
     request_id: OptionalId = None

@@ -11,7 +11,7 @@ from django.conf import settings
 BURST = 60  # a phone that reconnects sends what it had queued
 # For all words together, also those without a limit of their own, so that nobody keeps a server busy.
 FRAMES_PER_SECOND = 50
-FRAMES_BURST = 1000
+FRAMES_BURST = 300
 
 
 class Bucket:

@@ -30,7 +30,7 @@ from hplus.rest import as_refusal, internal_error
 
 logger = logging.getLogger(__name__)
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
-ABUSE_FRAMES = 600  # refused for their rate: one after another, or in all for want of breath
+ABUSE_FRAMES = 600  # refused for their rate, one after another
 
 
 @cache
@@ -59,11 +59,11 @@ class Socket:
         self._noting = [ear for ear in self.ears if type(ear).wrote is not DomainConsumer.wrote]
         self._late = [ear for ear in self.ears if type(ear).greet_late is not DomainConsumer.greet_late]
         self._inbox: deque[Frame] = deque()
+        self._urgent: deque[Frame] = deque()
         self._room_in_inbox = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self._held: list[Parcel] | None = []
         self._rate_refusals = 0
-        self._breath_refusals = 0
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -230,7 +230,7 @@ class Socket:
             if event["type"] == "websocket.disconnect":
                 return int(event.get("code") or 1005)
             self._take(event.get("text"))
-            if len(self._inbox) >= INBOX_FRAMES:
+            if len(self._inbox) + len(self._urgent) >= INBOX_FRAMES:
                 self._room_in_inbox.clear()
                 await self._room_in_inbox.wait()
 
@@ -244,13 +244,14 @@ class Socket:
         except errors.Refusal as refusal:
             self._refuse_frame(self._out_of_breath() or refusal, {})
             return
-        if not self._is_always_heard(frame) and (breathless := self._out_of_breath()):
+        is_urgent = self._is_always_heard(frame)
+        if not is_urgent and (breathless := self._out_of_breath()):
             self._refuse_frame(breathless, frame)
             return
         if frame.get("type") == messages.Heartbeat.type:
             self._heartbeat(frame)  # overtakes: it tells that the server lives, not the database
             return
-        self._inbox.append(frame)
+        (self._urgent if is_urgent else self._inbox).append(frame)
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
 
@@ -263,9 +264,9 @@ class Socket:
             self._refuse_frame(refusal, frame)
 
     async def _work(self) -> None:
-        while self._inbox:
-            await self._answer(self._inbox.popleft())
-            if len(self._inbox) < INBOX_FRAMES // 2:
+        while self._urgent or self._inbox:  # a call for help overtakes what was said before it
+            await self._answer((self._urgent or self._inbox).popleft())
+            if len(self._inbox) + len(self._urgent) < INBOX_FRAMES // 2:
                 self._room_in_inbox.set()
 
     async def _answer(self, frame: Frame) -> None:
@@ -327,8 +328,8 @@ class Socket:
         wait_seconds = self.board.breath.of(self.user_id).take()
         if not wait_seconds:
             return None
-        self._breath_refusals += 1
-        return self._too_fast(wait_seconds, self._breath_refusals)
+        self._rate_refusals += 1
+        return self._too_fast(wait_seconds, self._rate_refusals)
 
     def _spend_credit(self) -> None:
         if not settings.HPLUS_MESSAGES_PER_MINUTE:

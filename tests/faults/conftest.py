@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.site import Site
+from tests.faults.site import ROUNDS, Site
+from tests.faults.test_soak import SOAK_SECONDS
 from tests.services import ServiceUnavailable
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """More rounds take longer."""
+    for item in items:
+        if item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.timeout(120 * ROUNDS + 2 * SOAK_SECONDS))
 
 
 @pytest.fixture(scope="session")
