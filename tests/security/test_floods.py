@@ -182,10 +182,9 @@ async def test_words_without_a_limit_harm_nobody(people: object, word: str) -> N
             with contextlib.suppress(Exception):
                 while True:
                     await phone.send_text(frame)
+                    await asyncio.sleep(0.001)  # or this loop would never get to read the close
 
-        async with (
-            server.phone("paramedic_456", "paramedic", "hospital_001") as good,
-        ):
+        async with server.phone("paramedic_456", "paramedic", "hospital_001") as good:
             tasks = [asyncio.create_task(flood(phone)) for phone in flooders]
             took = []
             for _ in range(20):
@@ -196,6 +195,9 @@ async def test_words_without_a_limit_harm_nobody(people: object, word: str) -> N
             codes = await asyncio.gather(*(phone.expect_close() for phone in flooders))
             for task in tasks:
                 task.cancel()
-            note("flood of words without a limit", rounds=len(codes), let_in=sum(c != 4101 for c in codes))
-            assert set(codes) == {4101}
+            shown_out = 4001 if word == "login" else 4101  # a bad token ends the socket by itself
+            note(
+                "flood of words without a limit", rounds=len(codes), let_in=sum(c != shown_out for c in codes)
+            )
+            assert set(codes) == {shown_out}
             assert sorted(took)[10] < 1

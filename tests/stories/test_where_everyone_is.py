@@ -190,7 +190,7 @@ async def test_who_must_not_know_is_told_so(server: ThreadServer) -> None:
             await asker.send("locationRequest", targetUserId=target)
             await asker.expect_error("FORBIDDEN", requestType="locationRequest")
         await doctor.send("locationRequest", targetUserId="nobody")
-        await doctor.expect_error("USER_NOT_FOUND")
+        await doctor.expect_error("FORBIDDEN")  # nor who exists
         assert len(patient.heard("locationRequest")) == 1
         assert not crew.heard("locationRequest")
         assert await Reading.objects.acount() == 1
@@ -257,7 +257,7 @@ async def test_the_way_of_somebody_over_http(server: ThreadServer, people: dict[
         refused = await http.get(address, headers=await _bearer(http, "doctor_002"))
         assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
         missing = await http.get("/api/location/nobody/", headers=doctor)
-        assert (missing.status_code, missing.json()["code"]) == (404, "USER_NOT_FOUND")
+        assert (missing.status_code, missing.json()["code"]) == (403, "FORBIDDEN")
         assert (await http.get(address)).status_code == 401
         assert await Reading.objects.filter(reader="doctor_123", subject=odd).acount() == 1
 
