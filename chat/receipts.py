@@ -109,5 +109,5 @@ def _read(fresh: list[Message]) -> None:
 
 def _locked(message_ids: Iterable[str]) -> list[Message]:
     """In the order of their ids, so that no two deeds wait for each other."""
-    rows = Message.objects.select_for_update(of=("self",)).select_related("room", "sender")
+    rows = Message.objects.select_for_update(of=("self",))
     return list(rows.filter(message_id__in=message_ids).order_by("id"))

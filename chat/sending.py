@@ -13,13 +13,15 @@ from chat.models import ChatRoom, Message, MessageType
 from hplus import errors, wire
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
-from hplus.realtime import groups
+from hplus.realtime import groups, rows
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.models import Contact
 from hplus.realtime.tell import deed, tell
 from hplus.realtime.whereabouts import own_fixes
 
 Outcome = Answer | errors.Refusal
+RoomKey = tuple[str, str, str]  # hospitalId and the two userIds, as ChatRoom.key
+Rooms = dict[RoomKey, ChatRoom]
 
 
 @dataclass
@@ -49,7 +51,7 @@ class _Draft:
         return self.request.message_type == MessageType.LOCATION and self.request.location is None
 
     @property
-    def room_key(self) -> tuple[str, str, str]:
+    def room_key(self) -> RoomKey:
         return (self.request.hospital_id, *ChatRoom.pair(self.user.pk, self.request.receiver_id))
 
 
@@ -58,16 +60,17 @@ def send_all(wishes: list[Wish]) -> list[Outcome]:
     """Each message stored once, or its refusal: UserNotFound, HospitalNotFound, HospitalMismatch,
     Forbidden, MessageNotFound (an unknown replyTo), IdempotencyConflict."""
     drafts = [_Draft.of(wish) for wish in wishes]
-    _judge(drafts)
-    _find_rooms([draft for draft in drafts if draft.outcome is None])
+    rooms = _locked_rooms({draft.room_key for draft in drafts})
+    _judge(drafts, rooms)
+    _find_rooms([draft for draft in drafts if draft.outcome is None], rooms)
     _check_replies([draft for draft in drafts if draft.outcome is None])
     _store([draft for draft in drafts if draft.outcome is None])
     return [draft.outcome for draft in drafts if draft.outcome is not None]
 
 
-def _judge(drafts: list[_Draft]) -> None:
+def _judge(drafts: list[_Draft], rooms: Rooms) -> None:
     """Who may not, is told so; who repeats, gets the same answer again."""
-    others = User.objects.in_bulk({draft.request.receiver_id for draft in drafts})
+    others = _others(drafts, rooms)
     stored = _stored(drafts)
     for draft in drafts:
         try:
@@ -77,6 +80,14 @@ def _judge(drafts: list[_Draft]) -> None:
             continue
         if draft.once in stored:
             draft.outcome = _repeated(draft, stored[draft.once])
+
+
+def _others(drafts: list[_Draft], rooms: Rooms) -> dict[str, User]:
+    """The other sides; who has a room here already came with it."""
+    others = {user.pk: user for room in rooms.values() for user in (room.first, room.second)}
+    if unknown := {draft.request.receiver_id for draft in drafts} - others.keys():
+        others |= User.objects.in_bulk(unknown)
+    return others
 
 
 def _stored(drafts: list[_Draft]) -> dict[Any, Message]:
@@ -97,33 +108,29 @@ def _repeated(draft: _Draft, message: Message) -> Outcome:
     return Answer(made=_made(message), is_duplicate=True)
 
 
-def _find_rooms(drafts: list[_Draft]) -> None:
+def _find_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
     """The room of each draft; one that is not there yet is made."""
-    wanted = {draft.room_key for draft in drafts}
-    rooms = _rooms(wanted)
-    if missing := sorted(wanted - rooms.keys()):
+    if missing := sorted({draft.room_key for draft in drafts} - rooms.keys()):
         ChatRoom.objects.bulk_create(
             [ChatRoom(hospital_id=h, first_id=one, second_id=two) for h, one, two in missing],
             ignore_conflicts=True,
         )
-        rooms |= _rooms(set(missing))
+        rooms |= _locked_rooms(set(missing))
         for key in missing:
             Contact.share(rooms[key].pk, key[1], key[2])
     for draft in drafts:
         draft.room = rooms[draft.room_key]
-    _lock([room.pk for room in rooms.values()])
 
 
-def _lock(room_ids: list[str]) -> None:
-    """One deed at a time writes into a room, so that ids are in the order in which both sides hear it."""
-    locked = ChatRoom.objects.select_for_update(no_key=True).filter(pk__in=room_ids).order_by("pk")
-    list(locked.values_list("pk"))
+def _locked_rooms(keys: set[RoomKey]) -> Rooms:
+    """Those of these rooms that are there, with both their people.
 
-
-def _rooms(keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], ChatRoom]:
+    Locked: one deed at a time writes into a room, so that ids are in the order in which both sides hear it.
+    """
     hospitals, firsts, seconds = ({key[i] for key in keys} for i in range(3))
     found = ChatRoom.objects.filter(hospital__in=hospitals, first__in=firsts, second__in=seconds)
-    return {room.key: room for room in found if room.key in keys}
+    locked = found.select_related("first", "second").select_for_update(of=("self",), no_key=True)
+    return {room.key: room for room in locked.order_by("pk") if room.key in keys}
 
 
 def _check_replies(drafts: list[_Draft]) -> None:
@@ -158,7 +165,7 @@ def _store(drafts: list[_Draft]) -> None:
 
 def _inserted(fresh: dict[Any, Message], drafts: list[_Draft]) -> list[Message]:
     """The rows that are new. What another server has just stored under the same clientMessageId is not."""
-    Message.objects.bulk_create(fresh.values(), ignore_conflicts=True)
+    rows.insert(Message, map(rows.row_of, fresh.values()), ignore_conflicts=True)
     stored = _stored(drafts)
     theirs = {once for once, row in stored.items() if row.message_id != fresh[once].message_id}
     for draft in drafts:

@@ -95,6 +95,8 @@ def unanswered_alerts(user: User) -> list[Parcel]:
     if user.is_patient or user.hospital_id is None:
         return []
     waiting = Emergency.objects.pending().filter(hospital=user.hospital_id).exclude(requested_by=user)
+    if not waiting.exists():  # most of the time
+        return []
     known = Alert.objects.filter(user=user, emergency__in=waiting)
     missing = waiting.exclude(pk__in=known.values("emergency"))
     if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import User
-from hplus.realtime import groups
+from hplus.realtime import groups, rows
 from hplus.realtime.answers import Answer
 from hplus.realtime.tell import deed, tell
 from location import messages
@@ -118,9 +118,9 @@ def _locked_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
 
     Locked: who closes one meanwhile waits until this position is told, or it is not told at all.
     """
-    rows = Grant.objects.open().filter(subject__in=user_ids).select_related("to_user").order_by("pk")
+    found = Grant.objects.open().filter(subject__in=user_ids).select_related("to_user").order_by("pk")
     grants: dict[str, list[Grant]] = defaultdict(list)
-    for grant in rows.select_for_update(of=("self",)):
+    for grant in found.select_for_update(of=("self",)):
         grants[grant.subject_id].insert(0, grant)
     return grants
 
@@ -193,7 +193,7 @@ def _store(steps: list[_Step]) -> None:
         if before is None or fix.at >= before.at:
             current[step.user.pk] = newest[step.user.pk] = _as_latest(fix)
             told.append((step, fix))
-    Fix.objects.bulk_create(fixes)
+    rows.insert(Fix, map(rows.row_of, fixes))
     Latest.objects.bulk_create(
         [newest[user_id] for user_id in sorted(newest)],
         update_conflicts=True,
@@ -204,8 +204,8 @@ def _store(steps: list[_Step]) -> None:
 
 
 def _locked_latest(user_ids: set[str]) -> dict[str, Latest]:
-    rows = Latest.objects.select_for_update().filter(pk__in=user_ids).order_by("pk")
-    return {row.user_id: row for row in rows}
+    found = Latest.objects.select_for_update().filter(pk__in=user_ids).order_by("pk")
+    return {row.user_id: row for row in found}
 
 
 def _fix(step: _Step, before: Latest | None) -> Fix:

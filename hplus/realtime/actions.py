@@ -176,13 +176,12 @@ def depart(connection: Connection, is_clean: bool) -> None:
     if presence is None or Connection.objects.filter(user=connection.user_id).exists():
         return
     presence.last_seen_at = timezone.now()
-    presence.offline_due_at = timezone.now() + timedelta(
-        seconds=0 if is_clean else settings.PRESENCE_GRACE_SECONDS
-    )
-    presence.save()
     if is_clean:
-        _go_offline(presence)
+        _go_offline(connection.user, presence)
         _wake_for_unheard(presence, UNHEARD_AT_GOODBYE_SECONDS)
+    else:
+        presence.offline_due_at = timezone.now() + timedelta(seconds=settings.PRESENCE_GRACE_SECONDS)
+        presence.save()
 
 
 @deed
@@ -196,12 +195,12 @@ def set_status(user: User, status: str) -> None:
     _tell_presence(user, presence)
 
 
-def _go_offline(presence: Presence) -> None:
+def _go_offline(user: User, presence: Presence) -> None:
     was_offline = presence.status == Status.OFFLINE
     presence.status, presence.offline_due_at = Status.OFFLINE, None
     presence.save()
     if not was_offline:
-        _tell_presence(presence.user, presence)
+        _tell_presence(user, presence)
 
 
 def _wake_for_unheard(presence: Presence, seconds: float) -> None:
@@ -260,7 +259,7 @@ def _say_goodbye(user_id: str) -> bool:
     if Connection.objects.filter(user=user_id).exists():
         Presence.objects.filter(pk=user_id).update(offline_due_at=None)
         return False
-    _go_offline(claimed)
+    _go_offline(claimed.user, claimed)
     _wake_for_unheard(claimed, UNHEARD_SECONDS)
     return True
 

@@ -26,17 +26,18 @@ class Announcer:
     """Publishes in order, from one task.
 
     `here` takes each post at once for the sockets of this process, so that they do not depend
-    on the layer. Bounded: while the layer is away the oldest wake-ups go first, and the other
-    servers find the letters by themselves.
+    on the layer; `seats` tells whether a user has one of them. Bounded: while the layer is away
+    the oldest wake-ups go first, and the other servers find the letters by themselves.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         here: Callable[[Post], None] | None = None,
+        seats: Callable[[str], bool] = lambda _: False,
         bound: int = 20_000,
     ) -> None:
-        self.loop, self._here = loop, here
+        self.loop, self._here, self.seats = loop, here, seats
         self.origin = uuid.uuid4().hex
         self._waiting: deque[Post] = deque(maxlen=bound)
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +103,11 @@ def announce(posts: list[Post]) -> None:
         announcer = _current
     assert announcer is not None
     announcer.announce(posts)
+
+
+def is_here(user_id: str) -> bool:
+    """Whether this user has a registered socket in this process. From any thread."""
+    return _current is not None and _current.seats(user_id)
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

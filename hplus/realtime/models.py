@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.utils import timezone
 
 from hplus.accounts.models import User
@@ -29,11 +30,42 @@ class Epoch(models.Model):
         return cls.objects.get_or_create(pk=1)[0].epoch
 
 
+class MailboxQuerySet(models.QuerySet["Mailbox"]):
+    DRAWN_AT_ONCE = 1_000
+
+    def draw(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Take so many places from each of these mailboxes: userId → its `last_seq` from now on.
+
+        The mailboxes stay locked until the commit. They are locked in the order of their keys, so that
+        no two deeds wait for each other.
+        """
+        drawn: dict[str, int] = {}
+        wanted = sorted(counts.items())
+        for start in range(0, len(wanted), self.DRAWN_AT_ONCE):
+            drawn.update(self._draw(wanted[start : start + self.DRAWN_AT_ONCE]))
+        return drawn
+
+    @staticmethod
+    def _draw(wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """In one statement, where locking, counting up and making what is missing would be three."""
+        values = ", ".join(["(%s, %s)"] * len(wanted))
+        statement = (
+            f"INSERT INTO realtime_mailbox (user_id, last_seq) VALUES {values} ON CONFLICT (user_id) "
+            "DO UPDATE SET last_seq = realtime_mailbox.last_seq + excluded.last_seq "
+            "RETURNING user_id, last_seq"
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [value for pair in wanted for value in pair])
+            return cursor.fetchall()
+
+
 class Mailbox(models.Model):
     """The counter of one person's letters. Its row lock makes seq order and commit order the same."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True)
     last_seq = models.BigIntegerField(default=0)
+
+    objects = MailboxQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.user_id}, {self.last_seq} letters"

@@ -129,14 +129,12 @@ class Socket:
         slot.sockets.add(self)
         try:
             await self.board.join(self, groups.of(self.user))
-            arrival = await in_thread(actions.arrive, self.board.server, connection, self._snapshot)
-            self.connection = connection
+            arrival, greetings = await in_thread(self._arrive, connection)
             slot.start_after(arrival.last_seq)
             last_seq = slot.last_seq or 0
             replay = await self._replay(last_seq)
             self._say(self._established(claim, arrival, last_seq, replay))
-            await self._say_all(Answer(says=replay.for_user(self.user_id) if replay else ()))
-            for answer in await in_thread(self._greetings, replay):
+            for answer in (Answer(says=replay.for_user(self.user_id) if replay else ()), *greetings):
                 await self._say_all(answer)
         except BaseException:
             await self._leave(is_clean=False)
@@ -158,22 +156,30 @@ class Socket:
             address=ip_address_of(self.scope),
         )
 
+    def _arrive(self, connection: Connection) -> tuple[actions.Arrival, list[Answer]]:
+        """Everything a new socket asks the database, in one go."""
+        arrival = actions.arrive(self.board.server, connection, self._snapshot)
+        self.connection = connection
+        return arrival, [answer for ear in self.ears if (answer := ear.greet())]
+
     def _snapshot(self) -> dict[str, Any]:
         return {key: value for ear in self.ears for key, value in ear.snapshot().items()}
 
-    def _greetings(self, replay: actions.Replay | None) -> list[Answer]:
-        if replay and replay.recovered:
-            for ear in self.ears:
-                ear.acknowledged(replay.since)
-        return [answer for ear in self.ears if (answer := ear.greet())]
-
     async def _replay(self, last_seq: int) -> actions.Replay | None:
+        """What came after the cursor in the query, if it has one; what lies before has been delivered."""
         given = query(self.scope)
         since = given.get("since", "")
         if not (since.isascii() and since.isdigit()):
             return None
         cursor = min(int(since[:18]), 2**62)
-        return await in_thread(actions.replay_all, self.user, cursor, given.get("epoch"), last_seq)
+        return await in_thread(self._catch_up, cursor, given.get("epoch"), last_seq)
+
+    def _catch_up(self, since: int, epoch: str | None, last_seq: int) -> actions.Replay:
+        replay = actions.replay_all(self.user, since, epoch, last_seq)
+        if replay.recovered:
+            for ear in self.ears:
+                ear.acknowledged(since)
+        return replay
 
     def _established(
         self, claim: Claim, arrival: actions.Arrival, last_seq: int, replay: actions.Replay | None

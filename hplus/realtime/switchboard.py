@@ -118,7 +118,7 @@ class Switchboard:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.layer: Any = get_channel_layer()
-        self.announcer = announcer.Announcer(self.loop, here=self._route)
+        self.announcer = announcer.Announcer(self.loop, here=self._route, seats=self._seats)
         self.server = rounds.Server()
         self.sockets: set[Socket] = set()
         self.slots: dict[str, Slot] = {}
@@ -169,6 +169,11 @@ class Switchboard:
             _current = None
 
     # Who listens to what
+
+    def _seats(self, user_id: str) -> bool:
+        """Whether this user has a registered socket here, whose departure will be looked into."""
+        slot = self.slots.get(user_id)
+        return slot is not None and slot.last_seq is not None
 
     def seat(self, user_id: str) -> Slot:
         slot = self.slots.get(user_id)

@@ -10,14 +10,16 @@ finds the letter in its next round.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 
 from django.db import transaction
+from django.utils import timezone
 
-from hplus.realtime import announcer
+from hplus.realtime import announcer, rows
 from hplus.realtime.groups import Group
 from hplus.realtime.models import Letter, Mailbox
 from hplus.realtime.parcels import Post, pack
@@ -45,7 +47,7 @@ class _Voice:
         """Write the letters and leave the parcels for after the commit."""
         recipients = [self._recipients(telling) for telling in self.tellings]
         seqs = _draw_seqs(recipients)
-        letters, posts, wakes = [], [], []
+        letters, posts, wakes, now = [], [], [], timezone.now()
         for telling, audience, places in zip(self.tellings, recipients, seqs, strict=True):
             event_id = new_id() if places else ""
             parcel = pack(telling.event, event_id=event_id, but=tuple(telling.but))
@@ -53,18 +55,10 @@ class _Voice:
                 own = {user_id: places[user_id] for user_id in members if user_id in places}
                 if own or not isinstance(telling.event, Durable):
                     posts.append(Post(group.name, group.person, replace(parcel, seqs=own)))
-            letters += [
-                Letter(
-                    user_id=user_id,
-                    seq=seq,
-                    word=parcel.word,
-                    subject=parcel.about,
-                    event_id=event_id,
-                )
-                for user_id, seq in places.items()
-            ]
+            letter = {"word": parcel.word, "subject": parcel.about, "event_id": event_id, "at": now}
+            letters += [{"user_id": user_id, "seq": seq, **letter} for user_id, seq in places.items()]
             wakes += wakes_for(telling.event, event_id, places)
-        Letter.objects.bulk_create(letters)
+        rows.insert(Letter, letters)
         wake_the_absent(wakes)
         if posts:
             transaction.on_commit(lambda: announcer.announce(posts))
@@ -85,32 +79,15 @@ class _Voice:
 
 def _draw_seqs(recipients: list[list[tuple[Group, list[str]]]]) -> list[dict[str, int]]:
     """For each telling, the next place in the mailbox of each of its recipients."""
-    users = {user for audience in recipients for _, members in audience for user in members}
-    if not users:
-        return [{} for _ in recipients]
-    boxes = _locked_mailboxes(users)
+    addressed = [[user for _, members in audience for user in members] for audience in recipients]
+    counts = Counter(user for users in addressed for user in users)
+    last = {user: last_seq - counts[user] for user, last_seq in Mailbox.objects.draw(counts).items()}
     drawn = []
-    for audience in recipients:
-        places = {}
-        for user_id in (user for _, members in audience for user in members):
-            boxes[user_id].last_seq += 1
-            places[user_id] = boxes[user_id].last_seq
-        drawn.append(places)
-    Mailbox.objects.bulk_create(
-        boxes.values(), update_conflicts=True, unique_fields=["user"], update_fields=["last_seq"]
-    )
+    for users in addressed:
+        for user in users:
+            last[user] += 1
+        drawn.append({user: last[user] for user in users})
     return drawn
-
-
-def _locked_mailboxes(users: set[str]) -> dict[str, Mailbox]:
-    wanted = Mailbox.objects.select_for_update().filter(pk__in=users).order_by("pk")
-    boxes = {box.user_id: box for box in wanted}
-    if missing := users - boxes.keys():
-        Mailbox.objects.bulk_create(
-            [Mailbox(user_id=user_id) for user_id in sorted(missing)], ignore_conflicts=True
-        )
-        boxes = {box.user_id: box for box in wanted.all()}
-    return boxes
 
 
 _voice: ContextVar[_Voice | None] = ContextVar("voice", default=None)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from hplus.push import actions as push
 from hplus.push.actions import Wake
+from hplus.realtime.announcer import is_here
 from hplus.realtime.models import Connection, Letter
 from hplus.realtime.rounds import events_of
 from hplus.wire import Event
@@ -24,7 +25,8 @@ def wakes_for(event: Event, event_id: str, user_ids: Iterable[str]) -> list[Wake
 
 def wake_the_absent(wakes: list[Wake]) -> None:
     """Rows in the push outbox, part of the deed, for those without a socket."""
-    absent = push.can_be_woken({wake.user_id for wake in wakes}) if wakes else set()
+    away = {wake.user_id for wake in wakes if not is_here(wake.user_id)}  # spares a query most of the time
+    absent = push.can_be_woken(away) if away else set()
     if absent:
         there = Connection.objects.filter(user__in=absent)
         absent -= set(there.values_list("user_id", flat=True))
