@@ -95,7 +95,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self._for(user).filter(read_at=None)
 
     def undelivered_to(self, user: User) -> Self:
-        return self._for(user).filter(delivered_at=None)
+        # Unread it is as well; to say so finds them by their index, among millions.
+        return self._for(user).filter(read_at=None, delivered_at=None)
 
     def _for(self, user: User) -> Self:
         mine = self.filter(receiver=user, deleted_at=None)
