@@ -168,6 +168,8 @@ LETTER_RETENTION_DAYS = 14
 ROUND_SECONDS = 2.0  # how often a server looks for what a lost wake-up kept from its sockets
 DEED_SECONDS = 4.0  # a client gets its error within 5
 DEED_THREADS = 8
+DOOR_THREADS = 4  # for those who come and go
+OTHER_THREADS = 6  # the rounds, the duties, HTTP
 SOCKET_BACKLOG_FRAMES = 1000
 SOCKET_BACKLOG_BYTES = 4 * 1024 * 1024
 CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
@@ -254,7 +256,7 @@ if DATABASE["ENGINE"].endswith("postgresql"):
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             **DATABASE.get("OPTIONS", {}),
-            "pool": {"min_size": 2, "max_size": DEED_THREADS + 4, "timeout": 3},
+            "pool": {"min_size": 2, "max_size": DEED_THREADS + DOOR_THREADS + OTHER_THREADS, "timeout": 3},
             "connect_timeout": 3,
             "options": "-c statement_timeout=4000 -c lock_timeout=3000"
             " -c idle_in_transaction_session_timeout=5000",

@@ -181,6 +181,10 @@ class Event(Shape):
     doubled: ClassVar[bool] = False
     # Between our own servers, never to a client.
     internal: ClassVar[bool] = False
+    # Of this only the newest of each author matters; it is shown as often as there is time for.
+    fleeting: ClassVar[bool] = False
+    # From now on nothing fleeting of this author about this topic is shown.
+    withdraws: ClassVar[bool] = False
 
     def fields(self) -> dict[str, Any]:
         """The event as the JSON object a client receives."""

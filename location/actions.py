@@ -84,8 +84,11 @@ def close_grants(topic: str, reason: str, *, subject_id: str | None = None) -> N
     if subject_id is not None:
         grants = grants.filter(subject=subject_id)
     # In the order of their ids, as positions lock them, so that no two deeds wait for each other.
-    closing = list(grants.select_for_update().order_by("pk").values_list("pk", flat=True))
-    Grant.objects.filter(pk__in=closing).update(closed_at=timezone.now(), close_reason=reason[:200])
+    closing = list(grants.select_for_update().order_by("pk"))
+    open_no_more = Grant.objects.filter(pk__in=[grant.pk for grant in closing])
+    open_no_more.update(closed_at=timezone.now(), close_reason=reason[:200])
+    for subject in {grant.subject_id for grant in closing}:
+        tell(messages.LocationSharingEnded(user_id=subject, emergency_id=topic), groups.person(subject))
 
 
 # Looking, for the domains above: they have judged the right themselves

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.utils import timezone
@@ -24,14 +22,6 @@ logger = logging.getLogger(__name__)
 TOGETHER = 1000  # positions in one transaction, where they waited for each other
 
 
-@dataclass
-class Pace:
-    """When somebody's position was last written to this socket, and the newest since."""
-
-    written_at: float
-    waiting: Parcel | None = None
-
-
 class LocationConsumer(DomainConsumer):
     """What one socket says and sees of positions."""
 
@@ -40,7 +30,6 @@ class LocationConsumer(DomainConsumer):
         self.is_in_matter = False  # our positions belong to one that must not lose any
         self.is_asked = False  # somebody waits for our next one
         self.has_spoken = False
-        self.paces: dict[str, Pace] = {}  # by userId
 
     # What we say
 
@@ -73,6 +62,7 @@ class LocationConsumer(DomainConsumer):
             self.socket.later(0, outcome.result)
 
     def _learn(self, recorded: Recorded) -> Recorded:
+        self.socket.glance.is_mobile = True
         self.is_in_matter, self.is_asked, self.has_spoken = recorded.is_in_matter, False, True
         return recorded
 
@@ -86,36 +76,13 @@ class LocationConsumer(DomainConsumer):
         self.is_in_matter, self.is_asked = actions.shares(self.user), bool(inquiries)
         return Answer(says=inquiries)
 
-    # What we see
+    # What concerns what we say
 
     def hear(self, parcel: Parcel) -> Parcel | None:
-        """At most two positions a second of each person, always the newest."""
         if parcel.word == messages.LocationSharingBegan.type:
             self.is_in_matter = True
             self._leisurely().hurry()  # our last one may be among those that wait
             return None
         if parcel.word == messages.LocationAsked.type:
             self.is_asked = True
-        if parcel.word != messages.LocationUpdate.type:
-            return parcel
-        self._pace(parcel)
-        return None
-
-    def _pace(self, parcel: Parcel) -> None:
-        pace = self.paces.setdefault(parcel.author, Pace(written_at=float("-inf")))
-        wait_seconds = pace.written_at + settings.LOCATION_PACE_SECONDS - time.monotonic()
-        if wait_seconds <= 0 and pace.waiting is None:
-            self._show(pace, parcel)
-            return
-        if pace.waiting is None:
-            asyncio.get_running_loop().call_later(wait_seconds, self._catch_up, pace)
-        pace.waiting = parcel
-
-    def _catch_up(self, pace: Pace) -> None:
-        newest, pace.waiting = pace.waiting, None
-        if newest is not None:
-            self._show(pace, newest)
-
-    def _show(self, pace: Pace, parcel: Parcel) -> None:
-        pace.written_at = time.monotonic()
-        self.socket.write_latest(f"location {parcel.author}", parcel)
+        return parcel

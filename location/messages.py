@@ -98,6 +98,7 @@ class LocationUpdate(Event):
     """This person is here."""
 
     type = "locationUpdate"
+    fleeting = True
     user_id: str
     role: str
     hospital_id: str | None
@@ -140,6 +141,22 @@ class LocationSharingBegan(Event):
     type = "locationSharingBegan"
     internal = True
     user_id: str
+
+
+class LocationSharingEnded(Event):
+    """This person's position is no matter any more; what of it is still on its way is too late."""
+
+    type = "locationSharingEnded"
+    internal = True
+    withdraws = True
+    user_id: str
+    emergency_id: str
+
+    def author(self) -> str:
+        return self.user_id
+
+    def topic(self) -> str:
+        return self.emergency_id
 
 
 # Over HTTP and between domains

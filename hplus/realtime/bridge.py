@@ -22,8 +22,10 @@ from hplus import errors
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Seats, arrivals and departures must not queue behind a flood of deeds, nor rounds behind both.
+# Nobody waits behind others: a deed behind a thousand phones that come back at once, they behind a
+# flood of deeds, or a server's rounds behind both.
 _deeds = ThreadPoolExecutor(settings.DEED_THREADS, thread_name_prefix="deed")
+_door = ThreadPoolExecutor(settings.DOOR_THREADS, thread_name_prefix="door")
 _rounds = ThreadPoolExecutor(1, thread_name_prefix="round")
 
 
@@ -34,6 +36,11 @@ async def in_thread(action: Callable[..., Result], *args: Any) -> Result:
     repeats it with the same clientMessageId learns so.
     """
     return await _run(_deeds, action, *args)
+
+
+async def at_the_door(action: Callable[..., Result], *args: Any) -> Result:
+    """Like `in_thread`, on the threads kept free for those who come and go."""
+    return await _run(_door, action, *args)
 
 
 async def in_round(action: Callable[..., Result], *args: Any) -> Result:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +17,7 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.bridge import Result, at_the_door
 
 Scope = dict[str, Any]
 REMEMBERED_SECONDS = 2.0  # a client without backoff repeats itself thousands of times a second
@@ -97,9 +99,10 @@ def is_origin_allowed(scope: Scope) -> bool:
 
 
 class Door:
-    """What one process remembers of those it refused."""
+    """Through which people come and go, and what one process remembers of those it refused."""
 
     def __init__(self) -> None:
+        self._passage = asyncio.Semaphore(settings.DOOR_THREADS)
         self.held: Counter[str] = Counter()
         self.open_sockets: Counter[str] = Counter()
         self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
@@ -111,16 +114,23 @@ class Door:
         if refusal and time.monotonic() - at < REMEMBERED_SECONDS:
             raise refusal
         try:
-            return await in_thread(actions.identify, claim)
+            return await self.one_by_one(actions.identify, claim)
         except errors.InternalError:
             raise
         except errors.Refusal as refused:
             self._remember(claim, refused)
             raise
 
-    def forget(self) -> None:
-        """A server that starts has refused nobody yet."""
+    async def one_by_one(self, action: Callable[..., Result], *args: Any) -> Result:
+        """For as many at a time as there are threads at the door. Who waits in line has all the time:
+        after a restart everybody comes back at once, and whoever is sent away comes again."""
+        async with self._passage:
+            return await at_the_door(action, *args)
+
+    def open(self) -> None:
+        """A server that starts has refused nobody yet, and nobody waits."""
         self._refused.clear()
+        self._passage = asyncio.Semaphore(settings.DOOR_THREADS)
 
     def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
         self._refused[claim] = (time.monotonic(), refusal)

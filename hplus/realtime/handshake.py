@@ -12,7 +12,6 @@ from django.utils import timezone
 from hplus import errors, metrics, wire
 from hplus.accounts.actions import Claim, Identity
 from hplus.realtime import actions, messages
-from hplus.realtime.bridge import in_thread
 from hplus.realtime.door import HELD_PER_ADDRESS, door
 
 Frame = dict[str, Any]
@@ -55,7 +54,7 @@ async def first_login(receive: Receive, send: Send, claim: Claim) -> Identity:
     except TimeoutError:
         raise errors.AuthenticationFailed("No login came.") from None
     login = _login_in(event.get("text") or "")
-    identity = await in_thread(actions.first_login, claim, login)
+    identity = await door.one_by_one(actions.first_login, claim, login)
     await send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
     return identity
 

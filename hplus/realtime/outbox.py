@@ -20,8 +20,8 @@ REMEMBERED_LETTERS = 5_000
 class Outbox:
     """Frames on their way to one client.
 
-    A reader that takes nothing costs at most the bound: positions go first, then `too_slow` is
-    called and nothing more is taken. `written` is called for each letter that has gone out.
+    A reader that takes nothing costs at most the bound; then `too_slow` is called. Whatever can
+    be left out is not put in without `has_room`. `written` is called for each letter that has gone out.
     """
 
     def __init__(
@@ -33,7 +33,6 @@ class Outbox:
         self._send, self._written, self._too_slow = send, written, too_slow
         self._waiting: deque[tuple[str, Parcel | None]] = deque()
         self._bytes = 0
-        self._latest: dict[str, str] = {}
         self._letters: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
         self.is_closed = False
@@ -55,20 +54,13 @@ class Outbox:
             self._letters.popitem(last=False)
         return known
 
-    def put_latest(self, key: str, text: str) -> None:
-        """Of this only the newest matters: it takes the place of one still waiting."""
-        is_waiting = key in self._latest
-        self._latest[key] = text
-        if not is_waiting:
-            self._enqueue("", Parcel(word="", frame=key))
-
     def _enqueue(self, text: str, parcel: Parcel | None) -> None:
         if self.is_closed:
             return
         self._waiting.append((text, parcel))
         self._bytes += len(text)
         if self._is_full():
-            self._make_room()
+            self._give_up()
         elif self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write())
 
@@ -76,21 +68,16 @@ class Outbox:
         too_many = len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES * share
         return too_many or self._bytes > settings.SOCKET_BACKLOG_BYTES * share
 
-    def _make_room(self) -> None:
-        self._latest.clear()
-        self._waiting = deque((text, parcel) for text, parcel in self._waiting if text)
-        if self._is_full() or len(self._waiting) > settings.SOCKET_BACKLOG_FRAMES // 2:
-            self._waiting.clear()
-            self._bytes = 0
-            self._too_slow()
+    def _give_up(self) -> None:
+        self._waiting.clear()
+        self._bytes = 0
+        self._too_slow()
 
     async def _write(self) -> None:
         while self._waiting:
             text, parcel = self._waiting.popleft()
             self._bytes -= len(text)
-            if not text and parcel is not None:
-                text = self._latest.pop(parcel.frame, "")
-            if text and not await self._write_one(text):
+            if not await self._write_one(text):
                 return
             if parcel is not None and parcel.event_id:
                 self._written(parcel)

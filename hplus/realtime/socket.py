@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +15,12 @@ from django.utils import timezone
 from hplus import errors, metrics, wire
 from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
-from hplus.realtime import actions, groups, messages
+from hplus.realtime import actions, groups, messages, words
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
+from hplus.realtime.glances import Audience, Glance
 from hplus.realtime.handshake import Frame, Receive, Send, error_event, first_login, refuse, say_and_close
 from hplus.realtime.models import Connection
 from hplus.realtime.outbox import Outbox
@@ -31,12 +31,6 @@ from hplus.rest import as_refusal, internal_error
 logger = logging.getLogger(__name__)
 INBOX_FRAMES = 200  # read ahead of the answers; then the client has to wait
 ABUSE_FRAMES = 600  # refused for their rate, one after another
-
-
-@cache
-def _internal_words() -> frozenset[str]:
-    """What our servers tell each other; a socket whose domain does not take it drops it."""
-    return frozenset(event.type for event in wire.subclasses(wire.Event) if event.internal)
 
 
 class Socket:
@@ -53,6 +47,7 @@ class Socket:
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
+        self.glance = Glance()
         self.outbox = Outbox(send, self._note, self._too_slow)
         self._handlers = {h.request.type: (ear, h) for ear in self.ears for h in ear.handlers}
         self._hearing = [ear for ear in self.ears if type(ear).hear is not DomainConsumer.hear]
@@ -78,6 +73,16 @@ class Socket:
     @property
     def expires_at(self) -> datetime | None:
         return self.identity.expires_at
+
+    @property
+    def audiences(self) -> list[Audience]:
+        """As whom it hears what is fleeting."""
+        return [*((name, "") for name in self.group_names), (groups.PERSONS, self.user_id)]
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether what arrives may be written at once."""
+        return self._held is None
 
     # From the handshake to the end
 
@@ -125,11 +130,10 @@ class Socket:
     async def _sit_down(self, claim: Claim) -> None:
         """Subscribe, then read, then speak; what arrives meanwhile is held and comes after."""
         connection = self._row(claim)
-        slot = self.board.seat(self.user_id)
-        slot.sockets.add(self)
+        slot = self.board.seat(self)
         try:
             await self.board.join(self, groups.of(self.user))
-            arrival, greetings = await in_thread(self._arrive, connection)
+            arrival, greetings = await door.one_by_one(self._arrive, connection)
             slot.start_after(arrival.last_seq)
             last_seq = slot.last_seq or 0
             replay = await self._replay(last_seq)
@@ -141,7 +145,7 @@ class Socket:
             raise
         self.release()
         for ear in self._late:
-            self.later(settings.UNDELIVERED_AFTER_SECONDS, ear.greet_late)
+            self._start(self._after(settings.UNDELIVERED_AFTER_SECONDS, ear.greet_late, door.one_by_one))
         logger.info("%s connected as %s", self.connection_id, self.user.role)
 
     def _row(self, claim: Claim) -> Connection:
@@ -172,7 +176,7 @@ class Socket:
         if not (since.isascii() and since.isdigit()):
             return None
         cursor = min(int(since[:18]), 2**62)
-        return await in_thread(self._catch_up, cursor, given.get("epoch"), last_seq)
+        return await door.one_by_one(self._catch_up, cursor, given.get("epoch"), last_seq)
 
     def _catch_up(self, since: int, epoch: str | None, last_seq: int) -> actions.Replay:
         replay = actions.replay_all(self.user, since, epoch, last_seq)
@@ -218,7 +222,7 @@ class Socket:
             return
         connection, self.connection = self.connection, None
         try:
-            await in_thread(self._depart, connection, is_clean)
+            await door.one_by_one(self._depart, connection, is_clean)
         except Exception:
             logger.exception("A departure was not recorded; the duty for ghosts will")
 
@@ -390,10 +394,6 @@ class Socket:
     def _say(self, event: wire.Event) -> None:
         self.outbox.put(event.frame())
 
-    def write_latest(self, key: str, said: wire.Event | Parcel) -> None:
-        """Something of which only the newest matters: it takes the place of one still waiting."""
-        self.outbox.put_latest(key, said.frame if isinstance(said, Parcel) else said.frame())
-
     def hear(self, parcel: Parcel) -> None:
         """Something has arrived for this socket."""
         if self._held is not None:
@@ -409,7 +409,7 @@ class Socket:
             if heard is None:
                 return
             parcel = heard
-        if parcel.word not in _internal_words():
+        if parcel.word not in words.internal():
             self.outbox.put_letter(parcel)
 
     def _hear_sign_out(self, parcel: Parcel) -> None:
@@ -443,10 +443,10 @@ class Socket:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _after(self, seconds: float, work: Callable[[], object]) -> None:
+    async def _after(self, seconds: float, work: Callable[[], object], where: Any = in_thread) -> None:
         await asyncio.sleep(seconds)
         try:
-            answer = await in_thread(work)
+            answer = await where(work)
         except Exception as unforeseen:
             internal_error(unforeseen)
             return

@@ -17,9 +17,10 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from hplus import metrics
-from hplus.realtime import actions, announcer, bridge, rounds
+from hplus.realtime import actions, announcer, bridge, rounds, words
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
+from hplus.realtime.glances import Glances
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.limits import Buckets, breath_of_a_user, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
@@ -124,6 +125,7 @@ class Switchboard:
         self.slots: dict[str, Slot] = {}
         self.credits = Buckets(bucket_of_a_user)  # of messages, per user
         self.breath = Buckets(breath_of_a_user)  # of frames, per user
+        self.glances = Glances()
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)
         self._subscribed: set[str] = set()
@@ -148,7 +150,7 @@ class Switchboard:
     def start(self) -> None:
         announcer.speak_from(self.announcer)
         metrics.sockets.set_function(lambda: len(self.sockets))
-        door.forget()
+        door.open()
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
             self.loop.create_task(supervised(self._make_rounds)),
@@ -175,10 +177,12 @@ class Switchboard:
         slot = self.slots.get(user_id)
         return slot is not None and slot.last_seq is not None
 
-    def seat(self, user_id: str) -> Slot:
-        slot = self.slots.get(user_id)
+    def seat(self, socket: Socket) -> Slot:
+        slot = self.slots.get(socket.user_id)
         if slot is None:
-            slot = self.slots[user_id] = Slot(self, user_id)
+            slot = self.slots[socket.user_id] = Slot(self, socket.user_id)
+        slot.sockets.add(socket)
+        self.glances.begin(socket)
         return slot
 
     async def join(self, socket: Socket, groups: list[Group]) -> None:
@@ -195,16 +199,19 @@ class Switchboard:
 
     def leave(self, socket: Socket) -> None:
         self.sockets.discard(socket)
+        self.glances.leave(socket)
         for name in socket.group_names:
             self._groups[name].discard(socket)
             if not self._groups[name]:
                 del self._groups[name]
                 self._unsettled.add(name)
+                self.glances.forget((name, ""))
         slot = self.slots.get(socket.user_id)
         if slot is not None:
             slot.sockets.discard(socket)
             if not slot.sockets:
                 del self.slots[socket.user_id]
+                self.glances.forget((PERSONS, socket.user_id))
 
     async def _subscribe(self) -> None:
         """Make the subscriptions on the layer those of the sockets here."""
@@ -246,6 +253,11 @@ class Switchboard:
                 slot.receive(seq, post.parcel)
         if post.parcel.event_id:
             return
+        if post.parcel.word in words.fleeting():
+            self.glances.offer((post.group, post.person), post.parcel, self._listeners(post))
+            return
+        if post.parcel.word in words.withdrawing():
+            self.glances.withdraw(post.parcel.author, post.parcel.topic)
         for socket in self._listeners(post):
             if socket.user_id not in post.parcel.but:
                 hand_over(socket, post.parcel)

@@ -1,0 +1,147 @@
+"""What matters only while it is new: of each author the newest, and that not too often.
+
+Five hundred crews who see each other make a quarter of a million positions a second, which no
+server can write. So a position is not written when it comes: each socket has a glance at what is
+new, at most every `LOCATION_PACE_SECONDS`, and less often where there is more to see than half of
+the server's time can show. What it sees then is the newest, and no other word waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from hplus.realtime.parcels import Parcel
+
+if TYPE_CHECKING:
+    from hplus.realtime.socket import Socket
+
+logger = logging.getLogger(__name__)
+FRAMES_AT_ONCE = 100  # a millisecond or two of writing
+
+Audience = tuple[str, str]  # a group, and within it perhaps one person
+
+
+@dataclass(slots=True)
+class Glance:
+    """How much of the news one socket has seen, and when it last looked (monotonic seconds)."""
+
+    turn: int = 0
+    at: float = 0
+    is_mobile: bool = False  # it moves itself, and sees others after those who only watch
+
+
+class Newest:
+    """The newest parcel of each author for one audience, in the order they came."""
+
+    def __init__(self) -> None:
+        self._by_author: dict[str, tuple[int, Parcel]] = {}
+
+    def put(self, turn: int, parcel: Parcel) -> None:
+        self._by_author.pop(parcel.author, None)  # so that it stands last
+        self._by_author[parcel.author] = (turn, parcel)
+
+    def since(self, turn: int) -> list[Parcel]:
+        newer = takewhile(lambda entry: entry[0] > turn, reversed(self._by_author.values()))
+        return [parcel for _, parcel in newer][::-1]
+
+    def withdraw(self, author: str, topic: str) -> None:
+        if author in self._by_author and self._by_author[author][1].topic == topic:
+            del self._by_author[author]
+
+
+class Glances:
+    """Who has something new to see, and the one task that shows it."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._newest: dict[Audience, Newest] = {}
+        self._due: set[Socket] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, socket: Socket) -> None:
+        """A socket sees what comes from now on."""
+        socket.glance.turn = self._turn
+
+    def leave(self, socket: Socket) -> None:
+        self._due.discard(socket)
+
+    def forget(self, audience: Audience) -> None:
+        """Nobody listens here any more."""
+        self._newest.pop(audience, None)
+
+    def offer(self, audience: Audience, parcel: Parcel, listeners: Collection[Socket]) -> None:
+        """It takes the place of what the same author said before."""
+        if not listeners:
+            return
+        self._turn += 1
+        self._newest.setdefault(audience, Newest()).put(self._turn, parcel)
+        self._due.update(listeners)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._show_all())
+
+    def withdraw(self, author: str, topic: str) -> None:
+        """What of this matter has not been seen yet must not be seen any more."""
+        for newest in self._newest.values():
+            newest.withdraw(author, topic)
+
+    async def _show_all(self) -> None:
+        """In portions, each followed by a pause as long as it took, until nobody has anything to see."""
+        now = asyncio.get_running_loop().time
+        while self._due:
+            await asyncio.sleep(self._seconds_to_next(now()))
+            written, began_at = 0, now()
+            for socket in self._ready(now()):
+                written += self._show_to(socket, now())
+                if written >= FRAMES_AT_ONCE:
+                    await self._let_others_work(began_at)
+                    written, began_at = 0, now()
+
+    @staticmethod
+    async def _let_others_work(began_at: float) -> None:
+        await asyncio.sleep(0)  # the outboxes write
+        await asyncio.sleep(asyncio.get_running_loop().time() - began_at)
+
+    def _seconds_to_next(self, now: float) -> float:
+        return max(0.0, min(s.glance.at for s in self._due) + settings.LOCATION_PACE_SECONDS - now)
+
+    def _ready(self, now: float) -> list[Socket]:
+        ready = [s for s in self._due if s.glance.at + settings.LOCATION_PACE_SECONDS <= now]
+        return sorted(ready, key=lambda s: (s.glance.is_mobile, s.glance.at))
+
+    def _show_to(self, socket: Socket, now: float) -> int:
+        """One socket that can't be shown it must not keep it from the others."""
+        try:
+            return self._show(socket, now)
+        except Exception:
+            self._due.discard(socket)
+            logger.exception("%s could not be shown what is new", socket.connection_id)
+            return 0
+
+    def _show(self, socket: Socket, now: float) -> int:
+        """How many frames that were. Who can't take any now is asked again after the pace."""
+        socket.glance.at = now
+        if not socket.is_listening or not socket.outbox.has_room:
+            return 0
+        self._due.discard(socket)
+        news = self._news_for(socket)
+        socket.glance.turn = self._turn
+        for parcel in news:
+            socket.outbox.put(parcel.frame)
+        return len(news)
+
+    def _news_for(self, socket: Socket) -> list[Parcel]:
+        """Once for each author, through however many groups it came."""
+        by_author = {
+            parcel.author: parcel
+            for audience in socket.audiences
+            if audience in self._newest
+            for parcel in self._newest[audience].since(socket.glance.turn)
+        }
+        return [parcel for parcel in by_author.values() if socket.user_id not in parcel.but]
