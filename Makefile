@@ -25,9 +25,7 @@ help: ## this list
 
 run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000)
 	@export DEBUG="$${DEBUG-1}" HPLUS_DEMO="$${HPLUS_DEMO-1}"; \
-	$(PY) manage.py migrate --verbosity 0 && \
-	$(PY) manage.py seed_demo && \
-	exec $(PY) manage.py serve
+	exec $(PY) manage.py serve --prepare
 
 test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stories on SQLite too (ARGS=...)
 	HPLUS_TEST_STORAGE= $(PY) -m pytest -n 2 --dist loadfile $(ARGS)

@@ -16,7 +16,10 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 logger = logging.getLogger(__name__)
@@ -93,12 +96,17 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 5000")
         parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
         parser.add_argument("--no-worker", action="store_true", help="leave the duties to `manage.py worker`")
+        parser.add_argument(
+            "--prepare", action="store_true", help="first migrate and, in demo mode, add the demo's people"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["workers"] > 1 and not settings.REDIS_URL:
             raise CommandError("Several server processes hear each other through Redis: set REDIS_URL.")
         if options["no_worker"]:
             settings.HPLUS_WORKER_INSIDE = False
+        if options["prepare"]:
+            self._prepare()
         listener = listening_socket(options["host"], options["port"])
         self._say_where(options["port"])
         if options["workers"] > 1:
@@ -106,6 +114,14 @@ class Command(BaseCommand):
         else:
             serve(listener)
         self.stdout.write("HPlus has stopped.")
+
+    def _prepare(self) -> None:
+        """In this process, because to start Python three times takes longer than all else together."""
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            call_command("migrate", verbosity=0)
+        if settings.HPLUS_DEMO:
+            call_command("seed_demo", stdout=self.stdout)
 
     def _say_where(self, port: int) -> None:
         say = self.stdout.write
