@@ -130,4 +130,7 @@ class ChatConsumer(DomainConsumer):
 
     def wrote(self, parcel: Parcel) -> None:
         if parcel.word == messages.NewMessage.type and parcel.author != self.user.pk:
-            self.socket.board.batch(receipts.deliver_all).add((self.user.pk, parcel.about))
+            written = self.socket.board.batch(
+                receipts.deliver_all, every_seconds=settings.RECEIPT_WRITE_SECONDS
+            )
+            written.add((self.user.pk, parcel.about))

@@ -177,6 +177,7 @@ TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
 SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
+RECEIPT_WRITE_SECONDS = 0.1  # between two transactions of marks that messages were delivered
 NOTIFICATION_RETENTION_DAYS = 90  # after it was read
 PUSH_TRIES = 10  # with the pauses below given up after a quarter of an hour
 PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
