@@ -147,7 +147,7 @@ def serve(listener: socket.socket) -> None:
 
 
 def settle_memory() -> None:
-    """What is loaded by now stays. To look through it for garbage again and again costs a sixth of all CPU."""
+    """What is loaded by now stays; to look through it for garbage costs a sixth of all CPU."""
     import hplus.asgi  # noqa: F401 everything a server needs
 
     gc.collect()
