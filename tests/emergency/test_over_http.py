@@ -88,6 +88,26 @@ def test_a_whole_emergency_over_http(server: ThreadServer) -> None:
     assert patient.http.get("/api/emergencies/response-times/").status_code == 403
 
 
+def test_a_body_is_read_flat_or_under_data_as_a_frame_is(server: ThreadServer) -> None:
+    patient, medic = (Desk(server, who) for who in ("patient_123", "paramedic_456"))
+    frame = {"type": "emergencyRequest", "data": guide.create_emergency_request()}
+    made = patient.http.post("/api/emergencies/", json=frame)
+    assert made.status_code == 201, made.text
+    emergency_id = made.json()["data"]["emergencyId"]
+    elsewhere = guide.respond("another one", "accept")
+    done = {"status": "ok", "data": {"emergencyId": emergency_id}}
+    assert medic.post(f"{emergency_id}/response/", data=elsewhere) == done
+    assert patient.get(f"{emergency_id}/")["assignedTo"] == "paramedic_456"
+    assert Emergency.objects.get().original == patient_sent(frame["data"])
+    late = medic.http.post(f"/api/emergencies/{emergency_id}/status/", json={"data": {"status": "asleep"}})
+    assert (late.status_code, late.json()["details"]["field"]) == (400, "status")
+
+
+def patient_sent(fields: dict[str, Any]) -> dict[str, Any]:
+    """What of it said something."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def test_the_bundle_is_valid_fhir(server: ThreadServer) -> None:
     patient, medic = Desk(server, "patient_123"), Desk(server, "paramedic_456")
     wish = guide.create_emergency_request(vitals=VITALS, priority="critical")
