@@ -120,11 +120,16 @@ def _verbatim(value: Any) -> str | None:
     return None if value is None else str(value)[:64]
 
 
+def _no_truth_value(value: Any) -> Any:
+    """JSON's true is no degree."""
+    return None if isinstance(value, bool) else value
+
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=150), AfterValidator(_utf8)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
-Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
-Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 
 class Shape(BaseModel):
@@ -170,7 +175,13 @@ def refusal_of(invalid: ValidationError) -> errors.ValidationFailed:
     """The first thing that is wrong, named as the client wrote it."""
     first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return errors.ValidationFailed(f"{field}: {first['msg']}", field=field, reason=first["msg"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return errors.ValidationFailed(f"{field}: {reason}", field=field, reason=reason)
+
+
+def missing(field: str) -> errors.ValidationFailed:
+    """For what is needed only together with something else."""
+    return errors.ValidationFailed(f"{field}: Field required", field=field, reason="Field required")
 
 
 class Event(Shape):

@@ -125,7 +125,16 @@ def test_an_odd_time_costs_no_position(crew: User, said: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [{"lat": 90.1}, {"lat": -91}, {"lng": 180.5}, {"lng": -181}, {"lat": "north"}, {"lat": None}]
+    "place",
+    [
+        {"lat": 90.1},
+        {"lat": -91},
+        {"lng": 180.5},
+        {"lng": -181},
+        {"lat": "north"},
+        {"lat": None},
+        {"lat": True},
+    ],
 )
 def test_what_is_not_on_earth_is_refused(place: dict[str, Any]) -> None:
     with pytest.raises(errors.ValidationFailed) as refused:
