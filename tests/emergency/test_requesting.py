@@ -45,6 +45,13 @@ async def test_odd_optional_fields_never_stop_it(server: ThreadServer) -> None:
     assert stored.client_timestamp == "2026-11-22T09:15:00.123456"
 
 
+async def test_an_empty_object_stays_one(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        await patient.send("emergencyRequest", data=guide.create_emergency_request(vitals={}))
+        seen = guide.emergency_request((await patient.expect("emergencyCreated"))["data"])
+        assert (seen["vitals"], seen["news2"], seen["warnings"]) == ({}, None, [])
+
+
 BAD: list[tuple[str, dict[str, Any]]] = [
     ("patientId", {"patientId": None}),
     ("patientId", {"patientId": ""}),
