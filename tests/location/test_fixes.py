@@ -68,12 +68,17 @@ def test_a_time_without_a_zone_is_judged_by_its_arrival(crew: User, zone: timezo
 
 
 @pytest.mark.parametrize("zone", [UTC, NEW_YORK, TOKYO], ids=["UTC", "New York", "Tokyo"])
-def test_a_time_with_a_zone_is_relayed_as_it_was_said(crew: User, zone: timezone) -> None:
+def test_a_time_with_a_zone_is_relayed_as_the_same_moment_in_utc(crew: User, zone: timezone) -> None:
     moment = (datetime.now(zone) - timedelta(seconds=3)).replace(microsecond=120_000)
-    said = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    fix = record(crew, 1.0, timestamp=said)
+    fix = record(crew, 1.0, timestamp=moment.isoformat(timespec="milliseconds"))
     assert fix.at == moment
-    assert as_seen(fix, None).data.location.timestamp == said
+    relayed = as_seen(fix, None).data.location.timestamp
+    assert relayed == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def test_a_time_in_utc_is_relayed_as_it_was_said(crew: User) -> None:
+    said = (now() - timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%S.120Z")
+    assert as_seen(record(crew, 1.0, timestamp=said), None).data.location.timestamp == said
 
 
 def test_after_two_minutes_it_is_stale(crew: User) -> None:
