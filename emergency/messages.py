@@ -182,7 +182,7 @@ class EmergencyRequest(Shape):
     phase: str | None
     news2: dict[str, Any] | None
     times: dict[str, str]
-    eta_seconds: float | None
+    eta_seconds: int | None
     possible_duplicate_of: str | None
     escalation_level: int
     version: int
@@ -196,7 +196,7 @@ class EmergencyRequest(Shape):
     )  # fmt: skip
 
     @classmethod
-    def of(cls, emergency: Emergency, eta_seconds: float | None = None) -> Self:
+    def of(cls, emergency: Emergency, eta_seconds: int | None = None) -> Self:
         return cls(
             location=Place(lat=emergency.lat, lng=emergency.lng, address=emergency.address),
             timestamp=emergency.requested_at,
@@ -343,7 +343,7 @@ class Responder(Shape):
     user_id: str
     name: str
     distance_meters: float
-    eta_seconds: float | None
+    eta_seconds: int | None
     fix_age: float
 
 
