@@ -136,9 +136,9 @@ def update_status(user: User, request: messages.UpdateStatus) -> Answer:
         notes=request.notes, vitals=vitals, completion_details=request.completion_details,
     )  # fmt: skip
     entry = telling.note(emergency, EntryKind.STATUS, user, change, now)
-    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
     if not emergency.is_open:
         telling.stop_sharing(emergency, emergency.status)
+    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
     return Answer(made={"emergencyId": emergency.pk})
 
 
