@@ -240,13 +240,13 @@ def _must_be_open(emergency: Emergency) -> None:
 def transfer(user: User, request: messages.Transfer) -> Answer:
     """Another hospital takes over: there it is pending, with all its staff's alerts; here it is gone.
 
-    By the assignee or an admin. Raises EmergencyNotFound, Forbidden, HospitalNotFound,
-    ValidationFailed (the same hospital) or InvalidTransition.
+    By the assignee or an admin; while nobody has it, by any of the staff. Raises EmergencyNotFound,
+    Forbidden, HospitalNotFound, ValidationFailed (the same hospital) or InvalidTransition.
     """
     emergency, now = locked(user, request.emergency_id), timezone.now()
-    if not user.works_at(emergency.hospital_id) or not (
-        user.is_hospital_admin or user.pk == emergency.assigned_to_id
-    ):
+    if not user.works_at(emergency.hospital_id):
+        raise errors.Forbidden("Only staff of the hospital may transfer.")
+    if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
     hospital = find_hospital(request.to_hospital_id)

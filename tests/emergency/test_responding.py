@@ -242,13 +242,15 @@ async def test_another_hospital_takes_over(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("doctor_002", "doctor", "hospital_002") as there,
     ):
         emergency_id = await call(patient)
         wish = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "burns unit"}
-        assert (await crew.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN"
+        assert (await patient.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN"
         assert (await there.ask("emergencyTransfer", **wish))["code"] == "EMERGENCY_NOT_FOUND"
         await crew.ask("emergencyResponse", data=guide.respond(emergency_id, "accept"))
+        assert (await nurse.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN", "somebody has it"
         unknown = await crew.ask("emergencyTransfer", **{**wish, "toHospitalId": "nowhere"})
         assert unknown["code"] == "HOSPITAL_NOT_FOUND"
         assert (await crew.ask("emergencyTransfer", **wish))["type"] == "ack"
@@ -264,6 +266,10 @@ async def test_another_hospital_takes_over(server: ThreadServer) -> None:
         assert (await patient.expect("emergencyResponse", responderId="doctor_002"))["data"][
             "status"
         ] == "accepted"
+
+        untaken = {**wish, "emergencyId": await call(patient)}
+        assert (await nurse.ask("emergencyTransfer", **untaken))["type"] == "ack", "while nobody has it"
+        guide.alert(await there.expect("emergencyAlert", emergencyId=untaken["emergencyId"]))
 
 
 async def test_a_hospital_on_diversion_says_so(server: ThreadServer, settings: Any) -> None:
