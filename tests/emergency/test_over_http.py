@@ -223,6 +223,23 @@ async def test_those_who_come_are_seen_until_it_is_over(server: ThreadServer) ->
         assert (await patient.ask("locationRequest", targetUserId="paramedic_456"))["code"] == "FORBIDDEN"
 
 
+async def test_to_name_somebody_in_a_call_is_no_way_to_find_them(server: ThreadServer) -> None:
+    async with (
+        server.phone("test_user", "patient") as bystander,
+        server.phone("patient_123", "patient") as patient,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+    ):
+        await bystander.ask("emergencyRequest", data=guide.create_emergency_request())
+        here = {"lat": 37.7849, "lng": -122.4194}
+        for phone in (patient, bystander):
+            await phone.ask("locationUpdate", data={"location": here, "isEmergency": True})
+            await nurse.expect("locationUpdate", userId=phone.user_id)
+        for phone, target in ((bystander, "patient_123"), (patient, "test_user")):
+            assert (await phone.ask("locationRequest", targetUserId=target))["code"] == "FORBIDDEN"
+            assert not phone.heard("locationUpdate")
+        assert (await nurse.ask("locationRequest", targetUserId="patient_123"))["type"] == "ack"
+
+
 async def test_who_reads_a_track_is_recorded(server: ThreadServer) -> None:
     async with (
         Api(server, "patient_123") as patient,
