@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from calls.ice import ice_servers
 from calls.models import Call, Participant
-from hplus.wire import Event, Id, OptionalId, Request, Shape
+from hplus.wire import Event, Id, OptionalId, Request, Shape, missing
 
 MOST_INVITED = 7  # in a mesh each device sends to every other
 Description = str | dict[str, Any]  # SDP, bare or as a browser's RTCSessionDescription
@@ -37,7 +37,7 @@ class InitiateCall(Request):
     @model_validator(mode="after")
     def _calls_somebody(self) -> Self:
         if not self.callee_ids:
-            raise ValueError("receiverId or participantIds is missing")
+            raise missing("receiverId")
         return self
 
     @property

@@ -127,7 +127,7 @@ def update_status(user: User, request: messages.UpdateStatus) -> Answer:
     emergency, now = locked(user, request.emergency_id), timezone.now()
     previous = emergency.status
     status = _status_asked(emergency, request)
-    _must_be_possible(user, emergency, status)
+    _must_be_possible(user, emergency, status, adds=_adds_something(request))
     _move(emergency, status, request, now)
     vitals = _take_vitals(emergency, user, request.vitals, now)
     emergency.save_change()
@@ -136,9 +136,9 @@ def update_status(user: User, request: messages.UpdateStatus) -> Answer:
         notes=request.notes, vitals=vitals, completion_details=request.completion_details,
     )  # fmt: skip
     entry = telling.note(emergency, EntryKind.STATUS, user, change, now)
-    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
     if not emergency.is_open:
         telling.stop_sharing(emergency, emergency.status)
+    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
     return Answer(made={"emergencyId": emergency.pk})
 
 
@@ -149,13 +149,18 @@ def _status_asked(emergency: Emergency, request: messages.UpdateStatus) -> str:
     return Status.IN_PROGRESS if begins else asked
 
 
-def _must_be_possible(user: User, emergency: Emergency, status: str) -> None:
+def _adds_something(request: messages.UpdateStatus) -> bool:
+    return any((request.phase, request.notes, request.vitals, request.completion_details))
+
+
+def _must_be_possible(user: User, emergency: Emergency, status: str, *, adds: bool) -> None:
     """First by the status table, then by who asks; what is not a requester's is not, whatever the state."""
     is_staff = user.works_at(emergency.hospital_id)
     if not is_staff and (user.pk != emergency.requested_by_id or status != Status.CANCELLED):
         raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
     is_late = not is_staff and emergency.status not in REQUESTER_MAY_CANCEL
-    if status not in MOVES[emergency.status] or is_late:
+    is_no_move = status == emergency.status == Status.ACCEPTED and not adds
+    if status not in MOVES[emergency.status] or is_late or is_no_move:
         raise errors.InvalidTransition(
             f"An emergency that is {emergency.status} can't become {status}.", status=emergency.status
         )
@@ -235,13 +240,13 @@ def _must_be_open(emergency: Emergency) -> None:
 def transfer(user: User, request: messages.Transfer) -> Answer:
     """Another hospital takes over: there it is pending, with all its staff's alerts; here it is gone.
 
-    By the assignee or an admin. Raises EmergencyNotFound, Forbidden, HospitalNotFound,
-    ValidationFailed (the same hospital) or InvalidTransition.
+    By the assignee or an admin; while nobody has it, by any of the staff. Raises EmergencyNotFound,
+    Forbidden, HospitalNotFound, ValidationFailed (the same hospital) or InvalidTransition.
     """
     emergency, now = locked(user, request.emergency_id), timezone.now()
-    if not user.works_at(emergency.hospital_id) or not (
-        user.is_hospital_admin or user.pk == emergency.assigned_to_id
-    ):
+    if not user.works_at(emergency.hospital_id):
+        raise errors.Forbidden("Only staff of the hospital may transfer.")
+    if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
     hospital = find_hospital(request.to_hospital_id)

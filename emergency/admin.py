@@ -194,12 +194,12 @@ class EmergencyAdmin(TenancyAdmin):
         if emergency is None or kind not in ("json", "fhir"):
             raise Http404
         record(request.user, Verb.EXPORT, emergency, kind=kind)
-        content = fhir.bundle(emergency) if kind == "fhir" else _as_json(emergency)
+        content = fhir.bundle(emergency) if kind == "fhir" else _as_json(emergency, request.user)
         kept = {"Content-Disposition": f'attachment; filename="emergency-{emergency.pk}.{kind}.json"'}
         types = {"fhir": "application/fhir+json", "json": "application/json"}
         return JsonResponse(content, headers=kept, content_type=types[kind], json_dumps_params={"indent": 2})
 
 
-def _as_json(emergency: Emergency) -> dict[str, Any]:
-    told = timeline.timeline(emergency).model_dump(mode="json", by_alias=True)
+def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:
+    told = timeline.timeline(emergency, reader).model_dump(mode="json", by_alias=True)
     return {"emergency": telling.shown(emergency).fields(), "timeline": told["entries"]}

@@ -40,7 +40,7 @@ class Row(Shape):
     requested_at: datetime
     assignee: str | None
     assignee_id: str | None
-    eta_seconds: float | None
+    eta_seconds: int | None
     escalation_level: int
     escalate_at: datetime | None
     news2: dict[str, Any] | None
@@ -139,7 +139,7 @@ def _rows(opened: Iterable[Emergency]) -> list[Row]:
     return [_row(emergency, as_seen.eta_seconds) for emergency, as_seen in zip(found, shown, strict=True)]
 
 
-def _row(emergency: Emergency, eta_seconds: float | None) -> Row:
+def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
     assignee = emergency.assigned_to
     return Row(
         emergency_id=emergency.pk,

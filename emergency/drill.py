@@ -20,6 +20,7 @@ from hplus.wire import new_id
 
 Frame = dict[str, Any]
 Key = tuple[str, ...]
+ESTABLISHED = ("connection_established",)
 SCENE = (37.7749, -122.4194)
 WAY = ("enRoute", "onScene", "atPatient", "transporting", "atDestination")
 
@@ -74,7 +75,7 @@ class Line:
             open_timeout=self.patience_seconds,
         )
         self._reading = asyncio.create_task(self._read())
-        await self.expect("connection_established")
+        await self.expect(*ESTABLISHED)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,6 +90,9 @@ class Line:
     def _note(self, frame: Frame) -> None:
         key = _key(frame)
         self.heard[key] += 1
+        if frame["type"] == "error" and not self.heard[ESTABLISHED]:
+            self._future(ESTABLISHED).set_exception(Refused(f"{frame['code']}: {frame['message']}"))
+            return
         future = self._future(key)
         if not future.done():
             future.set_result(frame)
@@ -133,7 +137,8 @@ class Drill:
         self.url, self.patience_seconds, self.on_played = url, patience_seconds, on_played
 
     async def play(self, patients: Sequence[Player], crews: Sequence[Player], count: int) -> list[Played]:
-        """Raises OSError or TimeoutError where nobody can connect."""
+        """Raises OSError, TimeoutError or WebSocketException where nobody can connect, Refused where the
+        server lets nobody in."""
         async with contextlib.AsyncExitStack() as stack:
             callers = [await stack.enter_async_context(self._line(player)) for player in patients]
             called = [await stack.enter_async_context(self._line(player)) for player in crews]

@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from emergency.models import Emergency, Entry
 from emergency.reading import as_id, as_object, as_text
 from emergency.status import Phase, Status
-from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
+from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
 
 _TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 _OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
@@ -24,11 +24,6 @@ LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
 LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-
-
-def _no_truth_value(value: Any) -> Any:
-    """JSON's true is no degree."""
-    return None if isinstance(value, bool) else value
 
 
 def _tidy(value: Any) -> Any:
@@ -49,8 +44,8 @@ def _message_id(value: Any) -> str | None:
 class Scene(Shape):
     """Where help is needed, in degrees (WGS 84)."""
 
-    lat: Annotated[Latitude, BeforeValidator(_no_truth_value)]
-    lng: Annotated[Longitude, BeforeValidator(_no_truth_value)]
+    lat: Latitude
+    lng: Longitude
     address: Sent = None
 
 
@@ -110,7 +105,7 @@ class UpdateStatus(Request):
     @model_validator(mode="after")
     def _says_where_it_stands(self) -> Self:
         if self.status is None and self.phase is None:
-            raise ValueError("status is missing")
+            raise missing("status")
         return self
 
 
@@ -187,7 +182,7 @@ class EmergencyRequest(Shape):
     phase: str | None
     news2: dict[str, Any] | None
     times: dict[str, str]
-    eta_seconds: float | None
+    eta_seconds: int | None
     possible_duplicate_of: str | None
     escalation_level: int
     version: int
@@ -201,7 +196,7 @@ class EmergencyRequest(Shape):
     )  # fmt: skip
 
     @classmethod
-    def of(cls, emergency: Emergency, eta_seconds: float | None = None) -> Self:
+    def of(cls, emergency: Emergency, eta_seconds: int | None = None) -> Self:
         return cls(
             location=Place(lat=emergency.lat, lng=emergency.lng, address=emergency.address),
             timestamp=emergency.requested_at,
@@ -348,7 +343,7 @@ class Responder(Shape):
     user_id: str
     name: str
     distance_meters: float
-    eta_seconds: float | None
+    eta_seconds: int | None
     fix_age: float
 
 

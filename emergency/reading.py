@@ -26,7 +26,7 @@ def as_text(value: Any) -> str | None:
 def as_object(value: Any) -> dict[str, Any] | None:
     """An object of it; anything else that says something goes under `asSent`."""
     if isinstance(value, dict):
-        return value or None
+        return value
     return {"asSent": value} if value or (value == 0 and not isinstance(value, bool)) else None
 
 

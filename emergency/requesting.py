@@ -123,18 +123,22 @@ def _row(user: User, request: RequestHelp) -> Emergency:
 
 
 def _odd_fields(request: RequestHelp) -> list[str]:
-    """The optional fields that were not of the guide's type, by the names the client used."""
+    """The optional fields that were not of the guide's type or not readable, by the client's names."""
     sent: dict[str, Any] = {
         "patientName": request.patient_name,
         "patientPhone": request.patient_phone,
         "location.address": request.location.address,
         "description": request.description,
     }
-    odd = [name for name, value in sent.items() if value is not None and not isinstance(value, str)]
+    odd = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
     if request.vitals is not None and not isinstance(request.vitals, dict):
         odd.append("vitals")
     understood = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
     return odd + [name for name, value in understood.items() if request.original.get(name) != value]
+
+
+def _is_readable(value: Any) -> bool:
+    return isinstance(value, str) and wire.UNREADABLE not in value
 
 
 def _possible_duplicate(request: RequestHelp) -> str | None:

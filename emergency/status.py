@@ -19,7 +19,7 @@ ASSIGNED = (Status.ACCEPTED, Status.IN_PROGRESS, Status.COMPLETED)
 # What `emergencyStatusUpdate` may ask for. The rest of the way is gone by deeds of their own:
 # pending → accepted by `emergencyResponse` or `emergencyReassign`; back to pending when the
 # assignee releases it, or when another hospital takes over. Staying where one is adds a note,
-# a phase or vitals.
+# a phase or vitals; `in_progress` may also come twice, for a finger that taps twice.
 MOVES: dict[str, frozenset[str]] = {
     Status.PENDING: frozenset({Status.CANCELLED}),
     Status.ACCEPTED: frozenset({Status.ACCEPTED, Status.IN_PROGRESS, Status.CANCELLED}),

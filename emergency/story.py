@@ -15,7 +15,7 @@ from chat.models import Message
 from emergency.models import Emergency, Entry, EntryKind
 from hplus.accounts.models import STAFF_ROLES, Hospital, User
 from hplus.realtime.models import Status as Presently
-from location.actions import track
+from location.actions import read_track
 
 TOLD = 1000  # messages and calls; nobody reads more on one page
 STEPS = 2000  # positions on the map; of more, every n-th
@@ -58,7 +58,7 @@ class Teller:
         self.emergency, self.reader = emergency, reader
         happened = Entry.objects.filter(emergency=emergency)
         self.entries = sorted(happened, key=lambda entry: entry.place)
-        self.track = track(emergency.pk)
+        self.track = read_track(reader, emergency.pk)
         named = {entry.by_id for entry in self.entries} | {fix.user_id for fix in self.track}
         for entry in self.entries:
             named.update(entry.data.get("userIds", []))

@@ -44,7 +44,7 @@ def shown_all(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
     return [EmergencyRequest.of(e, _eta(e, fixes)) for e in found]
 
 
-def _eta(emergency: Emergency, fixes: dict[str, tuple[float, float]]) -> float | None:
+def _eta(emergency: Emergency, fixes: dict[str, tuple[float, float]]) -> int | None:
     fix = fixes.get(emergency.assigned_to_id or "")
     if fix is None or emergency.status not in TRAVELLING or emergency.on_scene_at is not None:
         return None

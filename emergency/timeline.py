@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from emergency.models import Emergency, Entry
-from hplus.wire import Shape
-from location.actions import track
+from hplus.accounts.models import User
+from hplus.wire import Shape, rfc3339
+from location.actions import read_track
 from location.models import Fix
 
 
@@ -36,7 +37,7 @@ class Moment(Shape):
 
     @classmethod
     def of_position(cls, fix: Fix) -> Self:
-        place = {"lat": fix.lat, "lng": fix.lng, "accuracy": fix.accuracy_m, "measuredAt": fix.at.isoformat()}
+        place = {"lat": fix.lat, "lng": fix.lng, "accuracy": fix.accuracy_m, "measuredAt": rfc3339(fix.at)}
         return cls(
             entry_id=None, kind="position", at=fix.received_at, by=fix.user_id, by_role=None, data=place
         )
@@ -50,9 +51,10 @@ class Timeline(Shape):
     entries: list[Moment]
 
 
-def timeline(emergency: Emergency) -> Timeline:
+def timeline(emergency: Emergency, reader: User) -> Timeline:
+    """For these eyes; that the positions in it were read is recorded."""
     happened = sorted(Entry.objects.filter(emergency=emergency), key=lambda entry: entry.place)
     entries = [Moment.of(entry) for entry in happened]
-    positions = [Moment.of_position(fix) for fix in track(emergency.pk)]
+    positions = [Moment.of_position(fix) for fix in read_track(reader, emergency.pk)]
     ordered = sorted([*entries, *positions], key=lambda moment: moment.at)
     return Timeline(emergency_id=emergency.pk, entries=ordered)

@@ -17,7 +17,7 @@ from emergency.status import Status
 from hplus.realtime.deeds import Done, said
 from hplus.rest import body_of, described, query_of
 from hplus.wire import Shape
-from location.actions import track
+from location.actions import read_track
 from location.geojson import collection
 
 
@@ -74,14 +74,15 @@ class TimelineView(APIView):
     @described(None, timeline.Timeline)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Everything that happened, the first thing first."""
-        return shaped(timeline.timeline(actions.find(request.user, emergency_id)))
+        return shaped(timeline.timeline(actions.find(request.user, emergency_id), request.user))
 
 
 class TrackView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Where those who took part were, as GeoJSON (RFC 7946)."""
-        return Response(collection(track(actions.find(request.user, emergency_id).pk)))
+        emergency = actions.find(request.user, emergency_id)
+        return Response(collection(read_track(request.user, emergency.pk)))
 
 
 class FhirView(APIView):

@@ -14,14 +14,27 @@ Readings = dict[str, Any]
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "respirationRate": (
-        "respirationrate", "respiratoryrate", "resprate", "respirations", "breathingrate", "rr",
+        "respirationrate", "respiratoryrate", "resprate", "respirations", "respiration", "breathingrate",
+        "rr",
     ),
-    "spo2": ("spo2", "oxygensaturation", "o2saturation", "o2sat", "sao2", "saturation"),
-    "systolic": ("systolic", "systolicbp", "bpsystolic", "systolicbloodpressure", "sbp"),
-    "diastolic": ("diastolic", "diastolicbp", "bpdiastolic", "diastolicbloodpressure", "dbp"),
+    "spo2": (
+        "spo2", "oxygensaturation", "o2saturation", "o2sat", "sao2", "saturation", "bloodoxygen",
+        "oxygenlevel", "pulseox",
+    ),
+    "systolic": (
+        "systolic", "systolicbp", "bpsystolic", "systolicbloodpressure", "bloodpressuresystolic",
+        "systolicpressure", "sbp",
+    ),
+    "diastolic": (
+        "diastolic", "diastolicbp", "bpdiastolic", "diastolicbloodpressure", "bloodpressurediastolic",
+        "diastolicpressure", "dbp",
+    ),
     "pulse": ("pulse", "pulserate", "heartrate", "hr", "bpm"),
     "temperature": ("temperature", "temp", "bodytemperature", "bodytemp"),
-    "onOxygen": ("onoxygen", "supplementaloxygen", "oxygen", "oxygentherapy", "airoroxygen", "oxygenflow"),
+    "onOxygen": (
+        "onoxygen", "supplementaloxygen", "supplementalo2", "oxygen", "oxygentherapy", "airoroxygen",
+        "oxygenflow",
+    ),
     "consciousness": ("consciousness", "acvpu", "avpu", "levelofconsciousness", "consciouslevel"),
     "bloodPressure": ("bloodpressure", "bp", "nibp"),
     "spo2Scale": ("spo2scale", "oxygenscale", "news2scale"),
@@ -37,6 +50,7 @@ POSSIBLE: dict[str, tuple[float, float]] = {
     "pulse": (0, 350),
     "temperature": (20, 46),
 }
+MOST_OXYGEN_LITRES = 70  # a high-flow cannula's; `oxygen: 97` is a saturation, and no flow
 # A = alert, C = new confusion, V = responds to voice, P = to pain, U = unresponsive
 _CONSCIOUS = {
     "a": "A", "alert": "A", "awake": "A", "conscious": "A", "normal": "A",
@@ -45,8 +59,8 @@ _CONSCIOUS = {
     "p": "P", "pain": "P", "respondstopain": "P",
     "u": "U", "unresponsive": "U", "unconscious": "U",
 }  # fmt: skip
-_YES = {"yes", "true", "1", "oxygen", "o2", "on", "supplemental", "onoxygen"}
-_NO = {"no", "false", "0", "air", "roomair", "off", "none", "onair"}
+_YES = {"yes", "true", "oxygen", "o2", "on", "supplemental", "onoxygen"}
+_NO = {"no", "false", "air", "roomair", "off", "none", "onair"}
 
 
 def read_vitals(vitals: dict[str, Any] | None, *, by_clinician: bool = False) -> tuple[Readings, list[str]]:
@@ -106,11 +120,11 @@ def _pressures(value: Any) -> Readings:
 def _yes_or_no(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
-    word = _plain(value)
-    if word in _YES or word in _NO:
-        return word in _YES
     litres = _number("onOxygen", value)  # a flow in litres a minute
-    return None if litres is None else litres > 0
+    if litres is not None:
+        return litres > 0 if 0 <= litres <= MOST_OXYGEN_LITRES else None
+    word = _plain(value)
+    return word in _YES if word in _YES or word in _NO else None
 
 
 def _number(name: str, value: Any) -> float | None:

@@ -99,13 +99,17 @@ Body = TypeVar("Body", bound=wire.Shape)
 
 
 def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
-    """The JSON body, read as the socket reads a frame; what stands in the address wins.
+    """The JSON body, read as the socket reads a frame, flat or under `data`; what stands in the
+    address wins.
 
     Raises ValidationFailed or InvalidMessage.
     """
     if not isinstance(request.data, Mapping):
         raise errors.InvalidMessage(reason="the body is one JSON object")
-    return read(shape, {**request.data, **in_address})
+    given = {**request.data}
+    if issubclass(shape, wire.Request):
+        given = shape.fields_of(given)
+    return read(shape, {**given, **in_address})
 
 
 def query_of(request: Request, shape: type[Body]) -> Body:

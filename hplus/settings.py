@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,6 +18,7 @@ from hplus.site import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 Value = TypeVar("Value")
+MOST_WAIT_SECONDS = 86_400  # a day; nobody waits longer for somebody to accept
 
 
 def env(
@@ -52,64 +54,88 @@ def words(text: str) -> list[str]:
 
 
 def hosts(text: str) -> list[str]:
-    if "/" in text:
+    """As Django compares them: without port, `[...]` around IPv6, a dot in front for all below."""
+    found = words(text)
+    if not all(re.fullmatch(r"\*|\[[0-9a-fA-F:.]+\]|\.?[\w-]+(\.[\w-]+)*", host) for host in found):
         raise ValueError(text)
-    return words(text)
+    return found
 
 
-def web_address(text: str) -> str:
-    if text and not text.startswith(("https://", "http://", "/")):
+def tile_address(text: str) -> str:
+    is_address = re.match(r"https?://[^/]|/[^/]", text) and all(
+        part in text for part in ("{z}", "{x}", "{y}")
+    )
+    if text and not is_address:
         raise ValueError(text)
     return text
 
 
-def count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number within these bounds."""
+
+    def read(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    return read
 
 
-def port_number(text: str) -> int:
-    number = int(text)
-    if not 0 < number < 65536:
-        raise ValueError(text)
-    return number
+count = whole(0, 10**9)
 
 
 def seconds_by_priority(text: str) -> dict[str, int]:
-    seconds = {key.strip(): count(value) for key, value in (pair.split("=") for pair in text.split(","))}
-    if set(seconds) != {"critical", "high", "medium", "low"}:
+    pairs = [pair.split("=") for pair in text.split(",")]
+    seconds = {key.strip(): whole(1, MOST_WAIT_SECONDS)(value) for key, value in pairs}
+    if set(seconds) != {"critical", "high", "medium", "low"} or len(pairs) != len(seconds):
         raise ValueError(text)
     return seconds
 
 
 def database(text: str) -> dict[str, Any]:
+    """Raises ValueError also where no database is named: what is only in memory has to be asked for."""
     parsed = dict(dj_database_url.parse(text))
     if parsed.get("ENGINE") not in ("django.db.backends.postgresql", "django.db.backends.sqlite3"):
+        raise ValueError(text)
+    if not parsed.get("NAME") or text.endswith("//"):
         raise ValueError(text)
     return parsed
 
 
+def must_be_a_place_for_a_file(path: Path) -> None:
+    """Makes its directory. SQLite itself would only say later that it can't open the file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as trouble:
+        raise ImproperlyConfigured(f"DATABASE_URL names {path}: {trouble.strerror}.") from None
+    if path.is_dir():
+        raise ImproperlyConfigured(f"DATABASE_URL names {path}, which is a directory, not a file.")
+
+
 def ice_urls(text: str) -> list[str]:
     urls = words(text)
-    if not all(url.startswith(("stun:", "stuns:", "turn:", "turns:")) for url in urls):
+    if not all(re.fullmatch(r"(stun|turn)s?:\S+", url) for url in urls):
         raise ValueError(text)
     return urls
 
 
 def redis_address(text: str) -> str:
-    if text and not text.startswith(("redis://", "rediss://", "unix://")):
+    if not text:
+        return text
+    at = urlsplit(text)
+    _ = at.port  # raises for what is no number
+    is_server = at.scheme in ("redis", "rediss") and at.hostname and re.fullmatch(r"(/\d*)?", at.path)
+    if not is_server and not (at.scheme == "unix" and at.path):
         raise ValueError(text)
-    _ = urlsplit(text).port  # raises for what is no number
     return text
 
 
 # The environment
 
 DEBUG = env("DEBUG", "0", boolean, "0 or 1")
-PORT = env("PORT", "5000", port_number, "a port number from 1 to 65535")
-SECRET_KEY = os.environ.get("SECRET_KEY", "")
+PORT = env("PORT", "5000", whole(1, 65535), "a port number from 1 to 65535")
+SECRET_KEY = os.environ.get("SECRET_KEY", "").strip()
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", hosts, "host names, separated by commas")
 DATABASE = env(
     "DATABASE_URL",
@@ -128,14 +154,16 @@ HPLUS_ESCALATION_SECONDS = env(
     "HPLUS_ESCALATION_SECONDS",
     "critical=30,high=60,medium=120,low=300",
     seconds_by_priority,
-    "like critical=30,high=60,medium=120,low=300",
+    "like critical=30,high=60,medium=120,low=300, each from 1 second to a day",
 )
 # After so many days texts, names, positions and files are replaced; 0 keeps them.
-HPLUS_RETENTION_DAYS = env("HPLUS_RETENTION_DAYS", "0", count, "a whole number of days, 0 to keep all")
-HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", count, "a whole number of seconds")
+HPLUS_RETENTION_DAYS = env(
+    "HPLUS_RETENTION_DAYS", "0", whole(0, 36_500), "a whole number of days up to 36500, 0 to keep all"
+)
+HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", whole(1, 3600), "a whole number of seconds up to 3600")
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
-MAP_TILE_URL = env("MAP_TILE_URL", "", web_address, "an address like https://host/{z}/{x}/{y}.png")
+MAP_TILE_URL = env("MAP_TILE_URL", "", tile_address, "an address like https://host/{z}/{x}/{y}.png")
 HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
@@ -264,7 +292,7 @@ if DATABASE["ENGINE"].endswith("postgresql"):
         },
     }
 else:
-    Path(str(DATABASE["NAME"])).parent.mkdir(parents=True, exist_ok=True)
+    must_be_a_place_for_a_file(Path(str(DATABASE["NAME"])))
     DATABASE |= {
         "CONN_MAX_AGE": None,
         "OPTIONS": {

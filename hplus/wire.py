@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -36,7 +38,8 @@ def parse(text: str) -> dict[str, Any]:
 
     Refuses what `json.loads` lets through and PostgreSQL or a phone would choke on: NaN,
     Infinity, 1e999, numbers of thousands of digits, keys given twice, NUL, lone surrogates
-    and deep nesting. Raises InvalidJson, InvalidMessage or MessageTooLarge.
+    and deep nesting. In a word that is always heard, half an emoji does not count: it becomes
+    U+FFFD. Raises InvalidJson, InvalidMessage or MessageTooLarge.
     """
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
@@ -49,7 +52,9 @@ def parse(text: str) -> dict[str, Any]:
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
         raise errors.InvalidJson(reason=f"nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and not is_storable(frame):
-        raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
+        if frame.get("type") not in _always_heard():
+            raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
+        frame = _mended(frame)
     return frame
 
 
@@ -57,6 +62,20 @@ def is_storable(value: Any) -> bool:
     """Whether PostgreSQL can keep every string in this JSON value."""
     text = json.dumps(value, ensure_ascii=False)
     return "\\u0000" not in text.replace("\\\\", "") and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _mended(value: Any) -> Any:
+    """The same with U+FFFD for each character that PostgreSQL can't keep."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub(UNREADABLE, value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(inner) for key, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
+
+
+@functools.cache
+def _always_heard() -> frozenset[str]:
+    return frozenset(request.type for request in subclasses(Request) if request.always_heard)
 
 
 def depth(value: Any) -> int:
@@ -102,6 +121,9 @@ _DECODER = json.JSONDecoder(
 )
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNREADABLE = "\ufffd"
+
 # Types of fields
 
 
@@ -120,11 +142,16 @@ def _verbatim(value: Any) -> str | None:
     return None if value is None else str(value)[:64]
 
 
+def _no_truth_value(value: Any) -> Any:
+    """JSON's true is no degree."""
+    return None if isinstance(value, bool) else value
+
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=150), AfterValidator(_utf8)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
-Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
-Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 
 class Shape(BaseModel):
@@ -140,7 +167,8 @@ class Request(Shape):
     # Never an answer, not even a refusal, where the guide's client would open a dialog for it.
     quiet: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
-    # Heard also from one whose flood of other words is refused, and before what waits from the same socket.
+    # Heard also from one whose flood of other words is refused, before what waits from the same socket, and
+    # with half an emoji in it.
     always_heard: ClassVar[bool] = False
 
     request_id: OptionalId = None
@@ -170,7 +198,13 @@ def refusal_of(invalid: ValidationError) -> errors.ValidationFailed:
     """The first thing that is wrong, named as the client wrote it."""
     first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return errors.ValidationFailed(f"{field}: {first['msg']}", field=field, reason=first["msg"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return errors.ValidationFailed(f"{field}: {reason}", field=field, reason=reason)
+
+
+def missing(field: str) -> errors.ValidationFailed:
+    """For what is needed only together with something else."""
+    return errors.ValidationFailed(f"{field}: Field required", field=field, reason="Field required")
 
 
 class Event(Shape):

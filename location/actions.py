@@ -116,6 +116,16 @@ def track(topic: str) -> list[Fix]:
     return list(Fix.objects.filter(topic=topic).order_by("at", "id"))
 
 
+def read_track(user: User, topic: str) -> list[Fix]:
+    """The same for somebody's eyes: that it was read is recorded, for everyone whose way it shows."""
+    fixes = track(topic)
+    seen = sorted({fix.user_id for fix in fixes} - {user.pk})
+    Reading.objects.bulk_create(
+        Reading(reader=user, subject_id=user_id, why="track", topic=topic) for user_id in seen
+    )
+    return fixes
+
+
 def latest(user_ids: Iterable[str]) -> dict[str, Latest]:
     """userId → the last fix, where there is one."""
     return {row.user_id: row for row in Latest.objects.filter(user__in=list(user_ids))}

@@ -65,8 +65,8 @@ class AskLocation(Request):
 class Spot(Shape):
     """A fix as those see it who may.
 
-    `timestamp` is the phone's own where that carries a zone and is not in the future, unchanged;
-    else the time of arrival, in UTC. An `accuracy` that the phone did not tell is 0.0, as in the
+    `timestamp` is the phone's own, in UTC, where that carries a zone and is not in the future; else
+    the time of arrival. An `accuracy` that the phone did not tell is 0.0, as in the
     phone's own interfaces. `inaccurate`: over 1,000 m; `implausible`: over 70 m/s since the last
     fix; `stale`: older than two minutes.
     """

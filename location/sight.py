@@ -50,7 +50,9 @@ def _spot(position: Fix | Latest) -> messages.Spot:
 
 
 def _timestamp(position: Fix | Latest) -> str:
-    return position.said_at if zoned(position.said_at) == position.at else rfc3339(position.at)
+    """As the phone wrote it where it wrote UTC, with as many decimals."""
+    is_said = position.said_at.endswith("Z") and zoned(position.said_at) == position.at
+    return position.said_at if is_said else rfc3339(position.at)
 
 
 def zoned(said_at: str) -> datetime | None:

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_snake
 
-from hplus import errors
 from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
-from hplus.wire import Durable, Event, OptionalId, Request, Shape, encode
+from hplus.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
 # Said by HPlus alone: a phone that reads `message` expects a ChatMessage in `data`.
 OWN_CATEGORIES = ("message", "emergencyEscalated")
@@ -97,7 +96,7 @@ class Notify(Request):
     def _is_complete(self) -> Self:
         for name in _needed_for(self.action):
             if getattr(self, to_snake(name)) is None:
-                raise errors.ValidationFailed(f"{name}: Field required", field=name, reason="Field required")
+                raise missing(name)
         return self
 
 

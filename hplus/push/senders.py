@@ -52,11 +52,13 @@ def current_sender() -> Sender:
 def _sender(path: str) -> Sender:
     try:
         backend = import_string(path)
-    except ImportError:
+    except (ImportError, ValueError):
+        backend = None
+    if not hasattr(backend, "send_each"):
         raise ImproperlyConfigured(
             "HPLUS_PUSH_BACKEND must be the path of a sender such as"
             f" hplus.push.senders.ConsolePush, not {path!r}."
-        ) from None
+        )
     sender: Sender = backend()
     return sender
 

@@ -72,8 +72,11 @@ def test_without_apply_it_only_counts() -> None:
     }  # fmt: skip
     assert command("--days", "30", "--dry-run") == counted
     assert texts() == ["My arm hurts", "My arm hurts", "It is better now"]
-    with pytest.raises(CommandError, match="Everything is kept"):
-        command()
+    for none in ((), ("--days", "0"), ("--days", "-1")):
+        with pytest.raises(CommandError, match="Everything is kept"):
+            command(*none)
+    with pytest.raises(CommandError, match="--days: must be at most 36500"):
+        command("--days", "99999999")
 
 
 def test_what_is_old_is_replaced_and_only_once() -> None:

@@ -40,6 +40,13 @@ ALLOWED = [
 ]
 
 
+async def test_whom_to_call_has_to_be_said(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        for nobody in ({}, {"receiverId": " "}, {"participantIds": []}):
+            refused = await patient.ask("callInitiate", callType="audio", **nobody)
+            assert (refused["code"], refused["details"]["field"]) == ("VALIDATION_ERROR", "receiverId")
+
+
 async def test_who_may_not_be_called(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,

@@ -144,17 +144,22 @@ def test_the_doctor_warns_of_commits_that_are_not_kept(hospital: None, value: st
     assert found["database.fsync"] == ("ok" if shown("fsync") == "on" else "wrong")
 
 
-def see_doctor(**environment: str) -> tuple[int, dict[str, str], float]:
-    """As a process of its own: exit code, each check's status, and the seconds it took."""
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "manage.py", "doctor", "--json"],
+def manage(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As a process of its own."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def see_doctor(**environment: str) -> tuple[int, dict[str, str], float]:
+    """Exit code, each check's status, and the seconds it took."""
+    started = time.monotonic()
+    done = manage("doctor", "--json", **environment)
     found = {finding["check"]: finding["status"] for finding in json.loads(done.stdout)}
     return done.returncode, found, time.monotonic() - started
 
@@ -189,6 +194,34 @@ def test_a_part_that_never_ends_is_reported() -> None:
 def test_the_doctor_asks_for_migrations(tmp_path: Path) -> None:
     code, found, _ = see_doctor(DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
     assert (code, found["database"], found["database.migrations"]) == (1, "ok", "wrong")
+
+
+@pytest.mark.parametrize("words", ["seed_demo", "token doctor_123", "connections --json", "verify_audit"])
+def test_without_tables_there_is_a_sentence_and_no_traceback(words: str, tmp_path: Path) -> None:
+    ended = manage(*words.split(), DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [ended.stderr.strip()]
+    assert "no such table" in ended.stderr
+    assert "manage.py doctor" in ended.stderr
+
+
+# serve
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("--port 70000", "--port: must be a number from 1 to 65535, not '70000'"),
+        ("--port -1", "--port"),
+        ("--port http", "--port: must be a number from 1 to 65535"),
+        ("--workers 0", "--workers: must be a number from 1 to 64"),
+        ("--workers many", "--workers: must be a number from 1 to 64"),
+        ("--host nowhere.invalid", "nowhere.invalid port .* can't be used"),
+    ],
+)
+def test_it_does_not_serve_where_nobody_could_come(words: str, complaint: str) -> None:
+    with pytest.raises(CommandError, match=complaint):
+        run("serve", *words.split())
 
 
 # token

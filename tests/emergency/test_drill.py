@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from emergency.models import Emergency, HospitalPolicy
-from hplus.accounts.models import Hospital
+from hplus.accounts.models import Hospital, User
 from tests.servers import ThreadServer, free_port
 
 
@@ -46,6 +46,24 @@ def test_a_loss_is_told_and_ends_with_1(server: ThreadServer) -> None:
 
 
 @pytest.mark.usefixtures("people")
-def test_without_a_server_it_says_what_to_do() -> None:
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:{port}", "http://127.0.0.1:{port}", "somewhere"])
+def test_without_a_server_it_says_what_to_do(url: str) -> None:
     with pytest.raises(CommandError, match="make run"):
-        call_command("drill", url=f"ws://127.0.0.1:{free_port()}", emergencies=1)
+        call_command("drill", url=url.format(port=free_port()), emergencies=1)
+
+
+def test_an_address_that_is_no_socket_is_no_server(server: ThreadServer) -> None:
+    with pytest.raises(CommandError, match="make run"):
+        call_command("drill", url=f"ws://127.0.0.1:{server.port}/nowhere/", emergencies=1)
+
+
+def test_a_server_that_lets_nobody_in_is_quoted(server: ThreadServer) -> None:
+    User.objects.create_user("drill_patient_1", role="nurse", hospital_id="hospital_001")
+    with pytest.raises(CommandError, match=r"the drill in .AUTHENTICATION_FAILED"):
+        drill(server, emergencies=1)
+
+
+@pytest.mark.parametrize("wrong", [{"emergencies": 0}, {"patients": -1}, {"patience": 0}, {"patience": -1}])
+def test_a_drill_of_nothing_is_none(wrong: dict[str, int]) -> None:
+    with pytest.raises(CommandError, match="A drill needs"):
+        call_command("drill", **wrong)

@@ -108,13 +108,25 @@ def test_what_phones_call_the_signs() -> None:
         "systolic": 120,
         "diastolic": 80,
     }
-    assert read_vitals({"oxygen": "room air"})[0] == {"onOxygen": False}
+    apart = {
+        "blood_pressure_systolic": 120,
+        "bloodPressureDiastolic": 80,
+        "pulseOx": "97%",
+        "respiration": 16,
+    }
+    assert read_vitals(apart) == (
+        {"systolic": 120, "diastolic": 80, "spo2": 97, "respirationRate": 16},
+        [],
+    )
+    for said, is_on in (("room air", False), (0, False), (4, True), ("15 l/min", True)):
+        assert read_vitals({"oxygen": said})[0] == {"onOxygen": is_on}
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("pulse", 1200), ("spo2", 0.97), ("temp", 98.6), ("hr", "fast"), ("avpu", "sleepy"), ("pulse", True),
-     ("bp", "high"), ("pulse", [70]), ("spo2Scale", 3), ("oxygen", "maybe")],
+     ("bp", "high"), ("pulse", [70]), ("spo2Scale", 3), ("oxygen", "maybe"),
+     ("oxygen", 97), ("supplementalO2", -1)],
 )  # fmt: skip
 def test_what_no_body_can_do_is_missing_and_named(key: str, value: Any) -> None:
     assert read_vitals({key: value}, by_clinician=True) == ({}, [key])

@@ -11,6 +11,8 @@ from fhir.resources.R4B.bundle import Bundle
 from emergency.models import Emergency, HospitalPolicy
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import PASSWORD
+from location.models import Reading
+from tests.api import Api, refused
 from tests.emergency import guide
 from tests.servers import ThreadServer
 
@@ -86,6 +88,26 @@ def test_a_whole_emergency_over_http(server: ThreadServer) -> None:
     HospitalPolicy.objects.create(hospital_id="hospital_001", targets={"accept": 0})
     assert medic.get("response-times/")["steps"]["accept"]["withinTarget"] == 0
     assert patient.http.get("/api/emergencies/response-times/").status_code == 403
+
+
+def test_a_body_is_read_flat_or_under_data_as_a_frame_is(server: ThreadServer) -> None:
+    patient, medic = (Desk(server, who) for who in ("patient_123", "paramedic_456"))
+    frame = {"type": "emergencyRequest", "data": guide.create_emergency_request()}
+    made = patient.http.post("/api/emergencies/", json=frame)
+    assert made.status_code == 201, made.text
+    emergency_id = made.json()["data"]["emergencyId"]
+    elsewhere = guide.respond("another one", "accept")
+    done = {"status": "ok", "data": {"emergencyId": emergency_id}}
+    assert medic.post(f"{emergency_id}/response/", data=elsewhere) == done
+    assert patient.get(f"{emergency_id}/")["assignedTo"] == "paramedic_456"
+    assert Emergency.objects.get().original == patient_sent(frame["data"])
+    late = medic.http.post(f"/api/emergencies/{emergency_id}/status/", json={"data": {"status": "asleep"}})
+    assert (late.status_code, late.json()["details"]["field"]) == (400, "status")
+
+
+def patient_sent(fields: dict[str, Any]) -> dict[str, Any]:
+    """What of it said something."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def test_the_bundle_is_valid_fhir(server: ThreadServer) -> None:
@@ -187,16 +209,58 @@ async def test_those_who_come_are_seen_until_it_is_over(server: ThreadServer) ->
         assert near["type"] == "ack"
         [responder] = (await nurse.expect("nearestResponders"))["data"]
         assert (responder["userId"], responder["name"]) == ("paramedic_456", "Kit Harbor")
+        assert type(responder["etaSeconds"]) is int, "Dart tells 173 and 173.0 apart"
         assert (await patient.ask("nearestResponders", emergencyId=emergency_id))["code"] == "FORBIDDEN"
         await crew.ask("emergencyStatusUpdate", data=guide.update_status(emergency_id, "in_progress"))
         update = await patient.expect("emergencyStatusUpdate", status="in_progress")
         assert update["data"]["emergency"]["etaSeconds"] > 60
+        assert type(update["data"]["emergency"]["etaSeconds"]) is int
         await crew.ask("emergencyStatusUpdate", data=guide.update_status(emergency_id, "completed"))
         await crew.send(
             "locationUpdate", data={"location": here, "isEmergency": True, "emergencyId": emergency_id}
         )
         await crew.expect("locationSharingStopped", emergencyId=emergency_id)
         assert (await patient.ask("locationRequest", targetUserId="paramedic_456"))["code"] == "FORBIDDEN"
+
+
+async def test_to_name_somebody_in_a_call_is_no_way_to_find_them(server: ThreadServer) -> None:
+    async with (
+        server.phone("test_user", "patient") as bystander,
+        server.phone("patient_123", "patient") as patient,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+    ):
+        await bystander.ask("emergencyRequest", data=guide.create_emergency_request())
+        here = {"lat": 37.7849, "lng": -122.4194}
+        for phone in (patient, bystander):
+            await phone.ask("locationUpdate", data={"location": here, "isEmergency": True})
+            await nurse.expect("locationUpdate", userId=phone.user_id)
+        for phone, target in ((bystander, "patient_123"), (patient, "test_user")):
+            assert (await phone.ask("locationRequest", targetUserId=target))["code"] == "FORBIDDEN"
+            assert not phone.heard("locationUpdate")
+        assert (await nurse.ask("locationRequest", targetUserId="patient_123"))["type"] == "ack"
+
+
+async def test_who_reads_a_track_is_recorded(server: ThreadServer) -> None:
+    async with (
+        Api(server, "patient_123") as patient,
+        Api(server, "nurse_001") as nurse,
+        Api(server, "nurse_002") as elsewhere,
+        server.phone("patient_123", "patient") as phone,
+    ):
+        made = (await patient.post("emergencies/", json=guide.create_emergency_request())).json()
+        emergency_id = made["data"]["emergencyId"]
+        here = {"lat": 37.7849, "lng": -122.4194, "timestamp": "2024-11-22T09:15:00+02:00"}
+        await phone.ask("locationUpdate", data={"location": here, "isEmergency": True})
+        at = f"emergencies/{emergency_id}"
+        [feature] = (await nurse.get(f"{at}/track.geojson")).json()["features"]
+        assert feature["properties"]["userId"] == "patient_123"
+        told = (await nurse.get(f"{at}/timeline/")).json()["entries"]
+        [position] = [moment for moment in told if moment["kind"] == "position"]
+        assert position["data"]["measuredAt"] == "2024-11-22T07:15:00Z"
+        assert (await patient.get(f"{at}/track.geojson")).status_code == 200, "one's own is nobody's business"
+        refused(await elsewhere.get(f"{at}/track.geojson"), 404, "EMERGENCY_NOT_FOUND")
+    readings = Reading.objects.values_list("reader", "subject", "why", "topic")
+    assert [row async for row in readings] == [("nurse_001", "patient_123", "track", emergency_id)] * 2
 
 
 def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, client: Any) -> None:

@@ -45,6 +45,33 @@ async def test_odd_optional_fields_never_stop_it(server: ThreadServer) -> None:
     assert stored.client_timestamp == "2026-11-22T09:15:00.123456"
 
 
+async def test_half_an_emoji_never_stops_it(server: ThreadServer) -> None:
+    """Dart's `substring` cuts one in two, and its `jsonEncode` sends the half."""
+    fields = guide.create_emergency_request(
+        description="Fell \ud83d", patientName="Pat\0", vitals={"p\ude91": "\ud83d"}
+    )
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+    ):
+        await patient.send("emergencyRequest", data=fields)
+        seen = guide.alert(await nurse.expect("emergencyAlert"))
+        assert (seen["description"], seen["patientName"]) == ("Fell \ufffd", "Pat\ufffd")
+        assert seen["vitals"] == {"p\ufffd": "\ufffd"}
+        assert seen["warnings"] == ["patientName", "description"]
+        refusal = {"emergencyId": seen["emergencyId"], "action": "reject", "rejectionReason": "Busy \ud83d"}
+        assert (await nurse.ask("emergencyResponse", data=refusal))["type"] == "ack"
+        await patient.send("typing", receiverId="\ud83d", hospitalId="hospital_001", isTyping=True)
+        await patient.expect_error("INVALID_JSON")
+
+
+async def test_an_empty_object_stays_one(server: ThreadServer) -> None:
+    async with server.phone("patient_123", "patient") as patient:
+        await patient.send("emergencyRequest", data=guide.create_emergency_request(vitals={}))
+        seen = guide.emergency_request((await patient.expect("emergencyCreated"))["data"])
+        assert (seen["vitals"], seen["news2"], seen["warnings"]) == ({}, None, [])
+
+
 BAD: list[tuple[str, dict[str, Any]]] = [
     ("patientId", {"patientId": None}),
     ("patientId", {"patientId": ""}),

@@ -138,10 +138,23 @@ async def test_the_status_table(server: ThreadServer, people: dict[str, User]) -
             row = await _in_state(people, before)
             answer = await admin.ask("emergencyStatusUpdate", data=guide.update_status(row.pk, after))
             await row.arefresh_from_db()
-            if after in MOVES[before]:
+            if after in MOVES[before] and (before, after) != ("accepted", "accepted"):
                 assert (answer["type"], row.status, row.version) == ("ack", after, 2)
             else:
                 assert (answer.get("code"), row.status, row.version) == ("INVALID_TRANSITION", before, 1)
+
+
+async def test_what_is_accepted_already_can_be_noted_but_not_said_again(
+    server: ThreadServer, people: dict[str, User]
+) -> None:
+    row = await _in_state(people, "accepted")
+    async with server.phone("doctor_456", "doctor", "hospital_001") as doctor:
+        again = await doctor.ask("emergencyStatusUpdate", data=guide.update_status(row.pk, "accepted"))
+        assert again["code"] == "INVALID_TRANSITION"
+        wish = guide.update_status(row.pk, "accepted", notes="setting off")
+        assert (await doctor.ask("emergencyStatusUpdate", data=wish))["type"] == "ack"
+        told = await doctor.expect("emergencyStatusUpdate")
+        assert (told["data"]["status"], told["data"]["notes"]) == ("accepted", "setting off")
 
 
 async def _in_state(people: dict[str, User], status: str) -> Emergency:
@@ -199,7 +212,7 @@ async def test_who_may_say_how_it_stands(server: ThreadServer) -> None:
             "updatedByRole"
         ] == "patient"
         refused = await patient.ask("emergencyStatusUpdate", data={"emergencyId": second})
-        assert refused["code"] == "VALIDATION_ERROR"
+        assert (refused["code"], refused["details"]["field"]) == ("VALIDATION_ERROR", "status")
 
 
 async def test_an_admin_reassigns(server: ThreadServer) -> None:
@@ -229,13 +242,15 @@ async def test_another_hospital_takes_over(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("doctor_002", "doctor", "hospital_002") as there,
     ):
         emergency_id = await call(patient)
         wish = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "burns unit"}
-        assert (await crew.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN"
+        assert (await patient.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN"
         assert (await there.ask("emergencyTransfer", **wish))["code"] == "EMERGENCY_NOT_FOUND"
         await crew.ask("emergencyResponse", data=guide.respond(emergency_id, "accept"))
+        assert (await nurse.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN", "somebody has it"
         unknown = await crew.ask("emergencyTransfer", **{**wish, "toHospitalId": "nowhere"})
         assert unknown["code"] == "HOSPITAL_NOT_FOUND"
         assert (await crew.ask("emergencyTransfer", **wish))["type"] == "ack"
@@ -251,6 +266,10 @@ async def test_another_hospital_takes_over(server: ThreadServer) -> None:
         assert (await patient.expect("emergencyResponse", responderId="doctor_002"))["data"][
             "status"
         ] == "accepted"
+
+        untaken = {**wish, "emergencyId": await call(patient)}
+        assert (await nurse.ask("emergencyTransfer", **untaken))["type"] == "ack", "while nobody has it"
+        guide.alert(await there.expect("emergencyAlert", emergencyId=untaken["emergencyId"]))
 
 
 async def test_a_hospital_on_diversion_says_so(server: ThreadServer, settings: Any) -> None:

@@ -68,12 +68,17 @@ def test_a_time_without_a_zone_is_judged_by_its_arrival(crew: User, zone: timezo
 
 
 @pytest.mark.parametrize("zone", [UTC, NEW_YORK, TOKYO], ids=["UTC", "New York", "Tokyo"])
-def test_a_time_with_a_zone_is_relayed_as_it_was_said(crew: User, zone: timezone) -> None:
+def test_a_time_with_a_zone_is_relayed_as_the_same_moment_in_utc(crew: User, zone: timezone) -> None:
     moment = (datetime.now(zone) - timedelta(seconds=3)).replace(microsecond=120_000)
-    said = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    fix = record(crew, 1.0, timestamp=said)
+    fix = record(crew, 1.0, timestamp=moment.isoformat(timespec="milliseconds"))
     assert fix.at == moment
-    assert as_seen(fix, None).data.location.timestamp == said
+    relayed = as_seen(fix, None).data.location.timestamp
+    assert relayed == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def test_a_time_in_utc_is_relayed_as_it_was_said(crew: User) -> None:
+    said = (now() - timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%S.120Z")
+    assert as_seen(record(crew, 1.0, timestamp=said), None).data.location.timestamp == said
 
 
 def test_after_two_minutes_it_is_stale(crew: User) -> None:
@@ -125,7 +130,16 @@ def test_an_odd_time_costs_no_position(crew: User, said: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [{"lat": 90.1}, {"lat": -91}, {"lng": 180.5}, {"lng": -181}, {"lat": "north"}, {"lat": None}]
+    "place",
+    [
+        {"lat": 90.1},
+        {"lat": -91},
+        {"lng": 180.5},
+        {"lng": -181},
+        {"lat": "north"},
+        {"lat": None},
+        {"lat": True},
+    ],
 )
 def test_what_is_not_on_earth_is_refused(place: dict[str, Any]) -> None:
     with pytest.raises(errors.ValidationFailed) as refused:

@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from location.models import Fix
-from tests.location.places import MATTER, close_grants, open_grant, tell, told
+from tests.location.places import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told
 from tests.servers import ProcessServer, ThreadServer
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
@@ -36,6 +36,31 @@ async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadS
         assert [f["data"]["location"]["lat"] for f in of_crew] == sorted(
             f["data"]["location"]["lat"] for f in of_crew
         )
+
+
+async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
+    server: ThreadServer, settings: Any
+) -> None:
+    settings.LOCATION_PACE_SECONDS = 2
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("test_user", "patient") as other,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+        await open_grant(OTHER_MATTER, "test_user", to_user="patient_123", why="another matter")
+        for number in (1, 2, 3):
+            await told(crew, number)
+        await patient.expect("locationUpdate", userId="paramedic_456")
+        await close_grants(MATTER, "completed")
+        for number in (1, 2):
+            await told(other, number)
+        await patient.expect_that(
+            lambda frame: frame.get("userId") == "test_user" and frame["data"]["location"]["lat"] == 2,
+            "the last position of somebody whose matter goes on",
+        )
+        shown = [frame["data"] for frame in patient.heard("locationUpdate")]
+        assert [data["location"]["lat"] for data in shown if data["emergencyId"] == MATTER] == [1]
 
 
 async def test_positions_between_emergencies_wait_for_company(server: ThreadServer) -> None:

@@ -134,7 +134,17 @@ def test_a_service_out_of_reach_is_asked_again_later(
     assert error
 
 
-@pytest.mark.parametrize("path", ["hplus.push.senders.PigeonPush", "nowhere", "hplus.push.senders.FcmPush"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "hplus.push.senders.PigeonPush",
+        "hplus.push.senders",
+        "hplus.push.senders.Rejected",
+        "nowhere",
+        ".",
+        "hplus.push.senders.FcmPush",
+    ],
+)
 def test_a_sender_that_cannot_send_stops_the_start(
     path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,11 +27,20 @@ WRONG = [
     ("PORT", "0"),
     ("PORT", "70000"),
     ("SECRET_KEY", ""),
+    ("SECRET_KEY", "  "),
     ("ALLOWED_HOSTS", ""),
     ("ALLOWED_HOSTS", "https://hplus.example"),
+    ("ALLOWED_HOSTS", "hplus.example www.hplus.example"),
+    ("ALLOWED_HOSTS", "hplus.example:443"),
     ("DATABASE_URL", "mysql://hplus:s3cret@host/name"),
     ("DATABASE_URL", "hplus:s3cret"),
     ("DATABASE_URL", "postgres://hplus:s3cret@host:port/name"),
+    ("DATABASE_URL", "postgres://hplus:s3cret@host"),
+    ("DATABASE_URL", "sqlite:///"),
+    ("DATABASE_URL", "sqlite:////dev/null/hplus.sqlite3"),
+    ("DATABASE_URL", "sqlite:////tmp"),
+    ("REDIS_URL", "redis://"),
+    ("REDIS_URL", "redis://:s3cret@host/first"),
     ("REDIS_URL", "http://:s3cret@host"),
     ("REDIS_URL", "redis://:s3cret@host:port/0"),
     ("HPLUS_DEMO", "2"),
@@ -43,11 +52,21 @@ WRONG = [
     ("HPLUS_ESCALATION_SECONDS", "critical"),
     ("HPLUS_ESCALATION_SECONDS", "critical=30,high=60"),
     ("HPLUS_ESCALATION_SECONDS", "critical=soon,high=60,medium=120,low=300"),
+    ("HPLUS_ESCALATION_SECONDS", "critical=0,high=60,medium=120,low=300"),
+    ("HPLUS_ESCALATION_SECONDS", "critical=30,high=60,medium=120,low=99999999999999"),
+    ("HPLUS_ESCALATION_SECONDS", "critical=30,critical=40,high=60,medium=120,low=300"),
     ("HPLUS_RING_SECONDS", "-5"),
+    ("HPLUS_RING_SECONDS", "0"),
+    ("HPLUS_RING_SECONDS", "99999999999999"),
+    ("HPLUS_RETENTION_DAYS", "-1"),
+    ("HPLUS_RETENTION_DAYS", "99999999999999"),
     ("HPLUS_WORKER_INSIDE", "maybe"),
     ("TURN_URLS", "https://turn.example"),
     ("TURN_SECRET", ""),
+    ("TURN_URLS", "turn:"),
     ("MAP_TILE_URL", "tiles"),
+    ("MAP_TILE_URL", "https://t.example"),
+    ("MAP_TILE_URL", "https:///{z}/{x}/{y}.png"),
 ]
 
 
@@ -61,8 +80,20 @@ def start(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_right_values_start() -> None:
-    ended = start(MAP_TILE_URL="https://t.example/{z}/{x}/{y}.png")
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"MAP_TILE_URL": "https://{s}.t.example/{z}/{x}/{y}.png"},
+        {"MAP_TILE_URL": "/tiles/{z}/{x}/{y}.png"},
+        {"ALLOWED_HOSTS": ".hplus.example, 127.0.0.1, [::1], *"},
+        {"DATABASE_URL": "postgres://hplus@%2Frun%2Fpostgresql/hplus", "REDIS_URL": "unix:///run/redis.sock"},
+        {"REDIS_URL": "rediss://:s3cret@redis.example:6380/15"},
+        {"HPLUS_ESCALATION_SECONDS": "low=9, medium=3, high=2, critical=1", "HPLUS_RING_SECONDS": "1"},
+    ],
+    ids=lambda right: ",".join(right),
+)
+def test_the_right_values_start(right: dict[str, str]) -> None:
+    ended = start(**right)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
+from websockets.exceptions import WebSocketException
 
-from emergency.drill import Drill, Played, Player
+from emergency.drill import Drill, Played, Player, Refused
 from emergency.response_times import percentile
 from hplus.accounts.models import Hospital, Session, Token, TokenKind, User
 
@@ -36,16 +37,23 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if min(options["emergencies"], options["patients"], options["crews"]) < 1:
             raise CommandError("A drill needs at least one emergency, one patient and one crew.")
+        if not options["patience"] > 0:
+            raise CommandError("A drill needs some --patience: seconds above 0.")
         patients = cast("patient", options["patients"])
         crews = cast("paramedic", options["crews"])
         with tqdm(total=options["emergencies"], desc="Emergencies", unit="") as bar:
             drill = Drill(options["url"], options["patience"], bar.update)
             try:
                 played = asyncio.run(drill.play(patients, crews, options["emergencies"]))
-            except (OSError, TimeoutError) as nobody:
+            except (OSError, TimeoutError, WebSocketException) as nobody:
                 raise CommandError(
                     f"Nobody answers at {options['url']} ({nobody}). Start a server on the same database "
                     "with `make run` or `manage.py serve`, or name another with --url."
+                ) from None
+            except Refused as refusal:
+                raise CommandError(
+                    f"The server at {options['url']} lets nobody of the drill in ({refusal}). Run the drill "
+                    "with the server's own database and settings."
                 ) from None
         self._report(summary(played), options["json"])
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from hplus import retention
+
+MOST_DAYS = 36_500
+
+
+def days(text: str) -> int:
+    number = int(text)
+    if number > MOST_DAYS:
+        raise ArgumentTypeError(f"must be at most {MOST_DAYS}")
+    return number
 
 
 class Command(BaseCommand):
@@ -19,7 +28,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--days", type=int, default=settings.HPLUS_RETENTION_DAYS, help="instead of HPLUS_RETENTION_DAYS"
+            "--days", type=days, default=settings.HPLUS_RETENTION_DAYS, help="instead of HPLUS_RETENTION_DAYS"
         )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--dry-run", action="store_true", help="only count (what happens without --apply)")

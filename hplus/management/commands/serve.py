@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,19 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 logger = logging.getLogger(__name__)
 END_WITHIN_SECONDS = 9  # after SIGTERM, whatever hangs
+MOST_PROCESSES = 64
 TCP_PATIENCE_MS = 30_000  # the kernel gives up on a reader that takes nothing for so long
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """Reads a whole number from 1 on."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
+            raise ArgumentTypeError(f"must be a number from 1 to {most}, not {text!r}")
+        return int(text)
+
+    return read
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -83,7 +96,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as taken:
         raise CommandError(
-            f"Port {port} can't be used ({taken.strerror}). Choose another with --port or PORT."
+            f"{host} port {port} can't be used ({taken.strerror}). Choose another with --port or PORT."
         ) from None
     sock.listen(2048)
     return sock
@@ -94,8 +107,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")
-        parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 5000")
-        parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
+        parser.add_argument("--port", type=up_to(65535), default=settings.PORT, help="default: PORT, or 5000")
+        parser.add_argument(
+            "--workers", type=up_to(MOST_PROCESSES), default=1, help="server processes (default: 1)"
+        )
         parser.add_argument("--no-worker", action="store_true", help="leave the duties to `manage.py worker`")
         parser.add_argument(
             "--prepare", action="store_true", help="first migrate and, in demo mode, add the demo's people"
