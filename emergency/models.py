@@ -148,8 +148,8 @@ class Emergency(models.Model):
 
     @property
     def times(self) -> dict[str, str]:
-        """What has been stamped, by NEMSIS eTimes number."""
-        stamped = ((key, getattr(self, column)) for key, column in ETIMES.items())
+        """What has been stamped, by NEMSIS eTimes number, and the phases by their own word too."""
+        stamped = ((key, getattr(self, column)) for key, column in (ETIMES | STAMPS).items())
         return {key: rfc3339(at) for key, at in stamped if at is not None}
 
     def stamp(self, phase: str, now: datetime) -> None:
