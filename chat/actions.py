@@ -10,7 +10,7 @@ from django.db import IntegrityError
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
-from chat import messages
+from chat import attachments, messages
 from chat.models import ChatRoom, Message, Revision
 from chat.sending import send_all
 from hplus import errors
@@ -185,6 +185,8 @@ def edit(user: User, request: messages.EditMessage) -> Answer:
 def delete(user: User, request: messages.DeleteMessage) -> Answer:
     """By the sender, or with a reason by an admin of the hospital. The original stays for the audit.
 
+    The files it carried are withdrawn with it.
+
     Raises MessageNotFound, Forbidden or ValidationFailed (an admin without a reason).
     """
     message = _find(user, request.message_id, request.chat_room_id)
@@ -194,6 +196,7 @@ def delete(user: User, request: messages.DeleteMessage) -> Answer:
         message.deleted_at, message.deleted_by = timezone.now(), user
         message.delete_reason = request.reason or ""
         message.save(update_fields=["deleted_at", "deleted_by", "delete_reason"])
+        attachments.withdraw_with(message)
         _tell_both(message, messages.MessageDeleted.of)
     return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
 

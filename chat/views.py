@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import FileResponse
+from django.http import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import Field
 from rest_framework.parsers import MultiPartParser
@@ -93,9 +93,9 @@ class AttachmentsView(APIView):
 
 class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
-    def get(self, request: Request, attachment_id: str) -> FileResponse:
-        """A file, for the room's two people and their hospital's admins."""
+    def get(self, request: Request, attachment_id: str) -> HttpResponseBase:
+        """A file, for the room's two people and their hospital's admins, until its message is deleted."""
         found = Attachment.objects.visible_to(request.user).filter(pk=id_of(attachment_id)).first()
         if found is None:
             raise errors.MessageNotFound("There is no such attachment.")
-        return attachments.give(found)
+        return attachments.give(request, found)
