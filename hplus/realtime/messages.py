@@ -19,7 +19,7 @@ class Login(Request):
 
     type = "login"
     rate_limited = False
-    token: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    token: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
     device_id: OptionalId = None
     push_token: Annotated[str | None, StringConstraints(max_length=4096)] = None
     platform: Annotated[str | None, StringConstraints(max_length=20)] = None

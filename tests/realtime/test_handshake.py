@@ -152,8 +152,10 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         access, foreign = doctor.tokens["access"], nurse.tokens["access"]
         late = await phone().open()
-        await late.send("login", token=access, deviceId="ward 3", pushToken=None)
+        await late.send("login", token=access, deviceId="ward 3", pushToken=None, requestId="l1")
         told = await late.expect("loginSuccess")
+        ack = await late.expect("ack", requestId="l1")
+        assert (ack["requestType"], ack["status"], ack["data"]) == ("login", "ok", None)
         assert {key: told[key] for key in ("userId", "role", "hospitalId")} == {
             "userId": "doctor_123",
             "role": "doctor",
@@ -163,6 +165,12 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
         late.established = await late.expect("connection_established")
         await late.echo()
         await late.hang_up()
+
+        wrong = await phone().open()
+        await wrong.send("login", token="wrong", requestId="l2")
+        error = await wrong.expect_error("AUTHENTICATION_FAILED")
+        assert (error["requestType"], error["requestId"]) == ("login", "l2")
+        assert await wrong.expect_close() == 4001
 
         login = '{"type":"login","token":"%s"}'
         failed = ("AUTHENTICATION_FAILED", 4001)
@@ -198,9 +206,10 @@ async def test_a_login_on_a_live_socket_renews_it(server: ThreadServer, quick: A
             server.phone("doctor_123", "doctor", HOSPITAL, token=first) as forgetful,
             server.phone("doctor_123", "doctor", HOSPITAL, token=first) as mistaken,
         ):
-            await phone.send("login", requestId="r1")
-            error = await phone.expect_error("VALIDATION_ERROR", requestId="r1")
-            assert error["details"]["field"] == "token"
+            for blank in (None, "", "  "):
+                await phone.send("login", token=blank, requestId=f"r{blank}")
+                error = await phone.expect_error("VALIDATION_ERROR", requestId=f"r{blank}")
+                assert error["details"]["field"] == "token"
             await doctor.sign_in()  # a new session
             assert (await phone.ask("login", token=doctor.tokens["access"]))["status"] == "ok"
             assert (await phone.expect("loginSuccess"))["expiresAt"] == doctor.tokens["expiresAt"]
