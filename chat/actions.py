@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
@@ -25,6 +27,7 @@ from hplus.realtime.rounds import letters_about
 from hplus.realtime.tell import deed, tell
 
 JOINED_MESSAGES = 50
+PAGE_CHARACTERS = 500_000  # a phone takes a page in one frame
 ROOMS_LISTED = 200
 
 
@@ -86,14 +89,18 @@ def history(user: User, request: messages.GetMessages) -> Answer:
 def _page(
     room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
 ) -> messages.Page:
-    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message."""
+    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message.
+
+    Fewer where they would be too much for one frame.
+    """
     found = Message.objects.filter(room=room).select_related("room", "sender")
     if before:
         found = found.filter(id__lt=_position(room, before))
     if after:
         found = found.filter(id__gt=_position(room, after))
     rows = list(found.order_by("id" if after else "-id")[: limit + 1])
-    has_more, rows = len(rows) > limit, rows[:limit]
+    fitting = min(limit, _how_many_fit(rows))
+    has_more, rows = len(rows) > fitting, rows[:fitting]
     edge = rows[-1].message_id if has_more else None
     ordered = rows if after else reversed(rows)
     return messages.Page(
@@ -101,6 +108,12 @@ def _page(
         next_cursor=edge,
         has_more=has_more,
     )
+
+
+def _how_many_fit(rows: list[Message]) -> int:
+    """One in any case: it came in a frame, too."""
+    lengths = accumulate(len(row.text) + len(json.dumps(row.attachments)) for row in rows)
+    return max(1, sum(length <= PAGE_CHARACTERS for length in lengths))
 
 
 def _position(room: ChatRoom, message_id: str) -> int:

@@ -16,8 +16,6 @@ from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
 from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
-Text = Annotated[str, StringConstraints(max_length=20_000)]
-
 
 def _text_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -99,7 +97,7 @@ class SendMessage(Request):
     type = "sendMessage"
     receiver_id: Id
     hospital_id: Id
-    message: Text = ""
+    message: str = ""
     message_type: Literal["text", "image", "file", "audio", "video", "location"] = "text"
     reply_to: OptionalId = None
     attachments: Annotated[list[Attached] | None, Field(max_length=20)] = None
@@ -147,7 +145,7 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(max_length=20_000, pattern=r"\S")]
+    message: Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 class GetMessages(Request):
@@ -220,7 +218,10 @@ class Peer(Shape):
 
 
 class Page(Shape):
-    """Messages, oldest first, and where the ones before (or after) them begin."""
+    """Messages, oldest first, and where the ones before (or after) them begin.
+
+    Fewer than were asked for where they are very long.
+    """
 
     messages: list[ChatMessage]
     next_cursor: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -169,6 +170,47 @@ async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings
         refused(await nurse.post("chat/messages/read/", json={"messageId": ids[0]}), 404, "MESSAGE_NOT_FOUND")
         assert await Message.objects.filter(read_at=None).acount() == 20
         assert not await Message.objects.filter(read_at__isnull=False, delivered_at=None).aexists()
+
+
+async def test_a_message_is_as_long_as_a_frame_and_a_page_no_longer_than_a_phone_can_take(
+    server: ThreadServer, settings: Any
+) -> None:
+    """Only the frame has a limit; history full of such messages comes in more pages, none missing."""
+    settings.HPLUS_MESSAGES_PER_MINUTE = 0
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        frame = {"type": "sendMessage", **TO_DOCTOR, "message": ""}
+        room_for_text = 64 * 1024 - len(json.dumps(frame))
+        longest = "\u00e9" * (room_for_text // 2)  # two bytes each
+        await patient.send_text(json.dumps({**frame, "message": longest}, ensure_ascii=False))
+        assert (await doctor.expect("newMessage"))["data"]["message"] == longest
+        await patient.send_text(json.dumps({**frame, "message": longest + "xx"}, ensure_ascii=False))
+        await patient.expect_error("MESSAGE_TOO_LARGE")
+
+        control = "\x01" * 10_000  # six characters each on the wire
+        made = [await send(patient, f"{number} {control}") for number in range(99)]
+        changed = await patient.ask(
+            "editMessage", messageId=made[0]["messageId"], message="0 " + "x" * 60_000
+        )
+        assert changed["type"] == "ack"
+        room, seen, before = made[0]["chatRoomId"], [], None
+        while not seen or before:
+            await doctor.send("getMessages", chatRoomId=room, limit=100, before=before)
+            data = (await doctor.expect("messageHistory"))["data"]
+            dart.read({"type": "messageHistory", "chatRoomId": room, "data": data})
+            assert 0 < len(json.dumps(data)) < 4_000_000
+            seen = [message["message"].partition(" ")[0] for message in data["messages"]] + seen
+            before = data["nextCursor"]
+            assert data["hasMore"] is (before is not None)
+        assert seen == [longest, *(str(number) for number in range(99))]
+        await doctor.send("joinChatRoom", receiverId="patient_123", hospitalId=HOSPITAL)
+        joined = (await doctor.expect("chatRoomJoined"))["data"]
+        assert joined["messages"][-1]["messageId"] == made[-1]["messageId"]
+        assert joined["hasMore"] is True
+        await doctor.echo()
+        assert doctor.close_code is None
 
 
 async def test_the_deeds_over_http(server: ThreadServer) -> None:
