@@ -18,6 +18,8 @@ from chat.sending import send_all
 from hplus import errors
 from hplus.accounts.actions import counterpart
 from hplus.accounts.models import User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 from hplus.realtime import groups
 from hplus.realtime.actions import online_among
 from hplus.realtime.answers import Answer, Wish
@@ -81,8 +83,14 @@ def find_room(user: User, chat_room_id: str) -> ChatRoom:
 
 
 def history(user: User, request: messages.GetMessages) -> Answer:
+    """What was said there; that somebody read it who does not talk in it goes into the audit.
+
+    Raises ChatRoomNotFound or MessageNotFound.
+    """
     room = find_room(user, request.chat_room_id)
     page = _page(room, before=request.before, after=request.after, limit=request.limit)
+    if not room.is_of(user):
+        record(user, Verb.READ, room)
     return Answer(says=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
 
 
@@ -209,6 +217,8 @@ def delete(user: User, request: messages.DeleteMessage) -> Answer:
         message.deleted_at, message.deleted_by = timezone.now(), user
         message.delete_reason = request.reason or ""
         message.save(update_fields=["deleted_at", "deleted_by", "delete_reason"])
+        if message.sender_id != user.pk:
+            record(user, Verb.DELETE, message)
         attachments.withdraw_with(message)
         _tell_both(message, messages.MessageDeleted.of)
     return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})

@@ -23,6 +23,8 @@ from django.utils.http import quote_etag
 from chat.models import Attachment, ChatRoom, Message
 from hplus import errors
 from hplus.accounts.models import User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 
 OURS = re.compile(r"/api/chat/attachments/([0-9a-f-]{36})")
 HEAD_BYTES = 8192
@@ -63,7 +65,7 @@ def _as_text(head: bytes) -> str:
 
 def take(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:
     """Store a file for a room. Raises ChatRoomNotFound, ValidationFailed or MessageTooLarge."""
-    if user.pk not in (room.first_id, room.second_id):
+    if not room.is_of(user):
         raise errors.ChatRoomNotFound()
     if file is None or not file.size:
         raise errors.ValidationFailed("file is missing or empty.", field="file", reason="is missing")
@@ -82,6 +84,19 @@ def take(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:
 def _clean_name(name: str) -> str:
     printable = "".join(c for c in name if c.isprintable() and c not in '/\\"')
     return printable.strip(". ")[-200:] or "file"
+
+
+def open_for(user: User, attachment_id: str) -> Attachment:
+    """A file this user may see; that somebody opens it who does not talk in its room goes into the audit.
+
+    Raises MessageNotFound.
+    """
+    found = Attachment.objects.visible_to(user).select_related("room").filter(pk=attachment_id).first()
+    if found is None:
+        raise errors.MessageNotFound("There is no such attachment.")
+    if not found.room.is_of(user):
+        record(user, Verb.READ, found)
+    return found
 
 
 def give(request: Any, attachment: Attachment) -> HttpResponseBase:

@@ -68,6 +68,10 @@ class ChatRoom(models.Model):
     def key(self) -> tuple[str, str, str]:
         return (self.hospital_id, self.first_id, self.second_id)
 
+    def is_of(self, user: User) -> bool:
+        """Whether this is one of the two who talk here."""
+        return user.pk in (self.first_id, self.second_id)
+
     def other_than(self, user_id: str) -> str:
         """The userId of the other side."""
         return self.second_id if self.first_id == user_id else self.first_id

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from chat.models import Message, Revision
+from hplus.audit.models import Record
 from tests import dart
 from tests.api import Api, refused
 from tests.phone import Phone
@@ -98,6 +99,40 @@ async def test_the_sender_or_an_admin_with_a_reason_takes_back(server: ThreadSer
             assert len(screen.heard("newMessage")) == 1
         kept = await Message.objects.aget(message_id=second["messageId"])
         assert (kept.text, kept.delete_reason) == ("Moderated", "Names a third person")
+
+
+async def test_an_admins_look_and_an_admins_hand_are_recorded(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+        server.phone("admin_001", "admin", HOSPITAL) as admin,
+        Api(server, "admin_001") as desk,
+        Api(server, "doctor_123") as http,
+    ):
+        made = await send(patient, "Between us")
+        room, mine = {"chatRoomId": made["chatRoomId"]}, {"messageId": made["messageId"]}
+        file = {"file": ("a.txt", b"between us", "text/plain")}
+        stored = (await http.post("chat/attachments/", data=room, files=file)).json()
+        # Those who talk there leave no trace, and what was refused is none.
+        await doctor.ask("getMessages", **room)
+        await http.get(stored["url"])
+        assert (await admin.ask("deleteMessage", **mine))["code"] == "VALIDATION_ERROR"
+        await patient.ask("deleteMessage", messageId=(await send(patient, "Mine"))["messageId"])
+        about_chat = Record.objects.filter(object_type__startswith="chat.").order_by("number")
+        assert not await about_chat.aexists()
+        await admin.ask("getMessages", **room)
+        await desk.get(f"chat/rooms/{made['chatRoomId']}/messages/")
+        await desk.get(stored["url"])
+        for _ in range(2):
+            await admin.ask("deleteMessage", **mine, reason="Names a third person")
+        lines = [(line.actor_id, line.verb, line.object_type, line.hospital_id) async for line in about_chat]
+        assert lines == [
+            ("admin_001", "read", "chat.chatroom", HOSPITAL),
+            ("admin_001", "read", "chat.chatroom", HOSPITAL),
+            ("admin_001", "read", "chat.attachment", HOSPITAL),
+            ("admin_001", "delete", "chat.message", HOSPITAL),
+        ]
+        assert "third person" not in str([line.details async for line in about_chat])
 
 
 async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings: Any) -> None:
