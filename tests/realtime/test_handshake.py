@@ -152,7 +152,14 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         access, foreign = doctor.tokens["access"], nurse.tokens["access"]
         late = await phone().open()
-        await late.send("login", token=access, deviceId="ward 3", pushToken=None, requestId="l1")
+        await late.send(
+            "login",
+            token=access,
+            deviceId="ward 3",
+            pushToken=None,
+            platform="Android 14 (Pixel 8 Pro)",
+            requestId="l1",
+        )
         told = await late.expect("loginSuccess")
         ack = await late.expect("ack", requestId="l1")
         assert (ack["requestType"], ack["status"], ack["data"]) == ("login", "ok", None)
