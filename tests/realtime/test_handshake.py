@@ -10,6 +10,8 @@ import httpx
 import pytest
 import websockets
 from django.utils import timezone
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
 
 from hplus.accounts import actions
 from hplus.accounts.models import Hospital, Session, Token, User
@@ -363,3 +365,19 @@ async def test_a_handshake_too_long_to_read_is_answered_at_once(server: ThreadSe
         heard = await asyncio.wait_for(reader.read(), 5)  # up to the end: it is closed, too
         assert heard.split()[1] == b"414"
         writer.close()
+
+
+async def test_frames_in_one_piece_with_the_handshake_are_heard(server: ThreadServer) -> None:
+    """In order, and also where a proxy or an impatient client puts all of them into one segment."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    words = [b'{"type":"joinHospital","hospitalId":"hospital_001","requestId":"r%d"}' % n for n in range(3)]
+    writer.write(
+        b"GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        + b"".join(WebSocketFrame(Opcode.TEXT, word).serialize(mask=True) for word in words)
+    )
+    heard = await asyncio.wait_for(reader.readuntil(b'"requestId":"r2"'), 5)
+    places = [heard.index(word) for word in (b"connection_established", b'"r0"', b'"r1"', b'"r2"')]
+    assert places == sorted(places)
+    writer.close()
