@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
@@ -10,12 +12,14 @@ from django.db import IntegrityError
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
-from chat import messages
+from chat import attachments, messages
 from chat.models import ChatRoom, Message, Revision
 from chat.sending import send_all
 from hplus import errors
 from hplus.accounts.actions import counterpart
 from hplus.accounts.models import User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 from hplus.realtime import groups
 from hplus.realtime.actions import online_among
 from hplus.realtime.answers import Answer, Wish
@@ -25,6 +29,7 @@ from hplus.realtime.rounds import letters_about
 from hplus.realtime.tell import deed, tell
 
 JOINED_MESSAGES = 50
+PAGE_CHARACTERS = 500_000  # a phone takes a page in one frame
 ROOMS_LISTED = 200
 
 
@@ -78,22 +83,32 @@ def find_room(user: User, chat_room_id: str) -> ChatRoom:
 
 
 def history(user: User, request: messages.GetMessages) -> Answer:
+    """What was said there; that somebody read it who does not talk in it goes into the audit.
+
+    Raises ChatRoomNotFound or MessageNotFound.
+    """
     room = find_room(user, request.chat_room_id)
     page = _page(room, before=request.before, after=request.after, limit=request.limit)
+    if not room.is_of(user):
+        record(user, Verb.READ, room)
     return Answer(says=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
 
 
 def _page(
     room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
 ) -> messages.Page:
-    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message."""
+    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message.
+
+    Fewer where they would be too much for one frame.
+    """
     found = Message.objects.filter(room=room).select_related("room", "sender")
     if before:
         found = found.filter(id__lt=_position(room, before))
     if after:
         found = found.filter(id__gt=_position(room, after))
     rows = list(found.order_by("id" if after else "-id")[: limit + 1])
-    has_more, rows = len(rows) > limit, rows[:limit]
+    fitting = min(limit, _how_many_fit(rows))
+    has_more, rows = len(rows) > fitting, rows[:fitting]
     edge = rows[-1].message_id if has_more else None
     ordered = rows if after else reversed(rows)
     return messages.Page(
@@ -101,6 +116,12 @@ def _page(
         next_cursor=edge,
         has_more=has_more,
     )
+
+
+def _how_many_fit(rows: list[Message]) -> int:
+    """One in any case: it came in a frame, too."""
+    lengths = accumulate(len(row.text) + len(json.dumps(row.attachments)) for row in rows)
+    return max(1, sum(length <= PAGE_CHARACTERS for length in lengths))
 
 
 def _position(room: ChatRoom, message_id: str) -> int:
@@ -185,6 +206,8 @@ def edit(user: User, request: messages.EditMessage) -> Answer:
 def delete(user: User, request: messages.DeleteMessage) -> Answer:
     """By the sender, or with a reason by an admin of the hospital. The original stays for the audit.
 
+    The files it carried are withdrawn with it.
+
     Raises MessageNotFound, Forbidden or ValidationFailed (an admin without a reason).
     """
     message = _find(user, request.message_id, request.chat_room_id)
@@ -194,6 +217,9 @@ def delete(user: User, request: messages.DeleteMessage) -> Answer:
         message.deleted_at, message.deleted_by = timezone.now(), user
         message.delete_reason = request.reason or ""
         message.save(update_fields=["deleted_at", "deleted_by", "delete_reason"])
+        if message.sender_id != user.pk:
+            record(user, Verb.DELETE, message)
+        attachments.withdraw_with(message)
         _tell_both(message, messages.MessageDeleted.of)
     return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
 

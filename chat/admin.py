@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib import messages as notes
 from django.contrib.admin.utils import unquote
 from django.db.models import Case, F, QuerySet, TextField, Value, When
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator
@@ -107,13 +107,13 @@ class ChatRoomAdmin(NewestFirst):
         record(request.user, Verb.READ, room)
         return TemplateResponse(request, "admin/chat/transcript.html", shown)
 
-    def attachment_view(self, request: HttpRequest, object_id: str, attachment_id: str) -> HttpResponse:
+    def attachment_view(self, request: HttpRequest, object_id: str, attachment_id: str) -> HttpResponseBase:
         rows = Attachment.objects.visible_to(request.user).filter(room=object_id, pk=attachment_id)
         found = rows.first() if self.has_view_permission(request) else None
         if found is None:
             raise Http404
         record(request.user, Verb.READ, found)
-        return attachments.give(found)
+        return attachments.give(request, found)
 
     def hold_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._do(request, object_id, holding.hold, request.POST.get("reason", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -28,6 +29,7 @@ class ChatConsumer(DomainConsumer):
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
         self.known: dict[tuple[str, str], str] = {}  # also those only typed into
         self._joining = threading.Lock()
+        self._showing = threading.Lock()
         self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
 
     @handles(messages.JoinChatRoom, holds=True)
@@ -45,12 +47,11 @@ class ChatConsumer(DomainConsumer):
         answer = self._entered(request, answer)
         if not was_typing and not is_first:
             return answer
-        return replace(answer, then=lambda: self._after_sending(pair, was_typing, is_first))
+        return replace(answer, then=lambda: self._after_sending(pair, is_first))
 
-    def _after_sending(self, pair: tuple[str, str], was_typing: bool, is_first: bool) -> Answer | None:
+    def _after_sending(self, pair: tuple[str, str], is_first: bool) -> Answer | None:
         """A message ends the typing, and the first one into a room joins it."""
-        if was_typing:
-            self._show(pair, is_typing=False)
+        self._show(pair, is_typing=False)
         return Answer(says=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
 
     def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, answer: Answer) -> Answer:
@@ -83,23 +84,34 @@ class ChatConsumer(DomainConsumer):
             self.known[pair] = actions.open_room(self.user, *pair).pk
         if request.is_typing and self._is_shown(pair, within_seconds=TYPING_AGAIN_SECONDS):
             return
-        if not request.is_typing and pair not in self.typing:
-            return
         self._show(pair, request.is_typing)
 
     def _is_shown(self, pair: tuple[str, str], within_seconds: float) -> bool:
         return time.monotonic() - self.typing.get(pair, float("-inf")) < within_seconds
 
     def _show(self, pair: tuple[str, str], is_typing: bool) -> None:
-        if is_typing:
-            self.typing[pair] = time.monotonic()
-            self.socket.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
-        else:
-            self.typing.pop(pair, None)
-        actions.show_typing(self.user, *pair, self.known[pair], is_typing)
+        """One at a time, so that what is told last is what was said last."""
+        with self._showing:
+            if is_typing:
+                self.typing[pair] = time.monotonic()
+                self.socket.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
+            elif self.typing.pop(pair, None) is None:
+                return
+            actions.show_typing(self.user, *pair, self.known[pair], is_typing)
 
     def _stop_if_idle(self, pair: tuple[str, str]) -> None:
         if pair in self.typing and not self._is_shown(pair, within_seconds=settings.TYPING_SECONDS):
+            self._show(pair, is_typing=False)
+
+    def _stop_after(self, message: Parcel) -> None:
+        """A message ends the typing, whichever of one's screens it was sent from."""
+        for pair, since in list(self.typing.items()):
+            if self.known[pair] == message.topic:
+                self.socket.later(0, partial(self._stop_since, pair, since))
+
+    def _stop_since(self, pair: tuple[str, str], since: float) -> None:
+        """Not where the next message has been begun meanwhile."""
+        if self.typing.get(pair) == since:
             self._show(pair, is_typing=False)
 
     def left(self) -> None:
@@ -121,6 +133,8 @@ class ChatConsumer(DomainConsumer):
 
     def hear(self, parcel: Parcel) -> Parcel | None:
         """A message of another conversation never shows in this screen's."""
+        if parcel.word == messages.NewMessage.type and parcel.author == self.user.pk:
+            self._stop_after(parcel)
         is_elsewhere = parcel.topic not in self.rooms.values()
         if parcel.word == messages.TypingShown.type and is_elsewhere:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -15,11 +16,33 @@ from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
 from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
-Text = Annotated[str, StringConstraints(max_length=20_000)]
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bytes_of(value: Any) -> int:
+    """A size as whole bytes; 0 for what is none."""
+    try:
+        size = 0 if isinstance(value, bool) else int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return size if 0 <= size < 2**53 else 0
+
+
+def _name_in(url: str) -> str:
+    try:
+        return urlsplit(url).path.rpartition("/")[2][:255]
+    except ValueError:  # no address, but the client's own business
+        return ""
 
 
 class Attached(Shape):
-    """A file that a message points to; what else the client says of it is kept."""
+    """A file that a message points to; what else the client says of it is kept.
+
+    Type, name and size only describe it and go out in the guide's types whatever came in; what
+    was sent otherwise is kept in `asSent`.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
@@ -30,13 +53,22 @@ class Attached(Shape):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, given: Any) -> Any:
-        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+    def _in_the_guides_types(cls, given: Any) -> Any:
+        """Null is absent, and no message is lost for a size of "12 KB"."""
+        if not isinstance(given, dict):
+            return given
+        sent = {k: v for k, v in given.items() if v is not None}
+        told = {
+            **{k: _text_of(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
+            **({"size": _bytes_of(sent["size"])} if "size" in sent else {}),
+        }
+        odd = {k: sent[k] for k, v in told.items() if v != sent[k]}
+        return {**sent, **told, **({"asSent": odd} if odd else {})}
 
     @model_validator(mode="after")
     def _has_a_name(self) -> Self:
         """The guide's client reads a name as a String that is never null."""
-        self.name = self.name or urlsplit(self.url).path.rpartition("/")[2][:255] or "file"
+        self.name = self.name or _name_in(self.url) or "file"
         return self
 
 
@@ -65,7 +97,7 @@ class SendMessage(Request):
     type = "sendMessage"
     receiver_id: Id
     hospital_id: Id
-    message: Text = ""
+    message: str = ""
     message_type: Literal["text", "image", "file", "audio", "video", "location"] = "text"
     reply_to: OptionalId = None
     attachments: Annotated[list[Attached] | None, Field(max_length=20)] = None
@@ -113,7 +145,7 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(max_length=20_000, pattern=r"\S")]
+    message: Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 class GetMessages(Request):
@@ -186,7 +218,10 @@ class Peer(Shape):
 
 
 class Page(Shape):
-    """Messages, oldest first, and where the ones before (or after) them begin."""
+    """Messages, oldest first, and where the ones before (or after) them begin.
+
+    Fewer than were asked for where they are very long.
+    """
 
     messages: list[ChatMessage]
     next_cursor: str | None

@@ -68,6 +68,10 @@ class ChatRoom(models.Model):
     def key(self) -> tuple[str, str, str]:
         return (self.hospital_id, self.first_id, self.second_id)
 
+    def is_of(self, user: User) -> bool:
+        """Whether this is one of the two who talk here."""
+        return user.pk in (self.first_id, self.second_id)
+
     def other_than(self, user_id: str) -> str:
         """The userId of the other side."""
         return self.second_id if self.first_id == user_id else self.first_id
@@ -179,9 +183,16 @@ class Revision(models.Model):
         return f"until {self.replaced_at:%Y-%m-%d %H:%M}"
 
 
+def may_read_originals(user: User) -> bool:
+    """Whether this reader may know what a deleted message said, and open its files."""
+    return user.is_superuser or user.has_perm("chat.view_deleted_original")
+
+
 class AttachmentQuerySet(models.QuerySet["Attachment"]):
     def visible_to(self, user: User) -> Self:
-        return self.filter(room__in=ChatRoom.objects.visible_to(user))
+        """Those of the rooms one may read; a withdrawn one only for who may read originals."""
+        readable = self.filter(room__in=ChatRoom.objects.visible_to(user))
+        return readable if may_read_originals(user) else readable.filter(withdrawn_at=None)
 
 
 def stored_as(attachment: Attachment, _name: str) -> str:
@@ -190,7 +201,10 @@ def stored_as(attachment: Attachment, _name: str) -> str:
 
 
 class Attachment(models.Model):
-    """A file for one room, served only to those who may read the room."""
+    """A file for one room, served only to those who may read the room.
+
+    It is withdrawn with the message that carried it; the file itself stays for the audit.
+    """
 
     attachment_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
     room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="attachments")
@@ -200,6 +214,7 @@ class Attachment(models.Model):
     size_bytes = models.PositiveIntegerField()
     content_type = models.CharField(max_length=100)
     uploaded_at = models.DateTimeField(default=timezone.now, editable=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
 
     objects = AttachmentQuerySet.as_manager()
 

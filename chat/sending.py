@@ -69,17 +69,17 @@ def send_all(wishes: list[Wish]) -> list[Outcome]:
 
 
 def _judge(drafts: list[_Draft], rooms: Rooms) -> None:
-    """Who may not, is told so; who repeats, gets the same answer again."""
+    """Who repeats, gets the same answer again, whatever has changed since; who may not, is told so."""
     others = _others(drafts, rooms)
     stored = _stored(drafts)
     for draft in drafts:
+        if draft.once in stored:
+            draft.outcome = _repeated(draft, stored[draft.once])
+            continue
         try:
             must_be_counterpart(draft.user, others.get(draft.request.receiver_id), draft.request.hospital_id)
         except errors.Refusal as refusal:
             draft.outcome = refusal
-            continue
-        if draft.once in stored:
-            draft.outcome = _repeated(draft, stored[draft.once])
 
 
 def _others(drafts: list[_Draft], rooms: Rooms) -> dict[str, User]:

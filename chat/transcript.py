@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chat.models import Attachment, ChatRoom, Message
+from chat.attachments import OURS
+from chat.models import Attachment, ChatRoom, Message, may_read_originals
 from hplus.accounts.models import User
 
 PAGE = 100
-OURS = re.compile(r"/api/chat/attachments/([0-9a-f-]{36})/")
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,6 @@ class Transcript:
     newer: int | None
 
 
-def may_read_originals(user: User) -> bool:
-    return user.is_superuser or user.has_perm("chat.view_deleted_original")
-
-
 def transcript(
     user: User, room: ChatRoom, *, before: int | None = None, after: int | None = None
 ) -> Transcript:
@@ -70,7 +65,7 @@ def transcript(
 
 def _lines(user: User, room: ChatRoom, rows: list[Message]) -> list[Line]:
     quoted = _quoted(room, rows)
-    known = _known_files(room, rows)
+    known = _known_files(user, room, rows)
     sees_all = may_read_originals(user)
     return [
         Line(
@@ -93,9 +88,10 @@ def _quoted(room: ChatRoom, rows: Iterable[Message]) -> dict[str, str]:
     return {row.message_id: row.shown()["message"] or "a deleted message" for row in found}
 
 
-def _known_files(room: ChatRoom, rows: Iterable[Message]) -> set[str]:
+def _known_files(user: User, room: ChatRoom, rows: Iterable[Message]) -> set[str]:
     wanted = {_id_in(file) for row in rows for file in _listed(row)}
-    return set(Attachment.objects.filter(room=room, pk__in=wanted).values_list("pk", flat=True))
+    found = Attachment.objects.visible_to(user).filter(room=room, pk__in=wanted)
+    return set(found.values_list("pk", flat=True))
 
 
 def _listed(row: Message | None) -> list[dict[str, Any]]:

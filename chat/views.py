@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import FileResponse
+from django.http import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import Field
 from rest_framework.parsers import MultiPartParser
@@ -11,8 +11,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from chat import actions, attachments, messages
-from chat.models import Attachment
-from hplus import errors
 from hplus.realtime.deeds import said
 from hplus.rest import body_of, described, id_of, read
 from hplus.wire import Id, Shape
@@ -93,9 +91,6 @@ class AttachmentsView(APIView):
 
 class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
-    def get(self, request: Request, attachment_id: str) -> FileResponse:
-        """A file, for the room's two people and their hospital's admins."""
-        found = Attachment.objects.visible_to(request.user).filter(pk=id_of(attachment_id)).first()
-        if found is None:
-            raise errors.MessageNotFound("There is no such attachment.")
-        return attachments.give(found)
+    def get(self, request: Request, attachment_id: str) -> HttpResponseBase:
+        """A file, for the room's two people and their hospital's admins, until its message is deleted."""
+        return attachments.give(request, attachments.open_for(request.user, id_of(attachment_id)))

@@ -139,7 +139,7 @@ def _utf8(value: str) -> str:
 
 def _verbatim(value: Any) -> str | None:
     """A phone's own clock, kept as it was sent; a hint for people, never an order."""
-    return None if value is None else str(value)[:64]
+    return None if value is None else (value if isinstance(value, str) else json.dumps(value))[:64]
 
 
 def _no_truth_value(value: Any) -> Any:

@@ -186,10 +186,8 @@ def depart(connection: Connection, is_clean: bool) -> None:
 
 @deed
 def set_status(user: User, status: str) -> None:
-    """What somebody wants others to see; telling it again changes nothing."""
+    """What somebody wants others to see; told each time, as who came meanwhile has not heard it."""
     presence, _ = Presence.objects.select_for_update().get_or_create(pk=user.pk)
-    if presence.status == status:
-        return
     presence.status, presence.last_seen_at = status, timezone.now()
     presence.save()
     _tell_presence(user, presence)

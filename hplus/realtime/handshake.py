@@ -12,6 +12,7 @@ from django.utils import timezone
 from hplus import errors, metrics, wire
 from hplus.accounts.actions import Claim, Identity
 from hplus.realtime import actions, messages
+from hplus.realtime.answers import Answer
 from hplus.realtime.door import HELD_PER_ADDRESS, door
 
 Frame = dict[str, Any]
@@ -35,39 +36,59 @@ async def refuse(send: Send, refusal: errors.Refusal, address: str) -> None:
             del door.held[address]
 
 
-async def say_and_close(send: Send, refusal: errors.Refusal) -> None:
+async def say_and_close(send: Send, refusal: errors.Refusal, frame: Frame | None = None) -> None:
     """The error first, the close code a moment later, so that every client reads the error."""
     is_unknown_hospital = isinstance(refusal, errors.HospitalNotFound)
     code = refusal.close_code or (4007 if is_unknown_hospital else 1011)
-    await send({"type": "websocket.send", "text": error_event(refusal).frame()})
+    await send({"type": "websocket.send", "text": error_event(refusal, frame).frame()})
     await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
     await send({"type": "websocket.close", "code": code})
 
 
-async def first_login(receive: Receive, send: Send, claim: Claim) -> Identity:
+async def first_frame(receive: Receive) -> Frame:
+    """What a client says that has yet to tell who it is. Raises AuthenticationFailed for what is no frame."""
+    try:
+        event = await asyncio.wait_for(receive(), settings.LOGIN_SECONDS)
+        return wire.parse(event.get("text") or "")
+    except TimeoutError:
+        raise errors.AuthenticationFailed("No login came.") from None
+    except errors.Refusal as refusal:
+        raise errors.AuthenticationFailed(refusal.message) from None
+
+
+async def first_login(send: Send, claim: Claim, frame: Frame) -> Identity:
     """The token comes as the first message, or not at all.
 
     Raises AuthenticationFailed, also for anything that is no login, SessionRevoked or AccountDisabled.
     """
-    try:
-        event = await asyncio.wait_for(receive(), settings.LOGIN_SECONDS)
-    except TimeoutError:
-        raise errors.AuthenticationFailed("No login came.") from None
-    login = _login_in(event.get("text") or "")
+    login = _login_in(frame)
     identity = await door.one_by_one(actions.first_login, claim, login)
-    await send({"type": "websocket.send", "text": actions.login_success(identity).frame()})
+    for said in (actions.login_success(identity), ack_of(login)):
+        if said is not None:
+            await send({"type": "websocket.send", "text": said.frame()})
     return identity
 
 
-def _login_in(text: str) -> messages.Login:
+def _login_in(frame: Frame) -> messages.Login:
+    if frame.get("type") != messages.Login.type:
+        raise errors.AuthenticationFailed("The first message must be a login with a token.")
     try:
-        frame = wire.parse(text)
-        login = messages.Login.read(frame) if frame.get("type") == messages.Login.type else None
+        return messages.Login.read(frame)
     except errors.Refusal as refusal:
         raise errors.AuthenticationFailed(refusal.message) from None
-    if login is None:
-        raise errors.AuthenticationFailed("The first message must be a login with a token.")
-    return login
+
+
+def ack_of(request: wire.Request, answer: Answer | None = None) -> messages.Ack | None:
+    """That it is done, where the client wants to know."""
+    if not request.request_id and not request.client_message_id:
+        return None
+    return messages.Ack(
+        request_type=request.type,
+        request_id=request.request_id,
+        client_message_id=request.client_message_id,
+        status="duplicate" if answer and answer.is_duplicate else "ok",
+        data=answer.made if answer else None,
+    )
 
 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:

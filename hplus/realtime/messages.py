@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, StringConstraints
+from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
 
 from hplus.wire import Event, Id, OptionalId, Request, Shape
+
+
+def _short(value: Any) -> str | None:
+    """What only describes a device keeps nobody out."""
+    return value[:20] if isinstance(value, str) else None
+
 
 Since = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -19,10 +25,10 @@ class Login(Request):
 
     type = "login"
     rate_limited = False
-    token: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    token: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
     device_id: OptionalId = None
     push_token: Annotated[str | None, StringConstraints(max_length=4096)] = None
-    platform: Annotated[str | None, StringConstraints(max_length=20)] = None
+    platform: Annotated[str | None, BeforeValidator(_short)] = None
 
 
 class Logout(Request):

@@ -14,7 +14,7 @@ from hplus import metrics
 from hplus.realtime.parcels import Parcel
 
 logger = logging.getLogger(__name__)
-REMEMBERED_LETTERS = 5_000
+REMEMBERED_LETTERS = 12_000  # more than a replay holds (actions.REPLAY_MOST)
 
 
 class Outbox:

@@ -21,7 +21,17 @@ from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
 from hplus.realtime.glances import Audience, Glance
-from hplus.realtime.handshake import Frame, Receive, Send, error_event, first_login, refuse, say_and_close
+from hplus.realtime.handshake import (
+    Frame,
+    Receive,
+    Send,
+    ack_of,
+    error_event,
+    first_frame,
+    first_login,
+    refuse,
+    say_and_close,
+)
 from hplus.realtime.models import Connection
 from hplus.realtime.outbox import Outbox
 from hplus.realtime.parcels import Parcel
@@ -114,12 +124,16 @@ class Socket:
             await refuse(self._send, as_refusal(reason), at)
             return
         await self._send({"type": "websocket.accept"})
+        unanswered: Frame | None = None
         try:
-            self.identity = identity or await first_login(self._receive, self._send, claim)
+            if identity is None:
+                unanswered = await first_frame(self._receive)
+                identity, unanswered = await first_login(self._send, claim, unanswered), None
+            self.identity = identity
             self.board.sockets.add(self)  # not before: a round asks each of them who it is
             await self._sit_down(claim)
         except Exception as reason:
-            await say_and_close(self._send, as_refusal(reason))
+            await say_and_close(self._send, as_refusal(reason), unanswered)
             return
         code = 1006
         try:
@@ -254,9 +268,11 @@ class Socket:
         except errors.Refusal as refusal:
             self._refuse_frame(self._out_of_breath() or refusal, {})
             return
-        is_urgent = self._is_always_heard(frame)
+        asked = self._request_of(frame)
+        is_urgent = asked is not None and asked.always_heard
         if not is_urgent and (breathless := self._out_of_breath()):
-            self._refuse_frame(breathless, frame)
+            if asked is None or not asked.quiet or breathless.close_code:
+                self._refuse_frame(breathless, frame)
             return
         if frame.get("type") == messages.Heartbeat.type:
             self._heartbeat(frame)  # overtakes: it tells that the server lives, not the database
@@ -325,11 +341,11 @@ class Socket:
             await self.board.join(self, list(answer.joins))
         return answer
 
-    def _is_always_heard(self, frame: Frame) -> bool:
+    def _request_of(self, frame: Frame) -> type[wire.Request] | None:
+        """The class of this frame's word, where somebody here takes it."""
         word = frame.get("type")
-        return (
-            isinstance(word, str) and word in self._handlers and self._handlers[word][1].request.always_heard
-        )
+        handled = self._handlers.get(word) if isinstance(word, str) else None
+        return handled[1].request if handled else None
 
     def _out_of_breath(self) -> errors.RateLimited | None:
         """Whoever talks without a pause, whatever the words, is refused before anything is done for it."""
@@ -366,8 +382,8 @@ class Socket:
             self._end_soon(answer.close_code)
 
     def _acknowledge(self, request: wire.Request, answer: Answer | None) -> None:
-        if request.request_id or request.client_message_id:
-            self._say(_ack(request, answer))
+        if ack := ack_of(request, answer):
+            self._say(ack)
 
     def _refuse_frame(self, refusal: errors.Refusal, frame: Frame) -> None:
         self._say(error_event(refusal, frame))
@@ -479,13 +495,3 @@ class Socket:
             await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), 10)
         except Exception as gone:
             logger.debug("Not closed: %s", type(gone).__name__)
-
-
-def _ack(request: wire.Request, answer: Answer | None) -> messages.Ack:
-    return messages.Ack(
-        request_type=request.type,
-        request_id=request.request_id,
-        client_message_id=request.client_message_id,
-        status="duplicate" if answer and answer.is_duplicate else "ok",
-        data=answer.made if answer else None,
-    )

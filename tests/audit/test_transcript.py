@@ -105,6 +105,22 @@ def test_files_come_from_the_room_only(people: dict[str, User], desk: Client) ->
     assert other.get(page(room)).status_code == 302
 
 
+def test_a_deleted_file_is_for_those_with_the_right(people: dict[str, User], desk: Client) -> None:
+    room = say(people, "patient_123", "doctor_123", "Look").room
+    stored = attachments.take(people["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+    files = [{"url": f"/api/chat/attachments/{stored.pk}/", "name": "arm.txt"}]
+    message = say(people, "patient_123", "doctor_123", "Here", attachments=files)
+    url = page(room, f"attachments/{stored.pk}/")
+    assert desk.get(url).status_code == 200
+    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
+    say(people, "doctor_123", "patient_123", "This one?", attachments=files)
+    assert desk.get(url).status_code == 404
+    assert url not in desk.get(page(room)).content.decode()  # no link that leads nowhere
+    root = desk_of(people["root"])
+    assert root.get(page(room)).content.decode().count(url) == 2
+    assert b"".join(root.get(url).streaming_content) == b"red and swollen"  # type: ignore[attr-defined]
+
+
 def test_a_hold_names_who_when_and_why(people: dict[str, User], desk: Client) -> None:
     room = say(people, "patient_123", "doctor_123", "My arm hurts").room
     desk.post(page(room, "hold/"), {"reason": " "})

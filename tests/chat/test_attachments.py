@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.contrib.auth.models import Permission
 
 from chat.models import Attachment
+from hplus.accounts.models import User
+from hplus.management.commands.seed_demo import PASSWORD
+from hplus.realtime.bridge import in_thread
 from tests.api import Api, refused
 from tests.servers import ThreadServer
 
@@ -128,3 +132,74 @@ async def test_a_file_for_the_room_and_nobody_else(server: ThreadServer, setting
             assert json.dumps(heard["data"]["attachments"], sort_keys=True) == json.dumps(
                 [stored], sort_keys=True
             )
+
+
+def somebody_who_may_read_originals() -> None:
+    auditor = User.objects.create_user("auditor", PASSWORD, role="admin", hospital_id=HOSPITAL)
+    auditor.user_permissions.add(Permission.objects.get(codename="view_deleted_original"))
+
+
+async def test_a_file_goes_with_the_message_that_carried_it(server: ThreadServer) -> None:
+    """For everybody but those who may read originals; what another message still shows stays."""
+    await in_thread(somebody_who_may_read_originals)
+    async with (
+        Api(server, "patient_123") as patient,
+        Api(server, "doctor_123") as doctor,
+        Api(server, "admin_001") as admin,
+        Api(server, "auditor") as reader,
+        Api(server, "root") as root,
+    ):
+        to_doctor = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
+        opened = await patient.post("chat/rooms/", json=to_doctor)
+
+        async def upload(name: str) -> dict[str, Any]:
+            data, files = {"chatRoomId": opened.json()["chatRoomId"]}, {"file": (name, PNG)}
+            stored: dict[str, Any] = (await patient.post("chat/attachments/", data=data, files=files)).json()
+            return stored
+
+        async def send(who: Api, *files: dict[str, Any], text: str = "") -> str:
+            to = to_doctor if who is patient else {**to_doctor, "receiverId": "patient_123"}
+            body = {**to, "message": text, "messageType": "image", "attachments": list(files)}
+            return str((await who.post("chat/messages/", json=body)).json()["data"]["messageId"])
+
+        async def delete(who: Api, message_id: str, **more: Any) -> None:
+            answer = await who.post("chat/messages/delete/", json={"messageId": message_id, **more})
+            assert answer.status_code == 200, answer.text
+
+        async def who_gets(file: dict[str, Any]) -> list[str]:
+            there = []
+            for who in (patient, doctor, admin, reader, root):
+                answer = await who.get(file["url"])
+                if answer.status_code == 200:
+                    assert answer.content == PNG
+                    there.append(who.user_id)
+                else:
+                    refused(answer, 404, "MESSAGE_NOT_FOUND")
+            return there
+
+        everyone = ["patient_123", "doctor_123", "admin_001", "auditor", "root"]
+        only, both, kept, linked, unsent = [await upload(f"{number}.png") for number in range(5)]
+        first = await send(patient, only, both)
+        second = await send(patient, kept)
+        answered = await send(doctor, {**both, "name": "again"})
+        link = await send(patient, text=f"It is here: {linked['url']}")
+        for file in (only, both, kept, linked, unsent):
+            assert await who_gets(file) == everyone
+        seen = await doctor.get(only["url"])
+        assert seen.headers["cache-control"] == "private, no-cache"
+        again = {"If-None-Match": seen.headers["etag"]}
+        assert (await doctor.get(only["url"], headers=again)).status_code == 304
+
+        await delete(patient, first)
+        assert await who_gets(only) == ["auditor", "root"]
+        refused(await doctor.get(only["url"], headers=again), 404, "MESSAGE_NOT_FOUND")
+        assert await who_gets(both) == everyone  # the answer shows it
+        await delete(admin, answered, reason="A third person is in the picture")
+        await delete(patient, link)
+        for file in (only, both, linked):
+            assert await who_gets(file) == ["auditor", "root"]
+        await send(doctor, only)  # an address does not bring it back
+        assert await who_gets(only) == ["auditor", "root"]
+        await delete(patient, second)
+        assert await who_gets(kept) == ["auditor", "root"]
+        assert await who_gets(unsent) == everyone

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from chat.models import Message, Revision
+from hplus.audit.models import Record
 from tests import dart
 from tests.api import Api, refused
 from tests.phone import Phone
@@ -99,6 +101,40 @@ async def test_the_sender_or_an_admin_with_a_reason_takes_back(server: ThreadSer
         assert (kept.text, kept.delete_reason) == ("Moderated", "Names a third person")
 
 
+async def test_an_admins_look_and_an_admins_hand_are_recorded(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+        server.phone("admin_001", "admin", HOSPITAL) as admin,
+        Api(server, "admin_001") as desk,
+        Api(server, "doctor_123") as http,
+    ):
+        made = await send(patient, "Between us")
+        room, mine = {"chatRoomId": made["chatRoomId"]}, {"messageId": made["messageId"]}
+        file = {"file": ("a.txt", b"between us", "text/plain")}
+        stored = (await http.post("chat/attachments/", data=room, files=file)).json()
+        # Those who talk there leave no trace, and what was refused is none.
+        await doctor.ask("getMessages", **room)
+        await http.get(stored["url"])
+        assert (await admin.ask("deleteMessage", **mine))["code"] == "VALIDATION_ERROR"
+        await patient.ask("deleteMessage", messageId=(await send(patient, "Mine"))["messageId"])
+        about_chat = Record.objects.filter(object_type__startswith="chat.").order_by("number")
+        assert not await about_chat.aexists()
+        await admin.ask("getMessages", **room)
+        await desk.get(f"chat/rooms/{made['chatRoomId']}/messages/")
+        await desk.get(stored["url"])
+        for _ in range(2):
+            await admin.ask("deleteMessage", **mine, reason="Names a third person")
+        lines = [(line.actor_id, line.verb, line.object_type, line.hospital_id) async for line in about_chat]
+        assert lines == [
+            ("admin_001", "read", "chat.chatroom", HOSPITAL),
+            ("admin_001", "read", "chat.chatroom", HOSPITAL),
+            ("admin_001", "read", "chat.attachment", HOSPITAL),
+            ("admin_001", "delete", "chat.message", HOSPITAL),
+        ]
+        assert "third person" not in str([line.details async for line in about_chat])
+
+
 async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     async with (
@@ -169,6 +205,47 @@ async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings
         refused(await nurse.post("chat/messages/read/", json={"messageId": ids[0]}), 404, "MESSAGE_NOT_FOUND")
         assert await Message.objects.filter(read_at=None).acount() == 20
         assert not await Message.objects.filter(read_at__isnull=False, delivered_at=None).aexists()
+
+
+async def test_a_message_is_as_long_as_a_frame_and_a_page_no_longer_than_a_phone_can_take(
+    server: ThreadServer, settings: Any
+) -> None:
+    """Only the frame has a limit; history full of such messages comes in more pages, none missing."""
+    settings.HPLUS_MESSAGES_PER_MINUTE = 0
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        frame = {"type": "sendMessage", **TO_DOCTOR, "message": ""}
+        room_for_text = 64 * 1024 - len(json.dumps(frame))
+        longest = "\u00e9" * (room_for_text // 2)  # two bytes each
+        await patient.send_text(json.dumps({**frame, "message": longest}, ensure_ascii=False))
+        assert (await doctor.expect("newMessage"))["data"]["message"] == longest
+        await patient.send_text(json.dumps({**frame, "message": longest + "xx"}, ensure_ascii=False))
+        await patient.expect_error("MESSAGE_TOO_LARGE")
+
+        control = "\x01" * 10_000  # six characters each on the wire
+        made = [await send(patient, f"{number} {control}") for number in range(99)]
+        changed = await patient.ask(
+            "editMessage", messageId=made[0]["messageId"], message="0 " + "x" * 60_000
+        )
+        assert changed["type"] == "ack"
+        room, seen, before = made[0]["chatRoomId"], [], None
+        while not seen or before:
+            await doctor.send("getMessages", chatRoomId=room, limit=100, before=before)
+            data = (await doctor.expect("messageHistory"))["data"]
+            dart.read({"type": "messageHistory", "chatRoomId": room, "data": data})
+            assert 0 < len(json.dumps(data)) < 4_000_000
+            seen = [message["message"].partition(" ")[0] for message in data["messages"]] + seen
+            before = data["nextCursor"]
+            assert data["hasMore"] is (before is not None)
+        assert seen == [longest, *(str(number) for number in range(99))]
+        await doctor.send("joinChatRoom", receiverId="patient_123", hospitalId=HOSPITAL)
+        joined = (await doctor.expect("chatRoomJoined"))["data"]
+        assert joined["messages"][-1]["messageId"] == made[-1]["messageId"]
+        assert joined["hasMore"] is True
+        await doctor.echo()
+        assert doctor.close_code is None
 
 
 async def test_the_deeds_over_http(server: ThreadServer) -> None:

@@ -221,6 +221,12 @@ async def test_a_repeated_message_is_stored_once(server: ThreadServer) -> None:
         heard = await patient.expect("newMessage", message="Hello to you")
         assert heard["data"]["clientMessageId"] == "c-1"
         assert texts(doctor) == texts(tablet) == ["Hello", "Hello to you"]
+        # The ack got lost, and meanwhile nobody may write to the doctor any more: it was sent all the same.
+        await User.objects.filter(pk="doctor_123").aupdate(is_active=False)
+        late = await patient.ask("sendMessage", **hello)
+        assert (late["status"], late["data"]) == ("duplicate", first["data"])
+        refusal = await patient.ask("sendMessage", **{**hello, "clientMessageId": "c-9"})
+        assert refusal["code"] == "USER_NOT_FOUND"
         assert await Message.objects.acount() == 2
 
 

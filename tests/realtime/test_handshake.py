@@ -10,6 +10,8 @@ import httpx
 import pytest
 import websockets
 from django.utils import timezone
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
 
 from hplus.accounts import actions
 from hplus.accounts.models import Hospital, Session, Token, User
@@ -152,8 +154,17 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         access, foreign = doctor.tokens["access"], nurse.tokens["access"]
         late = await phone().open()
-        await late.send("login", token=access, deviceId="ward 3", pushToken=None)
+        await late.send(
+            "login",
+            token=access,
+            deviceId="ward 3",
+            pushToken=None,
+            platform="Android 14 (Pixel 8 Pro)",
+            requestId="l1",
+        )
         told = await late.expect("loginSuccess")
+        ack = await late.expect("ack", requestId="l1")
+        assert (ack["requestType"], ack["status"], ack["data"]) == ("login", "ok", None)
         assert {key: told[key] for key in ("userId", "role", "hospitalId")} == {
             "userId": "doctor_123",
             "role": "doctor",
@@ -163,6 +174,12 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
         late.established = await late.expect("connection_established")
         await late.echo()
         await late.hang_up()
+
+        wrong = await phone().open()
+        await wrong.send("login", token="wrong", requestId="l2")
+        error = await wrong.expect_error("AUTHENTICATION_FAILED")
+        assert (error["requestType"], error["requestId"]) == ("login", "l2")
+        assert await wrong.expect_close() == 4001
 
         login = '{"type":"login","token":"%s"}'
         failed = ("AUTHENTICATION_FAILED", 4001)
@@ -198,9 +215,10 @@ async def test_a_login_on_a_live_socket_renews_it(server: ThreadServer, quick: A
             server.phone("doctor_123", "doctor", HOSPITAL, token=first) as forgetful,
             server.phone("doctor_123", "doctor", HOSPITAL, token=first) as mistaken,
         ):
-            await phone.send("login", requestId="r1")
-            error = await phone.expect_error("VALIDATION_ERROR", requestId="r1")
-            assert error["details"]["field"] == "token"
+            for blank in (None, "", "  "):
+                await phone.send("login", token=blank, requestId=f"r{blank}")
+                error = await phone.expect_error("VALIDATION_ERROR", requestId=f"r{blank}")
+                assert error["details"]["field"] == "token"
             await doctor.sign_in()  # a new session
             assert (await phone.ask("login", token=doctor.tokens["access"]))["status"] == "ok"
             assert (await phone.expect("loginSuccess"))["expiresAt"] == doctor.tokens["expiresAt"]
@@ -347,3 +365,19 @@ async def test_a_handshake_too_long_to_read_is_answered_at_once(server: ThreadSe
         heard = await asyncio.wait_for(reader.read(), 5)  # up to the end: it is closed, too
         assert heard.split()[1] == b"414"
         writer.close()
+
+
+async def test_frames_in_one_piece_with_the_handshake_are_heard(server: ThreadServer) -> None:
+    """In order, and also where a proxy or an impatient client puts all of them into one segment."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    words = [b'{"type":"joinHospital","hospitalId":"hospital_001","requestId":"r%d"}' % n for n in range(3)]
+    writer.write(
+        b"GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        + b"".join(WebSocketFrame(Opcode.TEXT, word).serialize(mask=True) for word in words)
+    )
+    heard = await asyncio.wait_for(reader.readuntil(b'"requestId":"r2"'), 5)
+    places = [heard.index(word) for word in (b"connection_established", b'"r0"', b'"r1"', b'"r2"')]
+    assert places == sorted(places)
+    writer.close()

@@ -63,6 +63,27 @@ async def test_who_goes_on_regardless_is_shown_the_door(metered: ThreadServer) -
     assert await phone.expect_close() == 4101
 
 
+async def test_what_is_sent_by_itself_too_often_is_dropped_without_a_word(metered: ThreadServer) -> None:
+    """The guide's client opens a dialog for every error; a key held down must not open a hundred."""
+    async with (
+        metered.phone("patient_123", "patient") as phone,
+        metered.phone("doctor_123", "doctor", "hospital_001") as doctor,
+    ):
+        await doctor.ask("joinChatRoom", **BACK)
+        for _ in range(600):
+            await phone.send("typing", **ROOM, isTyping=True)
+        await doctor.expect("typing", isTyping=True)
+        answer = await phone.ask("emergencyRequest", **HELP)  # heard in any case: what came before is over
+        assert answer["type"] == "ack"
+        assert not phone.heard("error")
+        assert len(doctor.heard("typing")) <= 2
+    flood = await metered.phone("test_user", "patient").open()
+    with contextlib.suppress(Exception):
+        for _ in range(2_000):
+            await flood.send("typing", **ROOM, isTyping=True)
+    assert await flood.expect_close() == 4101
+
+
 async def test_an_emergency_comes_through_the_flood_of_the_same_user(metered: ThreadServer) -> None:
     """Behind hundreds of refused messages on the same socket, and when the user is out of all breath."""
     async with (
@@ -72,10 +93,10 @@ async def test_an_emergency_comes_through_the_flood_of_the_same_user(metered: Th
         for number in range(200):
             await phone.send("sendMessage", **ROOM, message=str(number))
         for _ in range(500):
-            await phone.send("ack", seq=1)
+            await phone.send("heartbeat")
         answer = await phone.ask("emergencyRequest", **HELP)
         await phone.expect_error("RATE_LIMITED", requestType="sendMessage")
-        await phone.expect_error("RATE_LIMITED", requestType="ack")
+        await phone.expect_error("RATE_LIMITED", requestType="heartbeat")
         lost = int(answer["type"] != "ack")
         note("emergency behind a flood of the same user", lost=lost)
         assert not lost, answer

@@ -308,6 +308,33 @@ async def test_all_screens_of_both_sides_hear_a_message_once(server: ThreadServe
         assert len({frame["eventId"] for frame in phone.history if "eventId" in frame}) == 3
 
 
+async def test_no_message_is_lost_for_what_describes_its_file(server: ThreadServer) -> None:
+    """The guide's attachments are a `Map<String, dynamic>`: name, type and size may be anything."""
+    file = {"url": "https://example.com/a.jpg", "type": "image", "name": "a.jpg", "size": 7}
+    long = "n" * 300
+    async with (
+        App(server, "patient_123", "patient") as patient,
+        App(server, "doctor_123", "doctor", HOSPITAL) as doctor,
+    ):
+        await doctor.expect("connection_established")
+        for sent, told in [
+            ({"size": 12.5}, {"size": 12, "asSent": {"size": 12.5}}),
+            ({"size": "1024"}, {"size": 1024, "asSent": {"size": "1024"}}),
+            ({"size": "12 KB"}, {"size": 0, "asSent": {"size": "12 KB"}}),
+            ({"size": -1}, {"size": 0, "asSent": {"size": -1}}),
+            ({"size": True}, {"size": 0, "asSent": {"size": True}}),
+            ({"size": 10**20, "name": 5}, {"size": 0, "name": "5", "asSent": {"size": 10**20, "name": 5}}),
+            ({"type": ["a"]}, {"type": '["a"]', "asSent": {"type": ["a"]}}),
+            ({"name": long}, {"name": long[:255], "asSent": {"name": long}}),
+            ({"url": "http://[odd", "name": None}, {"url": "http://[odd", "name": "file"}),
+            ({"size": 8.0}, {"size": 8}),
+        ]:
+            await patient.send_chat_message("doctor_123", HOSPITAL, "", "image", "", [{**file, **sent}])
+            heard = await doctor.expect("newMessage")
+            assert heard["data"]["attachments"] == [{**file, **told}]
+        assert not patient.heard("error")
+
+
 async def test_odd_clients_never_break_the_readers(server: ThreadServer) -> None:
     """What goes out has the guide's types whatever came in."""
     async with (

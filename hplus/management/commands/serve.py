@@ -16,12 +16,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,17 @@ def up_to(most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+class HttpProtocol(H11Protocol):
+    """uvicorn's own, which would lose frames that come in one piece with the handshake."""
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        early, _ = self.conn.trailing_data
+        protocol = self.transport.get_protocol()
+        if early and isinstance(protocol, WebSocketProtocol):
+            protocol.data_received(early)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -73,6 +86,7 @@ class Server(uvicorn.Server):
 def configuration() -> uvicorn.Config:
     return uvicorn.Config(
         "hplus.asgi:application",
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=1024 * 1024,  # up to here a frame gets its MESSAGE_TOO_LARGE, beyond it 1009
         ws_per_message_deflate=False,
