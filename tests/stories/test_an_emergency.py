@@ -48,8 +48,8 @@ async def test_from_the_call_for_help_to_the_handover(server: ThreadServer) -> N
             assert (heard["status"], heard["updatedBy"]) == ("in_progress", "paramedic_456")
         assert heard["previousStatus"] == "in_progress"
         assert sorted(heard["emergency"]["times"]) == [
-            "atPatient", "eTimes.01", "eTimes.03", "eTimes.04", "eTimes.05", "eTimes.06", "eTimes.07", "enRoute",
-            "onScene",
+            "atPatient", "eTimes.01", "eTimes.03", "eTimes.04", "eTimes.05", "eTimes.06", "eTimes.07",
+            "enRoute", "onScene",
         ]  # fmt: skip
 
         vitals = {"heartRate": 118, "bp": "98/60", "oxygenSaturation": "92 %", "temp": 38.4}
