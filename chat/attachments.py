@@ -15,10 +15,10 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
-from django.http import FileResponse, HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
-from django.utils.http import quote_etag
+from django.utils.http import content_disposition_header, quote_etag
 
 from chat.models import Attachment, ChatRoom, Message
 from hplus import errors
@@ -113,13 +113,16 @@ def give(request: Any, attachment: Attachment) -> HttpResponseBase:
     return response
 
 
-def _whole(attachment: Attachment) -> FileResponse:
-    return FileResponse(
-        attachment.file.open("rb"),
-        as_attachment=attachment.content_type not in SHOWN_INLINE,
-        filename=attachment.name,
-        content_type=attachment.content_type,
-    )
+def _whole(attachment: Attachment) -> HttpResponse:
+    """In one piece: a stream would be gathered before it is sent anyway, as its reader is synchronous."""
+    is_download = attachment.content_type not in SHOWN_INLINE
+    disposition = content_disposition_header(is_download, attachment.name) or "inline"
+    with attachment.file.open("rb") as file:
+        return HttpResponse(
+            file.read(),
+            content_type=attachment.content_type,
+            headers={"Content-Disposition": disposition},
+        )
 
 
 def named_in(value: Any) -> set[str]:
