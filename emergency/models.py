@@ -105,6 +105,8 @@ class Emergency(models.Model):
         verbose_name_plural = "emergencies"
         indexes = [
             models.Index(fields=["hospital", "-requested_at"], name="emergency_of_hospital"),
+            # What every new socket asks for: a few among all there ever were, whoever may see them why.
+            models.Index(fields=["-requested_at"], name="emergency_open", condition=Q(status__in=OPEN)),
             models.Index(
                 fields=["escalate_at"], name="emergency_due", condition=Q(escalate_at__isnull=False)
             ),
