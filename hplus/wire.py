@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -215,8 +215,8 @@ class Event(Shape):
     doubled: ClassVar[bool] = False
     # Between our own servers, never to a client.
     internal: ClassVar[bool] = False
-    # Of this only the newest of each author matters; it is shown as often as there is time for.
-    fleeting: ClassVar[bool] = False
+    # Of this only the newest of each author matters; shown at a pace, or whenever there is time.
+    fleeting: ClassVar[Literal["", "paced", "prompt"]] = ""
     # From now on nothing fleeting of this author about this topic is shown.
     withdraws: ClassVar[bool] = False
 

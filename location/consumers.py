@@ -62,7 +62,7 @@ class LocationConsumer(DomainConsumer):
             self.socket.later(0, outcome.result)
 
     def _learn(self, recorded: Recorded) -> Recorded:
-        self.socket.glance.is_mobile = True
+        self.socket.is_mobile = True
         self.is_in_matter, self.is_asked, self.has_spoken = recorded.is_in_matter, False, True
         return recorded
 

@@ -98,7 +98,7 @@ class LocationUpdate(Event):
     """This person is here."""
 
     type = "locationUpdate"
-    fleeting = True
+    fleeting = "paced"
     user_id: str
     role: str
     hospital_id: str | None

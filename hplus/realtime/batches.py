@@ -77,7 +77,8 @@ class Batch(Generic[Wish]):
 
     def hurry(self) -> None:
         """Write what waits now."""
-        self._hurry.set()
+        if self._waiting:
+            self._hurry.set()
 
     async def _outcomes(self, wishes: list[Wish]) -> list[Outcome]:
         """One outcome for each wish, whatever happens: a waiting socket is never left alone."""
@@ -95,7 +96,7 @@ class Batch(Generic[Wish]):
 
     async def drained(self) -> None:
         self._is_draining = True
-        self.hurry()
+        self._hurry.set()
         if self._task is not None:
             await self._task
 

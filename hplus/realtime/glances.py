@@ -1,21 +1,22 @@
 """What matters only while it is new: of each author the newest, and that not too often.
 
 Five hundred crews who see each other make a quarter of a million positions a second, which no
-server can write. So a position is not written when it comes: each socket has a glance at what is
-new, at most every `LOCATION_PACE_SECONDS`, and less often where there is more to see than half of
-the server's time can show. What it sees then is the newest, and no other word waits for it.
+server can write; a thousand phones that come back at once are half a million words of who is
+there. So these are not written when they come: each socket has a glance at what is new, at a pace,
+and less often where there is more to see than half of the server's time can show. What it sees
+then is the newest, and no other word waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING
-
-from django.conf import settings
 
 from hplus.realtime.parcels import Parcel
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FRAMES_AT_ONCE = 100  # a millisecond or two of writing
+AGAIN_SECONDS = 0.05  # until somebody who could not take anything is asked again
 
 Audience = tuple[str, str]  # a group, and within it perhaps one person
 
@@ -34,7 +36,6 @@ class Glance:
 
     turn: int = 0
     at: float = 0
-    is_mobile: bool = False  # it moves itself, and sees others after those who only watch
 
 
 class Newest:
@@ -47,9 +48,9 @@ class Newest:
         self._by_author.pop(parcel.author, None)  # so that it stands last
         self._by_author[parcel.author] = (turn, parcel)
 
-    def since(self, turn: int) -> list[Parcel]:
+    def since(self, turn: int) -> list[tuple[int, Parcel]]:
         newer = takewhile(lambda entry: entry[0] > turn, reversed(self._by_author.values()))
-        return [parcel for _, parcel in newer][::-1]
+        return list(newer)[::-1]
 
     def withdraw(self, author: str, topic: str) -> None:
         if author in self._by_author and self._by_author[author][1].topic == topic:
@@ -57,20 +58,26 @@ class Newest:
 
 
 class Glances:
-    """Who has something new to see, and the one task that shows it."""
+    """Who has something new to see, and the one task that shows it.
 
-    def __init__(self) -> None:
+    `pace_seconds` lie at least between two glances of one socket.
+    """
+
+    def __init__(self, pace_seconds: Callable[[], float]) -> None:
+        self._pace_seconds = pace_seconds
         self._turn = 0
+        self._glances: defaultdict[Socket, Glance] = defaultdict(Glance)
         self._newest: dict[Audience, Newest] = {}
         self._due: set[Socket] = set()
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, socket: Socket) -> None:
         """A socket sees what comes from now on."""
-        socket.glance.turn = self._turn
+        self._glances[socket].turn = self._turn
 
     def leave(self, socket: Socket) -> None:
         self._due.discard(socket)
+        self._glances.pop(socket, None)
 
     def forget(self, audience: Audience) -> None:
         """Nobody listens here any more."""
@@ -102,6 +109,7 @@ class Glances:
                 if written >= FRAMES_AT_ONCE:
                     await self._let_others_work(began_at)
                     written, began_at = 0, now()
+            await (self._let_others_work(began_at) if written else asyncio.sleep(AGAIN_SECONDS))
 
     @staticmethod
     async def _let_others_work(began_at: float) -> None:
@@ -109,11 +117,13 @@ class Glances:
         await asyncio.sleep(asyncio.get_running_loop().time() - began_at)
 
     def _seconds_to_next(self, now: float) -> float:
-        return max(0.0, min(s.glance.at for s in self._due) + settings.LOCATION_PACE_SECONDS - now)
+        return max(0.0, min(self._glances[socket].at for socket in self._due) + self._pace_seconds() - now)
 
     def _ready(self, now: float) -> list[Socket]:
-        ready = [s for s in self._due if s.glance.at + settings.LOCATION_PACE_SECONDS <= now]
-        return sorted(ready, key=lambda s: (s.glance.is_mobile, s.glance.at))
+        """Who only watches before who moves, then who has waited longest."""
+        at, before = {socket: self._glances[socket].at for socket in self._due}, now - self._pace_seconds()
+        ready = [socket for socket in self._due if at[socket] <= before]
+        return sorted(ready, key=lambda socket: (socket.is_mobile, at[socket]))
 
     def _show_to(self, socket: Socket, now: float) -> int:
         """One socket that can't be shown it must not keep it from the others."""
@@ -125,23 +135,22 @@ class Glances:
             return 0
 
     def _show(self, socket: Socket, now: float) -> int:
-        """How many frames that were. Who can't take any now is asked again after the pace."""
-        socket.glance.at = now
-        if not socket.is_listening or not socket.outbox.has_room:
+        """How many frames that were. Who can't take any now is asked again."""
+        glance = self._glances[socket]
+        glance.at = now
+        if socket not in self._due or not socket.is_listening or not socket.outbox.has_room:
             return 0
         self._due.discard(socket)
-        news = self._news_for(socket)
-        socket.glance.turn = self._turn
+        news, glance.turn = self._news_for(socket, glance.turn), self._turn
         for parcel in news:
             socket.outbox.put(parcel.frame)
         return len(news)
 
-    def _news_for(self, socket: Socket) -> list[Parcel]:
-        """Once for each author, through however many groups it came."""
-        by_author = {
-            parcel.author: parcel
-            for audience in socket.audiences
-            if audience in self._newest
-            for parcel in self._newest[audience].since(socket.glance.turn)
-        }
+    def _news_for(self, socket: Socket, turn: int) -> list[Parcel]:
+        """The newest of each author, through however many groups it came."""
+        heard = [
+            self._newest[audience].since(turn) for audience in socket.audiences if audience in self._newest
+        ]
+        in_order = sorted(chain.from_iterable(heard), key=itemgetter(0))
+        by_author = {parcel.author: parcel for _, parcel in in_order}
         return [parcel for parcel in by_author.values() if socket.user_id not in parcel.but]

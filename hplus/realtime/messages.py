@@ -168,6 +168,7 @@ class HospitalJoined(Event):
 
 
 class _PresenceChanged(Event):
+    fleeting = "prompt"
     user_id: str
     role: str
     hospital_id: str | None

@@ -20,7 +20,7 @@ from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
-from hplus.realtime.glances import Audience, Glance
+from hplus.realtime.glances import Audience
 from hplus.realtime.handshake import (
     Frame,
     Receive,
@@ -57,7 +57,7 @@ class Socket:
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
-        self.glance = Glance()
+        self.is_mobile = False  # it tells positions, so it sees others' after those who only watch
         self.outbox = Outbox(send, self._note, self._too_slow)
         self._handlers = {h.request.type: (ear, h) for ear in self.ears for h in ear.handlers}
         self._hearing = [ear for ear in self.ears if type(ear).hear is not DomainConsumer.hear]

@@ -20,7 +20,7 @@ from hplus import metrics
 from hplus.realtime import actions, announcer, bridge, rounds, words
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
-from hplus.realtime.glances import Glances
+from hplus.realtime.glances import Audience, Glances
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.limits import Buckets, breath_of_a_user, bucket_of_a_user
 from hplus.realtime.parcels import Parcel, Post
@@ -125,7 +125,10 @@ class Switchboard:
         self.slots: dict[str, Slot] = {}
         self.credits = Buckets(bucket_of_a_user)  # of messages, per user
         self.breath = Buckets(breath_of_a_user)  # of frames, per user
-        self.glances = Glances()
+        self._glances = {
+            "paced": Glances(lambda: settings.LOCATION_PACE_SECONDS),
+            "prompt": Glances(lambda: 0),
+        }
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)
         self._subscribed: set[str] = set()
@@ -182,7 +185,8 @@ class Switchboard:
         if slot is None:
             slot = self.slots[socket.user_id] = Slot(self, socket.user_id)
         slot.sockets.add(socket)
-        self.glances.begin(socket)
+        for glances in self._glances.values():
+            glances.begin(socket)
         return slot
 
     async def join(self, socket: Socket, groups: list[Group]) -> None:
@@ -199,19 +203,24 @@ class Switchboard:
 
     def leave(self, socket: Socket) -> None:
         self.sockets.discard(socket)
-        self.glances.leave(socket)
+        for glances in self._glances.values():
+            glances.leave(socket)
         for name in socket.group_names:
             self._groups[name].discard(socket)
             if not self._groups[name]:
                 del self._groups[name]
                 self._unsettled.add(name)
-                self.glances.forget((name, ""))
+                self._nobody_hears((name, ""))
         slot = self.slots.get(socket.user_id)
         if slot is not None:
             slot.sockets.discard(socket)
             if not slot.sockets:
                 del self.slots[socket.user_id]
-                self.glances.forget((PERSONS, socket.user_id))
+                self._nobody_hears((PERSONS, socket.user_id))
+
+    def _nobody_hears(self, audience: Audience) -> None:
+        for glances in self._glances.values():
+            glances.forget(audience)
 
     async def _subscribe(self) -> None:
         """Make the subscriptions on the layer those of the sockets here."""
@@ -253,11 +262,12 @@ class Switchboard:
                 slot.receive(seq, post.parcel)
         if post.parcel.event_id:
             return
-        if post.parcel.word in words.fleeting():
-            self.glances.offer((post.group, post.person), post.parcel, self._listeners(post))
+        if kind := words.fleeting().get(post.parcel.word):
+            self._glances[kind].offer((post.group, post.person), post.parcel, self._listeners(post))
             return
         if post.parcel.word in words.withdrawing():
-            self.glances.withdraw(post.parcel.author, post.parcel.topic)
+            for glances in self._glances.values():
+                glances.withdraw(post.parcel.author, post.parcel.topic)
         for socket in self._listeners(post):
             if socket.user_id not in post.parcel.but:
                 hand_over(socket, post.parcel)

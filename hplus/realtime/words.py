@@ -14,9 +14,9 @@ def internal() -> frozenset[str]:
 
 
 @cache
-def fleeting() -> frozenset[str]:
-    """Of these only the newest of each author matters."""
-    return frozenset(event.type for event in wire.subclasses(wire.Event) if event.fleeting)
+def fleeting() -> dict[str, str]:
+    """Of these only the newest of each author matters: `type` → how often it is shown."""
+    return {event.type: event.fleeting for event in wire.subclasses(wire.Event) if event.fleeting}
 
 
 @cache

@@ -63,8 +63,9 @@ async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
         assert [data["location"]["lat"] for data in shown if data["emergencyId"] == MATTER] == [1]
 
 
-async def test_positions_between_emergencies_wait_for_company(server: ThreadServer) -> None:
+async def test_positions_between_emergencies_wait_for_company(server: ThreadServer, settings: Any) -> None:
     """They are written together, and a server that stops writes them at once."""
+    settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
     async with server.phone(*CREW) as crew:
         for number in range(1, 6):
             await tell(crew, number)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import pytest
-
-from hplus.realtime.glances import Glance, Glances, Newest
+from hplus.realtime.glances import Glances, Newest
 from hplus.realtime.parcels import Parcel
 
 AUDIENCE = ("hospital", "")
@@ -18,7 +15,7 @@ class Watcher:
 
     def __init__(self, user_id: str, *, has_room: bool = True) -> None:
         self.user_id = self.connection_id = user_id
-        self.glance, self.audiences, self.is_listening = Glance(), [AUDIENCE], True
+        self.is_mobile, self.audiences, self.is_listening = False, [AUDIENCE], True
         self.outbox, self.has_room, self.seen = self, has_room, list[str]()
 
     def put(self, frame: str) -> None:
@@ -29,9 +26,8 @@ def position(author: str, number: int, topic: str = "") -> Parcel:
     return Parcel(word="locationUpdate", frame=f"{author}{number}", author=author, topic=topic, but=(author,))
 
 
-@pytest.fixture(autouse=True)
-def pace(settings: Any) -> None:
-    settings.LOCATION_PACE_SECONDS = 0.05
+def paced() -> Glances:
+    return Glances(lambda: 0.05)
 
 
 async def settled(glances: Glances) -> None:
@@ -43,13 +39,13 @@ def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None
     newest = Newest()
     for turn, parcel in enumerate([position("a", 1), position("b", 1), position("a", 2)], start=1):
         newest.put(turn, parcel)
-    assert [p.frame for p in newest.since(0)] == ["b1", "a2"]
-    assert [p.frame for p in newest.since(2)] == ["a2"]
+    assert [(turn, parcel.frame) for turn, parcel in newest.since(0)] == [(2, "b1"), (3, "a2")]
+    assert [turn for turn, _ in newest.since(2)] == [3]
     assert newest.since(3) == []
 
 
-async def test_nobody_sees_the_own_position_or_what_came_before(settings: Any) -> None:
-    glances, early, late = Glances(), Watcher("early"), Watcher("late")
+async def test_nobody_sees_the_own_position_or_what_came_before() -> None:
+    glances, early, late = paced(), Watcher("early"), Watcher("late")
     glances.begin(early)
     glances.offer(AUDIENCE, position("late", 1), [early])
     await settled(glances)
@@ -60,7 +56,7 @@ async def test_nobody_sees_the_own_position_or_what_came_before(settings: Any) -
 
 
 async def test_what_is_withdrawn_before_it_was_seen_is_never_seen() -> None:
-    glances, watcher = Glances(), Watcher("watcher")
+    glances, watcher = paced(), Watcher("watcher")
     glances.offer(AUDIENCE, position("crew", 1, "matter"), [watcher])
     glances.offer(AUDIENCE, position("other", 1, "matter"), [watcher])
     glances.withdraw("crew", "matter")
@@ -70,7 +66,7 @@ async def test_what_is_withdrawn_before_it_was_seen_is_never_seen() -> None:
 
 
 async def test_a_reader_without_room_sees_the_newest_once_it_has_room() -> None:
-    glances, watcher = Glances(), Watcher("slow", has_room=False)
+    glances, watcher = paced(), Watcher("slow", has_room=False)
     glances.offer(AUDIENCE, position("crew", 1), [watcher])
     await asyncio.sleep(0.06)
     assert watcher.seen == []
@@ -81,12 +77,12 @@ async def test_a_reader_without_room_sees_the_newest_once_it_has_room() -> None:
 
 
 async def test_who_only_watches_sees_before_who_moves() -> None:
-    glances, order = Glances(), list[str]()
+    glances, order = paced(), list[str]()
     crews, desk = [Watcher(f"crew{n}") for n in range(3)], Watcher("desk")
     for watcher in (*crews, desk):
         watcher.put = lambda _, name=watcher.user_id: order.append(name)  # type: ignore[method-assign]
     for crew in crews:
-        crew.glance.is_mobile = True
+        crew.is_mobile = True
     glances.offer(AUDIENCE, position("somebody", 1), [*crews, desk])
     await settled(glances)
     assert order[0] == "desk"
@@ -94,7 +90,7 @@ async def test_who_only_watches_sees_before_who_moves() -> None:
 
 
 async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
-    glances, gone, here = Glances(), Watcher("gone"), Watcher("here")
+    glances, gone, here = paced(), Watcher("gone"), Watcher("here")
     glances.offer(AUDIENCE, position("crew", 1), [gone, here])
     glances.leave(gone)
     await settled(glances)
@@ -105,8 +101,22 @@ async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
 
 
 async def test_one_that_cannot_be_shown_it_keeps_it_from_nobody() -> None:
-    glances, broken, here = Glances(), Watcher("broken"), Watcher("here")
+    glances, broken, here = paced(), Watcher("broken"), Watcher("here")
     broken.audiences = None  # type: ignore[assignment]
     glances.offer(AUDIENCE, position("crew", 1), [broken, here])
     await settled(glances)
     assert here.seen == ["crew1"]
+
+
+async def test_without_a_pace_everything_is_shown_at_once_and_merged_only_where_it_came_at_once() -> None:
+    glances, watcher = Glances(lambda: 0), Watcher("watcher")
+    other = ("persons", "watcher")
+    watcher.audiences = [AUDIENCE, other]
+    glances.offer(other, position("crew", 1), [watcher])
+    await settled(glances)
+    assert watcher.seen == ["crew1"]
+    glances.offer(other, position("crew", 2), [watcher])
+    glances.offer(AUDIENCE, position("crew", 3), [watcher])
+    glances.offer(other, position("crew", 4), [watcher])
+    await settled(glances)
+    assert watcher.seen == ["crew1", "crew4"]
