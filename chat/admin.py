@@ -55,7 +55,7 @@ class NewestFirst(TenancyAdmin):
 class ChatRoomAdmin(NewestFirst):
     """A list of conversations; each opens as a transcript."""
 
-    list_display = ["__str__", "first", "second", "hospital", "created_at", "is_held"]
+    list_display = ["people", "hospital", "created_at", "hold"]
     list_select_related = ["hospital", "first", "second"]
     search_fields = [
         "=chat_room_id",
@@ -70,9 +70,13 @@ class ChatRoomAdmin(NewestFirst):
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["hospital"] if request.user.is_superuser else []
 
-    @admin.display(description="legal hold", boolean=True)
-    def is_held(self, room: ChatRoom) -> bool:
-        return room.held_at is not None
+    @admin.display
+    def people(self, room: ChatRoom) -> str:
+        return f"{room.first} and {room.second}"
+
+    @admin.display(description="legal hold")
+    def hold(self, room: ChatRoom) -> str:
+        return f"since {room.held_at:%Y-%m-%d}" if room.held_at else "–"
 
     def get_urls(self) -> list[URLPattern]:
         own = [

@@ -67,10 +67,10 @@ class EmergencyAdmin(TenancyAdmin):
     """The list is Django's; the page of one emergency is a story of its own."""
 
     list_display = [
-        "requested_at", "priority_shown", "status_shown", "condition_shown", "patient_shown", "assigned_to",
-        "score", "escalation_level",
+        "priority_shown", "condition_shown", "patient_shown", "status_shown", "assigned_to", "score",
+        "escalation", "requested_at",
     ]  # fmt: skip
-    list_display_links = ["requested_at", "condition_shown"]
+    list_display_links = ["priority_shown", "condition_shown"]
     list_filter = ["status", "priority", "phase"]
     search_fields = ["emergency_id", "patient_id", "patient_name", "condition"]
     list_select_related = ["assigned_to"]
@@ -95,6 +95,10 @@ class EmergencyAdmin(TenancyAdmin):
     @admin.display(description="patient")
     def patient_shown(self, emergency: Emergency) -> str:
         return (emergency.patient_name or emergency.patient_id)[:60]
+
+    @admin.display(description="escalation", ordering="escalation_level")
+    def escalation(self, emergency: Emergency) -> str:
+        return f"level {emergency.escalation_level}" if emergency.escalation_level else "–"
 
     @admin.display(description="NEWS2")
     def score(self, emergency: Emergency) -> str:
