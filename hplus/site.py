@@ -70,6 +70,7 @@ UNFOLD = {
     "SITE_URL": "/admin/",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/hplus/icon.svg"}],
     "STYLES": [lambda request: static("hplus/admin.css")],
+    "SCRIPTS": [lambda request: static("hplus/keyboard.js")],
     "LOGIN": {"form": "hplus.accounts.throttle.SignInForm"},
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "emergency.admin.front_page",
