@@ -29,6 +29,10 @@ class CallAdmin(TenancyAdmin):
     list_filter = ("status", "call_type", "started_at")
     search_fields = ("call_id", "emergency_id", "participants__user__user_id", "participants__user__name")
     list_select_related = ("initiator",)
+    exported = (
+        "call_id", "call_type", "hospital", "initiator", "status", "started_at", "answered_at", "ended_at",
+        "end_reason",
+    )  # fmt: skip
     fields = (
         "call_type",
         "status",

@@ -75,6 +75,11 @@ class EmergencyAdmin(TenancyAdmin):
     search_fields = ["emergency_id", "patient_id", "patient_name", "condition"]
     list_select_related = ["assigned_to"]
     ordering = ["-requested_at"]
+    # How long it took, without whom it was about.
+    exported = [
+        "emergency_id", "hospital", "priority", "status", "requested_at", "alerted_at", "accepted_at",
+        "on_scene_at", "completed_at", "cancelled_at", "escalation_level", "assigned_to",
+    ]  # fmt: skip
 
     class Media:
         css = {"all": ["hplus/board/board.css"]}

@@ -30,7 +30,8 @@ from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
 MOST_EXPORTED = 50_000
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+SKIPPED_STARTS = ("\t", "\r", "\n")  # by spreadsheets, which then look at what follows
 PAGES_TURNED = 100  # nobody turns more; whoever looks for something searches
 
 
@@ -152,7 +153,8 @@ class TenancyAdmin(ModelAdmin):
         record(request.user, Verb.EXPORT, object_type=self.opts.label_lower, rows=len(rows))
         response = HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{self.opts.model_name}.csv"'
-        sheet = csv.writer(response)
+        # All in quotes: where a semicolon separates, one in a name would else begin a cell.
+        sheet = csv.writer(response, quoting=csv.QUOTE_ALL)
         sheet.writerow(self.exported)
         sheet.writerows([_harmless(value) for value in row] for row in rows)
         return response
@@ -198,7 +200,8 @@ class ReadOnlyInline(TabularInline):
 def _harmless(value: Any) -> str:
     """As text that a spreadsheet will not run as a formula (OWASP, CSV Injection)."""
     text = "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+    is_risky = text.startswith(SKIPPED_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
+    return f"'{text}" if is_risky else text
 
 
 def _what_changed(message: Any) -> dict[str, Any]:
