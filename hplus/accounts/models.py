@@ -156,6 +156,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     def display_name(self) -> str:
         return self.name or self.user_id
 
+    def get_full_name(self) -> str:
+        """By this name the admin site asks who is signed in."""
+        return self.display_name
+
     @property
     def is_patient(self) -> bool:
         return self.role == Role.PATIENT

@@ -119,7 +119,7 @@ async def test_filters_open_and_close_without_a_mouse(pages: list[str], desk: Op
 async def test_one_signs_out_without_a_mouse(pages: list[str], desk: OpenDesk) -> None:
     at = await desk()
     await at.sign_in()
-    await at.page.get_by_role("button", name="admin_001").focus()
+    await at.page.get_by_role("button", name="Admin 001").focus()
     await press(at.page, "Enter")
     await expect(at.page.get_by_role("button", name="Light")).to_be_focused()
     await press(at.page, "Escape")
