@@ -84,6 +84,16 @@ async def test_a_file_name_and_a_hospital_name_are_text(pages: list[str], desk: 
     await expect(at.page.locator(".is-held")).to_contain_text(LONG)
 
 
+async def test_nothing_moves_for_whoever_asked_for_that(pages: list[str], desk: OpenDesk) -> None:
+    at = await desk()
+    await at.sign_in()
+    moves = "getComputedStyle(document.querySelector('#hp-map .hp-mark-anchor')).transitionDuration"
+    slowest = f"Math.max(...{moves}.split(',').map(parseFloat))"
+    for motion, is_slow in (("no-preference", True), ("reduce", False)):
+        await at.page.emulate_media(reduced_motion=motion)
+        assert (await at.page.evaluate(slowest) > 0.01) is is_slow
+
+
 # With the keyboard alone
 
 

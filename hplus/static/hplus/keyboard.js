@@ -1,4 +1,5 @@
-// Keyboard for what unfold moves by the mouse only: whatever can be clicked can be reached, pressed and left.
+// What unfold leaves to mouse and eye alone: whatever can be clicked can be reached, pressed and left by the
+// keyboard, and the names of symbols are not read aloud.
 "use strict";
 
 // What an icon without a word does; its text is the name of a symbol.
@@ -42,6 +43,10 @@ function leave(event) {
   opener = null;
 }
 
+function isDecoration(symbol) {
+  return symbol.parentElement.textContent.trim() !== symbol.textContent.trim();
+}
+
 function offerToSkip() {
   const link = document.createElement("a");
   link.className = "hp-skip";
@@ -53,5 +58,7 @@ function offerToSkip() {
 document.addEventListener("keydown", leave);
 document.addEventListener("DOMContentLoaded", () => {
   [...document.querySelectorAll("*")].filter(isForTheMouseOnly).forEach(makeAButton);
+  const symbols = [...document.querySelectorAll(".material-symbols-outlined:not([role])")];
+  for (const symbol of symbols.filter(isDecoration)) symbol.setAttribute("aria-hidden", "true");
   if (document.getElementById("content")) offerToSkip();
 });
