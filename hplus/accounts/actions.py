@@ -215,6 +215,7 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
 @transaction.atomic
 def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
     """End all sessions of these people at once: those of their devices, and those in the admin site."""
+    User.objects.filter(pk__in=[user.pk for user in users]).update(signed_out_at=timezone.now())
     Session.objects.filter(user__in=users).revoke(reason)
     browsers.sign_out([user.pk for user in users if user.is_staff])
 

@@ -103,6 +103,20 @@ async def test_a_deactivated_account_is_out_at_once(hospital: ProcessServer) -> 
         await goes_on(nurse)
 
 
+async def test_a_phone_in_demo_mode_has_no_session_and_goes_all_the_same(server: ThreadServer) -> None:
+    async with (
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+    ):
+        await do("admin_002", PEOPLE, "sign_out", "doctor_123")
+        await goes_on(doctor)
+        await do("admin_001", PEOPLE, "sign_out", "doctor_123")
+        await closed(doctor, REVOKED)
+        await goes_on(nurse)
+        async with server.phone("doctor_123", "doctor", "hospital_001") as again:
+            await goes_on(again)
+
+
 @pytest.mark.e2e
 async def test_with_a_button_in_the_browser(server: ThreadServer) -> None:
     async with await signed_in(server, "nurse_001", "nokia") as nurse, desk(server) as page:

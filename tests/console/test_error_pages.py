@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpResponse
@@ -40,7 +42,10 @@ def test_each_says_what_happened() -> None:
     says(desk().get("/admin/accounts/user/", spelled), 400, "This could not be understood")
 
 
-def test_a_fault_and_a_broken_request_too() -> None:
+def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
+    """Also where the static files were never collected."""
+    collected = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": collected}
     request = RequestFactory().get("/admin/")
     says(defaults.server_error(request), 500, "Something broke here")
     says(defaults.bad_request(request, SuspiciousOperation("secret")), 400, "This could not be understood")
