@@ -16,6 +16,7 @@ class ParticipantInline(ReadOnlyInline):
     model = Participant
     fk_name = "call"
     fields = ("user", "status", "invited_by", "joined_at", "left_at")
+    hide_title = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Participant]:
         rows: QuerySet[Participant] = super().get_queryset(request).select_related("user", "invited_by")
@@ -28,11 +29,22 @@ class CallAdmin(TenancyAdmin):
     list_filter = ("status", "call_type", "started_at")
     search_fields = ("call_id", "emergency_id", "participants__user__user_id", "participants__user__name")
     list_select_related = ("initiator",)
+    exported = (
+        "call_id", "call_type", "hospital", "initiator", "status", "started_at", "answered_at", "ended_at",
+        "end_reason",
+    )  # fmt: skip
     fields = (
-        ("call_id", "call_type", "status"),
-        ("initiator", "hospital", "emergency_id"),
-        ("started_at", "answered_at", "ended_at"),
-        ("duration", "end_reason"),
+        "call_type",
+        "status",
+        "initiator",
+        "hospital",
+        "emergency_id",
+        "started_at",
+        "answered_at",
+        "ended_at",
+        "duration",
+        "end_reason",
+        "call_id",
     )
     readonly_fields = ("call_id", "duration")
     inlines = (ParticipantInline,)

@@ -12,6 +12,7 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.utils import parse_date_str
@@ -55,7 +56,7 @@ class NewestFirst(TenancyAdmin):
 class ChatRoomAdmin(NewestFirst):
     """A list of conversations; each opens as a transcript."""
 
-    list_display = ["__str__", "first", "second", "hospital", "created_at", "is_held"]
+    list_display = ["people", "hospital", "created_at", "hold"]
     list_select_related = ["hospital", "first", "second"]
     search_fields = [
         "=chat_room_id",
@@ -70,9 +71,13 @@ class ChatRoomAdmin(NewestFirst):
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["hospital"] if request.user.is_superuser else []
 
-    @admin.display(description="legal hold", boolean=True)
-    def is_held(self, room: ChatRoom) -> bool:
-        return room.held_at is not None
+    @admin.display
+    def people(self, room: ChatRoom) -> str:
+        return f"{room.first} and {room.second}"
+
+    @admin.display(description="legal hold")
+    def hold(self, room: ChatRoom) -> str:
+        return f"since {room.held_at:%Y-%m-%d}" if room.held_at else "–"
 
     def get_urls(self) -> list[URLPattern]:
         own = [
@@ -174,10 +179,10 @@ class MessageAdmin(NewestFirst):
         "receiver__name",
     ]
     fieldsets = [
-        (None, {"fields": ["message_id", "room", "sender", "receiver", "reply_to"]}),
-        ("Content", {"fields": ["message_type", "priority", "text_shown", "files", "place"]}),
+        (None, {"fields": ["sender", "receiver", "text_shown", "files", "place", "conversation"]}),
         ("What became of it", {"fields": ["sent_at", "delivered_at", "read_at", "edited_at"]}),
         ("Deletion", {"fields": ["deleted_at", "deleted_by", "delete_reason"]}),
+        ("Its kind", {"fields": ["message_type", "priority", "reply_to", "message_id"]}),
     ]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -203,6 +208,11 @@ class MessageAdmin(NewestFirst):
     @admin.display(description="text")
     def text_shown(self, message: Message) -> str:
         return message.shown()["message"]
+
+    @admin.display
+    def conversation(self, message: Message) -> str:
+        page = reverse("admin:chat_chatroom_change", args=[message.room_id])
+        return format_html('<a href="{}">{} and {}</a>', page, message.room.first, message.room.second)
 
     @admin.display
     def files(self, message: Message) -> str:

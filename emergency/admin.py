@@ -67,14 +67,19 @@ class EmergencyAdmin(TenancyAdmin):
     """The list is Django's; the page of one emergency is a story of its own."""
 
     list_display = [
-        "requested_at", "priority_shown", "status_shown", "condition_shown", "patient_shown", "assigned_to",
-        "score", "escalation_level",
+        "priority_shown", "condition_shown", "patient_shown", "status_shown", "assigned_to", "score",
+        "escalation", "requested_at",
     ]  # fmt: skip
-    list_display_links = ["requested_at", "condition_shown"]
+    list_display_links = ["priority_shown", "condition_shown"]
     list_filter = ["status", "priority", "phase"]
     search_fields = ["emergency_id", "patient_id", "patient_name", "condition"]
     list_select_related = ["assigned_to"]
     ordering = ["-requested_at"]
+    # How long it took, without whom it was about.
+    exported = [
+        "emergency_id", "hospital", "priority", "status", "requested_at", "alerted_at", "accepted_at",
+        "on_scene_at", "completed_at", "cancelled_at", "escalation_level", "assigned_to",
+    ]  # fmt: skip
 
     class Media:
         css = {"all": ["hplus/board/board.css"]}
@@ -95,6 +100,10 @@ class EmergencyAdmin(TenancyAdmin):
     @admin.display(description="patient")
     def patient_shown(self, emergency: Emergency) -> str:
         return (emergency.patient_name or emergency.patient_id)[:60]
+
+    @admin.display(description="escalation", ordering="escalation_level")
+    def escalation(self, emergency: Emergency) -> str:
+        return f"level {emergency.escalation_level}" if emergency.escalation_level else "–"
 
     @admin.display(description="NEWS2")
     def score(self, emergency: Emergency) -> str:

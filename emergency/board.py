@@ -153,7 +153,7 @@ def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
         requested_at=emergency.requested_at,
         assignee=assignee.display_name if assignee else None,
         assignee_id=emergency.assigned_to_id,
-        eta_seconds=eta_seconds,
+        eta_seconds=None if emergency.on_scene_at else eta_seconds,  # whoever is there does not arrive
         escalation_level=emergency.escalation_level,
         escalate_at=emergency.escalate_at,
         news2=emergency.news2,

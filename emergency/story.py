@@ -67,6 +67,10 @@ class Teller:
             pk: user.display_name for pk, user in User.objects.in_bulk(list(named - {None})).items()
         }
 
+        moved = [entry for entry in self.entries if entry.kind == EntryKind.TRANSFERRED]
+        there = [(entry.data.get("emergency") or {}).get("hospitalId") for entry in moved]
+        self.hospitals = dict(Hospital.objects.filter(pk__in=there).values_list("pk", "name"))
+
     def name(self, user_id: str | None) -> str:
         return self.names.get(user_id or "", user_id or "")
 
@@ -128,9 +132,8 @@ class Teller:
 
     def _transferred(self, entry: Entry) -> Moment:
         hospital_id = (entry.data.get("emergency") or {}).get("hospitalId")
-        return Moment(
-            entry.at, entry.kind, f"transferred it to {hospital_id}", said=entry.data.get("notes") or ""
-        )
+        what = f"transferred it to {self.hospitals.get(hospital_id, hospital_id)}"
+        return Moment(entry.at, entry.kind, what, said=entry.data.get("notes") or "")
 
     # What was said
 

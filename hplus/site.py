@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse
 
 # Heading → (model, title, symbol of the Material font). What is not installed is left out.
@@ -64,10 +65,12 @@ def _list_of(label: str) -> str:
 UNFOLD = {
     "SITE_TITLE": "HPlus",
     "SITE_HEADER": "HPlus",
-    "SITE_SUBHEADER": "Hospital console",
+    "SITE_SUBHEADER": "Hospital console, times in UTC",
     "SITE_SYMBOL": "emergency",
     "SITE_URL": "/admin/",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/hplus/icon.svg"}],
+    "STYLES": [lambda request: static("hplus/admin.css")],
+    "SCRIPTS": [lambda request: static("hplus/keyboard.js")],
     "LOGIN": {"form": "hplus.accounts.throttle.SignInForm"},
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "emergency.admin.front_page",

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from hplus.accounts.tenancy_admin import TenancyAdmin
 from location import actions
-from location.models import Fix, Grant, Inquiry, Latest, Reading
+from location.models import Fix, Grant, Inquiry, Latest, Position, Reading
 
 
 class PositionAdmin(TenancyAdmin):
@@ -20,6 +20,21 @@ class PositionAdmin(TenancyAdmin):
     list_filter = ["is_emergency", "is_inaccurate", "is_implausible"]
     search_fields = ["user__user_id", "user__name", "topic"]
     list_select_related = ["user"]
+    fields = [
+        "user", "lat", "lng", "accuracy_m", "speed_mps", "heading_degrees", "at", "received_at", "said_at",
+        "doubts", "is_emergency", "topic", "status", "hospital",
+    ]  # fmt: skip
+
+    @admin.display
+    def doubts(self, position: Position) -> str:
+        """What is wrong with it, as far as anybody can tell."""
+        found = {"inaccurate": position.is_inaccurate, "implausible": position.is_implausible}
+        return ", ".join(word for word, is_so in found.items() if is_so) or "–"
+
+    @admin.display
+    def why(self, position: Position) -> str:
+        """Why the hospital may see it."""
+        return "emergency" if position.is_emergency or position.topic else "on duty"
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         position = self.get_object(request, unquote(object_id))
@@ -30,20 +45,24 @@ class PositionAdmin(TenancyAdmin):
 
 @admin.register(Latest)
 class LatestAdmin(PositionAdmin):
-    list_display = ["user", "at", "received_at", "topic", "status"]
+    list_display = ["user", "why", "status", "at", "received_at", "doubts"]
 
 
 @admin.register(Fix)
 class FixAdmin(PositionAdmin):
-    list_display = ["user", "at", "received_at", "topic", "is_inaccurate", "is_implausible"]
+    list_display = ["user", "why", "at", "received_at", "doubts"]
     date_hierarchy = "at"
 
 
 @admin.register(Grant)
 class GrantAdmin(TenancyAdmin):
-    list_display = ["topic", "subject", "to_user", "to_hospital", "why", "opened_at", "closed_at"]
-    search_fields = ["topic", "subject__user_id"]
+    list_display = ["subject", "to", "why", "opened_at", "closed_at"]
+    search_fields = ["topic", "subject__user_id", "subject__name"]
     list_select_related = ["subject", "to_user", "to_hospital"]
+
+    @admin.display(description="may be seen by")
+    def to(self, grant: Grant) -> Any:
+        return grant.to_user or grant.to_hospital
 
 
 @admin.register(Inquiry)
@@ -54,6 +73,6 @@ class InquiryAdmin(TenancyAdmin):
 
 @admin.register(Reading)
 class ReadingAdmin(TenancyAdmin):
-    list_display = ["at", "reader", "subject", "why", "topic"]
-    search_fields = ["reader__user_id", "subject__user_id", "topic"]
+    list_display = ["reader", "subject", "why", "at"]
+    search_fields = ["reader__user_id", "reader__name", "subject__user_id", "subject__name", "topic"]
     list_select_related = ["reader", "subject"]

@@ -201,7 +201,7 @@ class Latest(Position):
 
     class Meta:
         ordering = ["user"]
-        verbose_name_plural = "latest positions"
+        verbose_name = "latest position"
 
     def __str__(self) -> str:
         return f"{self.user_id} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -204,11 +205,19 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
     """End this session, that of one device, or all."""
     sessions = Session.objects.filter(user=identity.user)
     if all_devices:
-        sessions.revoke("signed out everywhere")
+        sign_out_everywhere([identity.user], "signed out everywhere")
     elif device_id:
         sessions.filter(device_id=device_id).revoke("signed out")
     if identity.session:
         sessions.filter(pk=identity.session.pk).revoke("signed out")
+
+
+@transaction.atomic
+def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
+    """End all sessions of these people at once: those of their devices, and those in the admin site."""
+    User.objects.filter(pk__in=[user.pk for user in users]).update(signed_out_at=timezone.now())
+    Session.objects.filter(user__in=users).revoke(reason)
+    browsers.sign_out([user.pk for user in users if user.is_staff])
 
 
 def set_password(user: User, password: str) -> None:

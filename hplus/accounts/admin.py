@@ -13,7 +13,7 @@ from django.db.models import Field, QuerySet
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from hplus.accounts import actions
+from hplus.accounts import actions as accounts
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
 from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
 
@@ -25,8 +25,12 @@ class HospitalAdmin(TenancyAdmin):
     # Diversion is read only: whoever changes it has to tell everyone, which is a deed of its own.
     diversion = ("is_on_diversion", "diversion_reason", "diversion_until")
     fields = ("hospital_id", "name", *diversion)
-    list_display = ["name", "hospital_id", "is_on_diversion"]
+    list_display = ["name", "hospital_id", "open_or_not"]
     search_fields = ["name", "hospital_id"]
+
+    @admin.display(description="diversion")
+    def open_or_not(self, hospital: Hospital) -> str:
+        return "on diversion" if hospital.is_on_diversion else "–"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Hospital | None = None) -> tuple[str, ...]:
         return ("hospital_id", *self.diversion) if obj else self.diversion
@@ -75,7 +79,7 @@ class PasswordForm(AdminPasswordChangeForm):
         self.fields.pop("usable_password", None)  # there is no way in without a password
 
     def save(self, commit: bool = True) -> User:
-        actions.set_password(self.user, self.cleaned_data["password1"])
+        accounts.set_password(self.user, self.cleaned_data["password1"])
         return self.user
 
 
@@ -139,6 +143,11 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
 
     # What can be done
 
+    def get_buttons(self, request: HttpRequest, row: User) -> tuple[str, ...]:
+        if row == request.user or not self.has_change_permission(request, row):
+            return ()
+        return ("sign_out", "deactivate") if row.is_active else ("reactivate",)
+
     @admin.action(description="Deactivate: end all sessions, let nobody in", permissions=["change"])
     def deactivate(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
         self._set_active(request, ticked, False)
@@ -150,7 +159,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     @admin.action(description="Sign out everywhere, at once", permissions=["change"])
     def sign_out(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
         chosen = list(User.objects.managed_by(request.user).filter(pk__in=[user.pk for user in ticked]))
-        Session.objects.filter(user__in=chosen).revoke("by an administrator")
+        accounts.sign_out_everywhere(chosen, "by an administrator")
         self.report(request, chosen, len(ticked), "signed out")
 
     @transaction.atomic
@@ -160,7 +169,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         chosen = list(others.filter(pk__in=[user.pk for user in ticked]))
         User.objects.filter(pk__in=[user.pk for user in chosen]).update(is_active=is_active)
         if not is_active:
-            Session.objects.filter(user__in=chosen).revoke("account deactivated")
+            accounts.sign_out_everywhere(chosen, "account deactivated")
         self.report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
 
 
@@ -175,6 +184,9 @@ class SessionAdmin(TenancyAdmin):
     search_fields = ["user__user_id", "user__name", "device_id"]
     fields = ["user", "device_id", "created_at", "revoked_at", "revoked_reason"]
     actions = ["revoke"]
+
+    def get_buttons(self, request: HttpRequest, row: Session) -> tuple[str, ...]:
+        return () if row.revoked_at else ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return may_administer(request.user)

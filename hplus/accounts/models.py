@@ -125,6 +125,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField("active", default=True)
     is_staff = models.BooleanField("may enter the admin site", default=False)
     joined_at = models.DateTimeField(default=timezone.now, editable=False)
+    # When all sessions were ended last; a socket without one (demo mode) that is older goes as well.
+    signed_out_at = models.DateTimeField(null=True, editable=False)
 
     objects = UserManager.from_queryset(UserQuerySet)()
 
@@ -155,6 +157,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     @property
     def display_name(self) -> str:
         return self.name or self.user_id
+
+    def get_full_name(self) -> str:
+        """By this name the admin site asks who is signed in."""
+        return self.display_name
 
     @property
     def is_patient(self) -> bool:

@@ -15,9 +15,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.filters import SimpleListFilter
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
+from django.contrib.admin.utils import quote
 from django.core.paginator import Paginator
 from django.db.models import Field, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin, TabularInline
 
@@ -26,7 +30,8 @@ from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
 MOST_EXPORTED = 50_000
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+SKIPPED_STARTS = ("\t", "\r", "\n")  # by spreadsheets, which then look at what follows
 PAGES_TURNED = 100  # nobody turns more; whoever looks for something searches
 
 
@@ -63,6 +68,7 @@ class TenancyAdmin(ModelAdmin):
     exported: Sequence[str] = ()
     # Whether opening a row is written into the audit.
     is_confidential = False
+    change_form_outer_before_template = "admin/buttons.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).visible_to(request.user)
@@ -91,6 +97,8 @@ class TenancyAdmin(ModelAdmin):
         row = kwargs.get("obj")
         if row is not None and self.is_confidential:
             record(request.user, Verb.READ, row)
+        if row is not None:
+            context["buttons"] = self._buttons(request, row)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -113,6 +121,25 @@ class TenancyAdmin(ModelAdmin):
         level = messages.SUCCESS if chosen else messages.WARNING
         messages.add_message(request, level, f"{len(chosen)} of {ticked} {done}.")
 
+    # Actions of the list that the page of one row offers, too
+
+    def get_buttons(self, request: HttpRequest, row: Any) -> Sequence[str]:
+        """The names of those that make sense for this row now."""
+        return ()
+
+    def _buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
+        """Name and description, of those whoever asks may do."""
+        known = self.get_actions(request)
+        return [(name, known[name][2]) for name in self.get_buttons(request, row) if name in known]
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """Whoever pressed a button comes back to the page with that button."""
+        answer = super().response_action(request, queryset)
+        if "is_button" not in request.POST or not isinstance(answer, HttpResponseRedirect):
+            return answer
+        row = quote(request.POST.get(ACTION_CHECKBOX_NAME, ""))
+        return HttpResponseRedirect(reverse(admin_urlname(self.opts, "change"), args=[row]))
+
     # Export
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -126,7 +153,8 @@ class TenancyAdmin(ModelAdmin):
         record(request.user, Verb.EXPORT, object_type=self.opts.label_lower, rows=len(rows))
         response = HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{self.opts.model_name}.csv"'
-        sheet = csv.writer(response)
+        # All in quotes: where a semicolon separates, one in a name would else begin a cell.
+        sheet = csv.writer(response, quoting=csv.QUOTE_ALL)
         sheet.writerow(self.exported)
         sheet.writerows([_harmless(value) for value in row] for row in rows)
         return response
@@ -172,7 +200,8 @@ class ReadOnlyInline(TabularInline):
 def _harmless(value: Any) -> str:
     """As text that a spreadsheet will not run as a formula (OWASP, CSV Injection)."""
     text = "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+    is_risky = text.startswith(SKIPPED_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
+    return f"'{text}" if is_risky else text
 
 
 def _what_changed(message: Any) -> dict[str, Any]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
 
 from hplus.accounts.tenancy_admin import TenancyAdmin
 from hplus.audit.models import Record
@@ -12,14 +17,32 @@ from hplus.audit.models import Record
 
 @admin.register(Record)
 class RecordAdmin(TenancyAdmin):
-    list_display = ["number", "at", "actor_id", "verb", "object_type", "object_id", "more"]
+    list_display = ["number", "at", "who", "verb", "what", "object_id", "more"]
     list_filter = ["verb", ("at", admin.DateFieldListFilter)]
     search_fields = ["=actor_id", "=object_id"]
     search_help_text = "A userId or the id of what was read or changed, in full."
-    fields = ["number", "at", "actor_id", "verb", "object_type", "object_id", "hospital_id", "more", "digest"]
+    fields = ["number", "at", "who", "actor_id", "verb", "what", "object_id", "hospital_id", "more", "digest"]
     exported = ["number", "at", "actor_id", "verb", "object_type", "object_id", "hospital_id", "digest"]
     ordering = ["-number"]
     sortable_by: list[str] = []
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Record]:
+        """With the name of who did it, where there still is such an account."""
+        name = get_user_model().objects.filter(pk=OuterRef("actor_id")).values("name")
+        rows: QuerySet[Record] = super().get_queryset(request).annotate(actor_name=Subquery(name))
+        return rows
+
+    @admin.display
+    def who(self, line: Any) -> str:
+        return line.actor_name or line.actor_id or "HPlus"
+
+    @admin.display
+    def what(self, line: Record) -> str:
+        """The kind of thing, as its own pages call it."""
+        try:
+            return str(apps.get_model(line.object_type)._meta.verbose_name)
+        except (LookupError, ValueError):  # of an app that is gone, or of nothing in particular
+            return line.object_type
 
     @admin.display(description="details")
     def more(self, line: Record) -> str:
@@ -27,4 +50,6 @@ class RecordAdmin(TenancyAdmin):
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "–"
     return value if isinstance(value, str) else json.dumps(value)

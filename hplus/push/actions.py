@@ -35,8 +35,11 @@ class Wake:
 def register(session: Session, token: str, *, device_id: str = "", platform: str = "") -> None:
     """This session's device can be woken by this token from now on.
 
-    A device has one token, the newest; a token has one user, the last one who signed in.
+    A device has one token, the newest; a token has one user, the last one who signed in. What an
+    administrator revoked stays silent as long as this session lasts.
     """
+    if PushDevice.objects.filter(session=session).exclude(revoked_at=None).exists():
+        return
     device_id, digest = device_id or session.device_id, PushDevice.digest_of(token)
     replaced = Q(user=session.user_id, device_id=device_id) & ~Q(token_digest=digest) & ~Q(device_id="")
     PushDevice.objects.filter(replaced | Q(token_digest=digest) & ~Q(user=session.user_id)).delete()
@@ -50,6 +53,7 @@ def register(session: Session, token: str, *, device_id: str = "", platform: str
             "token": token,
             "registered_at": timezone.now(),
             "disabled_at": None,
+            "revoked_at": None,
         },
     )
 
@@ -99,7 +103,9 @@ def _claim() -> list[PushOutbox]:
 
 def _send(claimed: list[PushOutbox]) -> None:
     pushes = [push for push in claimed if push.device.is_reachable]
-    _finish([push for push in claimed if not push.device.is_reachable], State.GIVEN_UP, "signed out")
+    for push in claimed:
+        if not push.device.is_reachable:
+            _finish([push], State.GIVEN_UP, push.device.why_silent)
     results = list(zip(pushes, _results(pushes), strict=True)) if pushes else []
     _finish([push for push, error in results if error is None], State.SENT)
     for push, error in results:

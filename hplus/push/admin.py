@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
+from typing import Any
 
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
 from hplus.push.models import PushDevice, PushOutbox
 
 
 @admin.register(PushDevice)
 class PushDeviceAdmin(TenancyAdmin):
-    list_display = ("user", "platform", "device_id", "registered_at", "disabled_at")
-    list_filter = ("platform", ("disabled_at", admin.EmptyFieldListFilter))
-    search_fields = ("user__user_id", "device_id")
-    list_select_related = ("user",)
-    exclude = ("token", "session")
+    """What can be woken, and what an administrator has revoked; the session goes on without it."""
+
+    list_display = ("user", "platform", "device_id", "state", "registered_at")
+    list_filter = (
+        "platform",
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("disabled_at", admin.EmptyFieldListFilter),
+    )
+    search_fields = ("user__user_id", "user__name", "device_id")
+    list_select_related = ("user", "session")
+    fields = ("user", "platform", "device_id", "state", "registered_at", "disabled_at", "revoked_at")
+    actions = ("revoke",)
+
+    def get_buttons(self, request: HttpRequest, row: PushDevice) -> tuple[str, ...]:
+        return () if row.revoked_at else ("revoke",)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return may_administer(request.user)
+
+    @admin.display
+    def state(self, device: PushDevice) -> str:
+        return device.why_silent or "can be woken"
+
+    @admin.action(description="Revoke: nothing wakes it any more", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, ticked: QuerySet[PushDevice]) -> None:
+        chosen = [device for device in ticked if device.revoked_at is None]
+        PushDevice.objects.filter(pk__in=[device.pk for device in chosen]).revoke()
+        self.report(request, chosen, len(ticked), "revoked")
 
 
 @admin.register(PushOutbox)
 class PushOutboxAdmin(TenancyAdmin):
-    list_display = ("created_at", "category", "device", "state", "attempts", "due_at", "last_error")
+    list_display = ("created_at", "category", "to", "state", "attempts", "due_at", "last_error")
     list_filter = ("state", "category")
-    search_fields = ("device__user__user_id", "subject")
+    search_fields = ("device__user__user_id", "device__user__name", "subject")
     list_select_related = ("device__user",)
+
+    @admin.display(description="to", ordering="device__user")
+    def to(self, push: PushOutbox) -> Any:
+        return push.device.user

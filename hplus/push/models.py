@@ -15,7 +15,11 @@ from hplus.accounts.models import Session, User
 class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
     def reachable(self) -> Self:
         """Whoever signed out, or was signed out, is not woken any more."""
-        return self.filter(disabled_at=None, session__revoked_at=None, user__is_active=True)
+        return self.filter(disabled_at=None, revoked_at=None, session__revoked_at=None, user__is_active=True)
+
+    def revoke(self) -> int:
+        """Wake these no more, until their users sign in on them anew. Returns how many."""
+        return self.filter(revoked_at=None).update(token="", revoked_at=timezone.now())
 
     def visible_to(self, user: User) -> Self:
         if user.is_superuser:
@@ -32,15 +36,19 @@ class PushDevice(models.Model):
     session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="push_devices")
     device_id = models.CharField("deviceId", max_length=150, blank=True)
     platform = models.CharField(max_length=20, blank=True)
-    token = models.TextField(blank=True)  # emptied once the push service does not know it any more
+    token = models.TextField(blank=True)  # emptied once nothing is sent there any more
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
     registered_at = models.DateTimeField(default=timezone.now)
+    # When the push service said that it does not know this token any more.
     disabled_at = models.DateTimeField(null=True, blank=True)
+    # When an administrator did not want it to be woken any more, though its session goes on.
+    revoked_at = models.DateTimeField(null=True, blank=True)
 
     objects = PushDeviceQuerySet.as_manager()
 
     class Meta:
         ordering = ["-registered_at"]
+        verbose_name = "phone"
         indexes = [models.Index(fields=["user", "device_id"], name="push_device_of_user")]
 
     def __str__(self) -> str:
@@ -53,7 +61,18 @@ class PushDevice(models.Model):
     @property
     def is_reachable(self) -> bool:
         """As `reachable`, for a row with its session and user at hand."""
-        return self.disabled_at is None and self.session.revoked_at is None and self.user.is_active
+        return self.why_silent == ""
+
+    @property
+    def why_silent(self) -> str:
+        """Why nobody wakes it; blank where it can be woken."""
+        if self.revoked_at:
+            return "revoked"
+        if self.disabled_at:
+            return "unknown to the push service"
+        if self.session.revoked_at or not self.user.is_active:
+            return "signed out"
+        return ""
 
     def disable(self) -> None:
         """The push service does not know this token any more."""

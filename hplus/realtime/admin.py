@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 
 from hplus.accounts.tenancy_admin import TenancyAdmin
@@ -10,9 +12,13 @@ from hplus.realtime.models import Connection
 
 @admin.register(Connection)
 class ConnectionAdmin(TenancyAdmin):
-    list_display = ["user", "role", "hospital", "device_id", "connected_at", "server", "address"]
+    list_display = ["user", "role", "works_at", "device_id", "connected_at", "server", "address"]
     list_filter = ["role"]
-    list_select_related = ["user", "server"]
+    list_select_related = ["user__hospital", "server"]
     search_fields = ["user__user_id", "user__name", "device_id"]
     fields = list_display
     ordering = ["-connected_at"]
+
+    @admin.display(description="hospital", ordering="hospital")
+    def works_at(self, connection: Connection) -> Any:
+        return connection.user.hospital or "–"

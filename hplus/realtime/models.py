@@ -146,6 +146,14 @@ class Connection(models.Model):
     def __str__(self) -> str:
         return f"{self.user_id} since {self.connected_at:%H:%M:%S}"
 
+    @property
+    def is_signed_out(self) -> bool:
+        """Its session was ended; without one, its user was signed out everywhere since it came."""
+        if self.session is not None:
+            return self.session.revoked_at is not None
+        signed_out_at = self.user.signed_out_at
+        return signed_out_at is not None and signed_out_at > self.connected_at
+
 
 class Status(models.TextChoices):
     AVAILABLE = "available"

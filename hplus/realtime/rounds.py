@@ -113,6 +113,7 @@ def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection
         .alias(hospital_now=hospital_now)
         .filter(
             Q(session__revoked_at__isnull=False)
+            | Q(session=None, user__signed_out_at__gt=F("connected_at"))
             | Q(user__is_active=False)
             | ~Q(user__role=F("role"))
             | ~Q(hospital_now=F("hospital"))
@@ -123,7 +124,7 @@ def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection
 def _why_not(connection: Connection) -> errors.Refusal:
     if not connection.user.is_active:
         return errors.AccountDisabled()
-    if connection.session and connection.session.revoked_at:
+    if connection.is_signed_out:
         return errors.SessionRevoked()
     return errors.AuthenticationFailed("Role or hospital of this account has changed.")
 

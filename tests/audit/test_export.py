@@ -8,10 +8,17 @@ from io import StringIO
 import pytest
 from django.test import Client
 
+from calls.models import Call
+from emergency.models import Emergency
 from hplus.accounts.models import Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Record, Verb
-from hplus.management.commands.seed_demo import seed_history, seed_people
+from hplus.management.commands.seed_demo import (
+    seed_calls,
+    seed_emergencies,
+    seed_history,
+    seed_people,
+)
 
 FORMULA = '=HYPERLINK("https://evil.example","x")'
 
@@ -33,16 +40,40 @@ def desk(people: dict[str, User]) -> Client:
 def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
     response = desk.post(page, {"action": "export_csv", "_selected_action": ids})
     assert response["Content-Type"].startswith("text/csv")
-    return list(csv.DictReader(StringIO(response.content.decode())))
+    return list(csv.DictReader(StringIO(response.content.decode(), newline="")))
 
 
-def test_a_formula_is_text(desk: Client) -> None:
-    User.objects.filter(pk="nurse_001").update(name=FORMULA, department="\t+1")
+@pytest.mark.parametrize(
+    "risky",
+    [FORMULA, "+1", "-1", "@SUM(A1)", "\t+1", "\tplain", "\rplain", "\n=1", "  =1", "＝1", "\u00a0=1"],
+)
+def test_a_formula_is_text(desk: Client, risky: str) -> None:
+    User.objects.filter(pk="nurse_001").update(name=risky, department="plain - text; =1")
     rows = exported(desk, "/admin/accounts/user/", ["nurse_001"])
     assert [(row["user_id"], row["name"], row["department"]) for row in rows] == [
-        ("nurse_001", f"'{FORMULA}", "'\t+1")
+        ("nurse_001", f"'{risky}", "plain - text; =1")
     ]
     assert "password" not in rows[0]
+
+
+def test_a_semicolon_in_a_name_begins_no_cell(desk: Client) -> None:
+    User.objects.filter(pk="nurse_001").update(name="Nora;=1+1")
+    asked = {"action": "export_csv", "_selected_action": ["nurse_001"]}
+    lines = desk.post("/admin/accounts/user/", asked).content.decode().splitlines()
+    assert '"Nora;=1+1"' in lines[1]
+
+
+def test_emergencies_and_calls_leave_without_whom_they_were_about(desk: Client) -> None:
+    seed_emergencies()
+    seed_calls()
+    for page, model in (("emergency/emergency", Emergency), ("calls/call", Call)):
+        here = [str(row.pk) for row in model.objects.filter(hospital="hospital_001")]
+        asked = [str(row.pk) for row in model.objects.all()]
+        rows = exported(desk, f"/admin/{page}/", asked)
+        assert [next(iter(row.values())) for row in rows] == sorted(here)
+        assert not {"Ali Brandt", "walk_in_17", "Chest pain"} & {
+            cell for row in rows for cell in row.values()
+        }
 
 
 def test_the_other_hospital_stays_at_home(desk: Client) -> None:

@@ -24,6 +24,8 @@ from hplus.accounts.models import Hospital, User
 from hplus.audit.models import Record
 from hplus.management.commands.seed_demo import seed_people
 from hplus.realtime.models import Presence
+from location.messages import TellLocation
+from location.recording import record
 from tests.emergency.guide import create_emergency_request
 
 LIST = "/admin/emergency/emergency/"
@@ -134,6 +136,20 @@ def test_what_nobody_has_taken_stands_first_then_what_is_worst(people: dict[str,
     assert shown[2]["assignee"] == "Dr. Dana Brook"
 
 
+def test_whoever_is_there_is_no_longer_awaited(people: dict[str, User]) -> None:
+    medic, about = people["paramedic_456"], {"emergencyId": call_for_help(people)}
+    respond(medic, Respond.read({**about, "action": "accept"}))
+    record(medic, TellLocation.read({**about, "location": {"lat": 37.8, "lng": -122.4}, "isEmergency": True}))
+
+    def eta() -> float | None:
+        shown: float | None = desk_of("admin_001").get(BOARD).json()["emergencies"][0]["etaSeconds"]
+        return shown
+
+    assert eta()
+    update_status(medic, UpdateStatus.read({**about, "phase": "onScene"}))
+    assert eta() is None
+
+
 # Whose it is
 
 
@@ -235,6 +251,7 @@ def test_what_is_done_here_follows_the_rules_of_the_socket(people: dict[str, Use
     assert do("transfer", toHospitalId="hospital_002", reason="Full") == "Transferred to the other hospital."
     assert Emergency.objects.get().hospital_id == "hospital_002"
     assert desk.get(page_of(emergency_id)).status_code == 302
+    assert "transferred it to Hillcrest Clinic" in root.get(page_of(emergency_id)).content.decode()
 
 
 def test_nothing_is_done_without_the_token_of_the_form(people: dict[str, User]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, expect
@@ -13,6 +15,10 @@ from tests.emergency.guide import create_emergency_request, respond, update_stat
 from tests.servers import ProcessServer, ThreadServer
 
 pytestmark = pytest.mark.e2e
+TILE = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xda"
+    b"c\xfc\xcf\xc0P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82"
+)
 XSS = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
 
 
@@ -66,6 +72,26 @@ async def test_the_board_changes_while_phones_send(server: ThreadServer) -> None
         assert await page.evaluate("window.neverReloaded")
         asked = await page.evaluate("performance.getEntriesByType('resource').map((each) => each.name)")
         assert all(address.startswith(server.url) for address in asked)
+
+
+async def test_only_map_tiles_come_from_another_host(server: ThreadServer, settings: Any) -> None:
+    settings.MAP_TILE_URL = "https://tiles.example/{z}/{x}/{y}.png"
+    asked: set[str] = set()
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        desk(server) as page,
+    ):
+        emergency_id = (await patient.ask("emergencyRequest", **create_emergency_request()))["data"][
+            "emergencyId"
+        ]
+        page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+        await page.route("https://tiles.example/**", lambda route: route.fulfill(status=200, body=TILE))
+        for address in ("", f"emergency/emergency/{emergency_id}/change/"):
+            await page.goto(f"{server.url}/admin/{address}")
+            await is_live(page)
+            await expect(page.locator("#hp-map .leaflet-tile-loaded").first).to_be_attached()
+            await expect(page.locator("#hp-map")).to_contain_text("OpenStreetMap")
+    assert asked == {urlsplit(server.url).netloc, "tiles.example"}
 
 
 @pytest.fixture

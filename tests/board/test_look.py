@@ -129,6 +129,11 @@ async def look(page: Page, server: ThreadServer, emergency_id: str, name: str) -
     await page.get_by_role("button", name="Reassign").click()
     await expect(page.locator("#hp-assign")).to_be_visible()
     await no_wider_than_the_screen(page)
+    if name == "wide-dark":
+        await page.keyboard.press("Escape")
+        await page.emulate_media(media="print", color_scheme="dark")
+        paper = "getComputedStyle(document.getElementById('hp-head')).backgroundColor"
+        assert await page.evaluate(paper) == "rgb(255, 255, 255)"
     if name == "wide-light":
         await page.screenshot(path=KEPT / "emergency-reassign.png")
         await page.keyboard.press("Escape")

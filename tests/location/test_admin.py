@@ -38,8 +38,8 @@ def test_lists_show_the_own_hospital_and_no_coordinates(site: Client) -> None:
     assert "Jo Field" not in shown
     assert "12.3456" not in shown
     grants = site.get("/admin/location/grant/").content.decode()
-    assert "matter 1" in grants
-    assert "matter 2" not in grants
+    assert "Pat Meadow" in grants
+    assert "Terry Test" not in grants
 
 
 def test_who_opens_one_is_recorded(site: Client) -> None:

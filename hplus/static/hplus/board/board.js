@@ -42,9 +42,9 @@ function row(one) {
     make("td", { cls: "hp-time" }, make("time", { datetime: one.requestedAt, text: duration(since(one.requestedAt)) })),
     make("td", { cls: "hp-what" }, link, make("small", { text: [one.patient, one.address].filter(Boolean).join(" · ") })),
     make("td", { cls: "hp-status" }, ...statusOf(one)),
-    make("td", {}, one.assignee ? who(one) : make("span", { cls: "hp-nobody", text: "nobody yet" })),
-    make("td", {}, ...escalation(one)),
-    make("td", {}, news2(one.news2)),
+    make("td", { cls: "hp-assignee" }, one.assignee ? who(one) : make("span", { cls: "hp-nobody", text: "nobody yet" })),
+    make("td", { cls: "hp-next" }, ...escalation(one)),
+    make("td", { cls: "hp-next" }, news2(one.news2)),
   );
   line.dataset.id = one.emergencyId;
   const titles = ["priority", "waiting", "", "status", "assignee", "escalation", "NEWS2"];

@@ -42,17 +42,19 @@ function describe(step, times, kept) {
   return `${STEPS[step] ?? step}: ${figures.join(", ")}; target ${duration(times.targetSeconds)}; ${kept}`;
 }
 
-// NEWS2 over time; the bands stand behind it.
-export function news2Chart(scores) {
+// NEWS2 over time; the bands stand behind it. As wide as its place, so that its words keep their size.
+export function news2Chart(scores, placeWidth) {
+  const width = Math.max(280, Math.min(560, placeWidth));
+  const right = width - 20;
   const from = Date.parse(scores[0].at);
   const span = Math.max(60000, Date.parse(scores.at(-1).at) - from);
-  const x = (at) => 40 + ((Date.parse(at) - from) / span) * 480;
+  const x = (at) => 40 + ((Date.parse(at) - from) / span) * (right - 40);
   const y = (score) => 130 - (Math.min(score, 20) / 20) * 115;
-  const band = (low, high, cls) => draw("rect", { x: 40, width: 480, y: y(high), height: y(low) - y(high), cls });
+  const band = (low, high, cls) => draw("rect", { x: 40, width: right - 40, y: y(high), height: y(low) - y(high), cls });
   const said = scores.map((s) => `${clock(s.at)}: ${s.score}${s.complete ? "" : " at least"}`).join("; ");
   const chart = draw(
     "svg",
-    { viewBox: "0 0 560 152", cls: "hp-chart hp-news2", role: "img", "aria-label": `NEWS2. ${said}` },
+    { viewBox: `0 0 ${width} 152`, cls: "hp-chart hp-news2", role: "img", "aria-label": `NEWS2. ${said}` },
     band(0, 5, "hp-band-low"),
     band(5, 7, "hp-band-medium"),
     band(7, 20, "hp-band-high"),
@@ -61,7 +63,7 @@ export function news2Chart(scores) {
     draw("text", { x: 40, y: 146, text: clock(scores[0].at) }),
   );
   if (scores.length > 1) {
-    chart.append(draw("text", { x: 520, y: 146, "text-anchor": "end", text: clock(scores.at(-1).at) }));
+    chart.append(draw("text", { x: right, y: 146, "text-anchor": "end", text: clock(from + span) }));
   }
   for (const s of scores) {
     chart.append(

@@ -23,7 +23,7 @@ function tick() {
 
 function showTrend(scores) {
   const place = document.getElementById("hp-trend");
-  if (scores.length) place.replaceChildren(news2Chart(scores));
+  if (scores.length) place.replaceChildren(news2Chart(scores, place.clientWidth));
 }
 
 // The map: everyone where they were at the time of the slider

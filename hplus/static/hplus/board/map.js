@@ -27,7 +27,7 @@ export function mark(map, latLng, { cls, sign, label, title }) {
 
 export function fit(map, places) {
   if (places.length === 1) map.setView(places[0], 14);
-  else if (places.length) map.fitBounds(L.latLngBounds(places).pad(0.2), { maxZoom: 16 });
+  else if (places.length) map.fitBounds(L.latLngBounds(places).pad(0.3), { maxZoom: 16 });
 }
 
 export const line = (map, latLngs) => L.polyline(latLngs, { weight: 3, opacity: 0.7 }).addTo(map);

@@ -34,13 +34,18 @@ export function duration(seconds) {
 // In UTC, like every time that the server writes on these pages.
 export const clock = (at) => new Date(at).toISOString().slice(11, 19);
 
-// Says whether what is on the screen is still true.
+// Says whether what is on the screen is still true. The seconds are for the eye: read aloud, each would be news.
 export function showState(element, state, retryAt) {
-  element.dataset.state = state;
-  element.textContent = {
+  const text = {
     connecting: "Connecting …",
     live: "Live",
-    gone: `Connection lost: what you see may be old. Trying again in ${Math.max(1, Math.round((retryAt - Date.now()) / 1000))} s`,
+    gone: "Connection lost: what you see may be old.",
     ended: "Signed out: reload the page to sign in again",
   }[state];
+  const seconds = make("span", { "aria-hidden": "true" });
+  if (state === "gone") seconds.textContent = ` Trying again in ${Math.max(1, Math.round((retryAt - Date.now()) / 1000))} s`;
+  const isNew = element.dataset.state !== state;
+  element.dataset.state = state;
+  if (isNew) element.replaceChildren(text, seconds);
+  else element.lastElementChild?.replaceWith(seconds);
 }

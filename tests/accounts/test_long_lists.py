@@ -1,0 +1,40 @@
+"""No list of the admin site asks the database once for each of its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from hplus.accounts.models import Hospital, User
+from hplus.management.commands.seed_demo import seed_people
+from tests.everywhere import LISTS, fill
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", LISTS, ids=lambda model: model._meta.label_lower)
+def test_twice_as_many_rows_take_no_more_queries(model: Any) -> None:
+    seed_people()
+    people = User.objects.select_related("hospital").in_bulk()
+    desk = Client()
+    desk.force_login(people["root"])
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+    def looked_at() -> tuple[int, int]:
+        with CaptureQueriesContext(connection) as captured:
+            shown = desk.get(address)
+        return len(shown.context["cl"].result_list), len(captured)
+
+    fill(people, "001")
+    looked_at()  # content types are cached
+    few, queries = looked_at()
+    fill(people, "002")
+    Hospital.objects.create(pk="hospital_003", name="Lakeside")
+    User.objects.create_user("patient_9", role="patient")
+    more, queries_for_more = looked_at()
+    assert more > few > 0
+    assert queries_for_more <= queries <= 12

@@ -1,0 +1,51 @@
+"""What is shown in the place of a page: a sentence for people, and nothing of the inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
+from django.views import defaults
+
+from hplus.accounts.models import User
+from hplus.management.commands.seed_demo import seed_people
+
+
+@pytest.fixture(autouse=True)
+def people(db: None) -> None:
+    seed_people()
+
+
+def desk(**more: bool) -> Client:
+    client = Client(**more)  # type: ignore[arg-type]
+    client.force_login(User.objects.get(pk="admin_001"))
+    return client
+
+
+def says(answer: HttpResponse, status: int, sentence: str) -> None:
+    shown = answer.content.decode()
+    assert answer.status_code == status
+    assert f"<h1>{sentence}</h1>" in shown
+    assert '<a href="/admin/">' in shown
+    assert "Traceback" not in shown
+
+
+def test_each_says_what_happened() -> None:
+    says(desk().get("/admin/nothing/here/"), 404, "There is nothing at this address")
+    says(desk().get("/admin/accounts/hospital/add/"), 403, "Your account may not do this")
+    forged = desk(enforce_csrf_checks=True).post("/admin/accounts/session/", {"action": "revoke"})
+    says(forged, 403, "This was not sent")
+    spelled = {"password__startswith": "md5"}
+    says(desk().get("/admin/accounts/user/", spelled), 400, "This could not be understood")
+
+
+def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
+    """Also where the static files were never collected."""
+    collected = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": collected}
+    request = RequestFactory().get("/admin/")
+    says(defaults.server_error(request), 500, "Something broke here")
+    says(defaults.bad_request(request, SuspiciousOperation("secret")), 400, "This could not be understood")
