@@ -50,9 +50,11 @@ async def in_round(action: Callable[..., Result], *args: Any) -> Result:
 
 async def _run(pool: ThreadPoolExecutor, action: Callable[..., Result], *args: Any) -> Result:
     work = asyncio.get_running_loop().run_in_executor(pool, _with_connection, action, *args)
-    done, _ = await asyncio.wait({work}, timeout=settings.DEED_SECONDS)
-    if not done:
+    try:
+        done, _ = await asyncio.wait({work}, timeout=settings.DEED_SECONDS)
+    finally:
         work.cancel()  # what has not begun must not be done before what is asked next
+    if not done:
         raise away("no answer in time")
     return work.result()
 

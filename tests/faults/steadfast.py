@@ -230,13 +230,13 @@ class Crowd:
 
     @contextlib.asynccontextmanager
     async def beating(self, within_seconds: float = 1) -> AsyncIterator[list[float]]:
-        """While the block runs one of them sends heartbeats; the seconds each answer took."""
+        """While the block runs all of them send heartbeats; the seconds each answer took."""
         took: list[float] = []
 
         async def beat() -> None:
             while True:
-                took.append(await self.phones[0].beat())
-                await asyncio.sleep(0.1)
+                took.extend(await asyncio.gather(*(phone.beat() for phone in self.phones)))
+                await asyncio.sleep(0.2)
 
         task = asyncio.create_task(beat())
         try:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.faults.helpline import call_for_help
 from tests.faults.site import ROUNDS, Site
 from tests.faults.steadfast import Crowd
 from tests.ledger import note
+from tests.phone import Phone
+from tests.servers import Running
 
 pytestmark = pytest.mark.faults
-FROZEN_SECONDS = 10 if ROUNDS > 1 else 5
+FROZEN_SECONDS = 10
+ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
+ALL_AT_ONCE: list[tuple[str, dict[str, Any]]] = [
+    ("joinChatRoom", ROOM),
+    ("sendMessage", {**ROOM, "message": "Is anybody there?"}),
+    ("emergencyRequest", call_for_help("patient_123")),
+    ("getMessages", {"chatRoomId": "none"}),
+    ("callInitiate", {**ROOM, "callType": "audio"}),
+]
 in_the_long_form = pytest.mark.skipif(ROUNDS == 1, reason="takes long: make test-faults FAULT_ROUNDS=5")
 
 
@@ -41,26 +55,58 @@ async def test_nothing_acknowledged_is_lost_when_the_database_restarts(site: Sit
 
 
 async def test_a_frozen_database_freezes_nobody(site: Site) -> None:
+    """Ten seconds: everyone who asks is told so within five, every heart beats, and then all is well."""
     [server] = site.serve()
     crowd = Crowd.of(site, 10, lambda: server.port, "frozen")
-    async with crowd.connected():
+    async with crowd.connected(), _hasty(server, 12) as hasty:
         for _ in range(ROUNDS):
+            for phone in crowd.phones:
+                phone.refused.clear()
             async with crowd.writing(), crowd.beating(within_seconds=1):
                 await asyncio.sleep(0.5)
                 site.postgres.freeze()
-                await _stays_alive(server.url, FROZEN_SECONDS)
+                await asyncio.gather(
+                    _stays_alive(server.url, FROZEN_SECONDS),
+                    _is_refused_in_time(server),
+                    *(_is_told_in_time(phone) for phone in hasty),
+                )
                 site.postgres.thaw()
                 await crowd.probe(within_seconds=5)
-            await crowd.probe(within_seconds=5)
+            assert [phone.user_id for phone in crowd.phones if not phone.refused["INTERNAL_ERROR"]] == []
+            assert not any(phone.refused["silence"] for phone in crowd.phones)
+            assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
         assert {phone.connects for phone in crowd.phones} == {1}, "a socket died"
     found = crowd.reckoning()
-    # Who writes in the last moments of the freeze gets its answer after all.
-    told = [phone for phone in crowd.phones if phone.refused["INTERNAL_ERROR"]]
-    assert len(told) > len(crowd.phones) / 2, [p.refused for p in crowd.phones]
-    assert not any(phone.refused["silence"] for phone in crowd.phones)
-    assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
     note("PostgreSQL frozen", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
     found.must_be_clean()
+
+
+@contextlib.asynccontextmanager
+async def _hasty(server: Running, count: int) -> AsyncIterator[list[Phone]]:
+    """More phones than the server has threads."""
+    async with contextlib.AsyncExitStack() as stack:
+        phones = [server.phone(f"hasty.{number}", "patient") for number in range(count)]
+        yield [await stack.enter_async_context(phone) for phone in phones]
+
+
+async def _is_told_in_time(phone: Phone) -> None:
+    """It asks for all of these at once: none has to wait until those before it have been given up."""
+
+    async def ask(word: str, fields: dict[str, Any]) -> None:
+        begun = time.monotonic()
+        answer = await phone.ask(word, **fields)
+        assert answer.get("code") == "INTERNAL_ERROR", answer
+        assert time.monotonic() - begun < 5, f"{word} took {time.monotonic() - begun}"
+
+    await asyncio.gather(*(ask(word, fields) for word, fields in ALL_AT_ONCE))
+
+
+async def _is_refused_in_time(server: Running) -> None:
+    begun = time.monotonic()
+    phone = await server.phone("patient_123", "patient").open()
+    await phone.expect_error("INTERNAL_ERROR")
+    assert time.monotonic() - begun < 5
+    assert await phone.expect_close() == 1011
 
 
 async def _stays_alive(url: str, seconds: float) -> None:
