@@ -345,7 +345,7 @@ class Socket:
     async def _in_time(
         self, came_at: float, ear: DomainConsumer, handler: Handler, request: wire.Request
     ) -> Answer | None:
-        """Behind one that got no answer the time of each runs since it came, or the last would wait for all."""
+        """Behind one that got no answer time runs since the frame came, or the last would wait for all."""
         until = came_at + settings.DEED_SECONDS if self._is_stuck else None
         if until and until < self.board.loop.time():
             raise away("it waited behind others")
