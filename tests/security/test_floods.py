@@ -15,7 +15,7 @@ from pytest_django import Settings
 from hplus.realtime.models import Connection
 from tests.ledger import note
 from tests.phone import Phone
-from tests.servers import ProcessServer, ThreadServer
+from tests.servers import ProcessServer, Running, ThreadServer
 
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
 BACK = {"receiverId": "patient_123", "hospitalId": "hospital_001"}
@@ -130,7 +130,7 @@ async def test_an_address_has_so_many_sockets_and_no_more(server: ThreadServer, 
 
 
 @contextlib.asynccontextmanager
-async def a_good_pair(server: ProcessServer) -> AsyncIterator[list[float]]:
+async def a_good_pair(server: Running) -> AsyncIterator[list[float]]:
     """Two who talk while the block runs; the seconds each word needed."""
     took: list[float] = []
 
@@ -193,7 +193,7 @@ async def test_a_thousand_refused_handshakes_a_second_harm_nobody(people: object
         note("1,000 refused handshakes a second", rounds=2 * KNOCKS, let_in=await others.acount())
 
 
-async def calls_for_help(server: ProcessServer) -> None:
+async def calls_for_help(server: Running) -> None:
     """Somebody at the very address the flood comes from, who has yet to connect."""
     await asyncio.sleep(0.5)
     async with server.phone("test_user", "patient") as phone:
@@ -225,7 +225,7 @@ async def test_words_without_a_limit_harm_nobody(people: object) -> None:
 
 
 async def _flood_with(server: ProcessServer, word: str, good: Phone) -> tuple[list[int], list[float]]:
-    """How the sockets of somebody ended who says it without a pause, and how long another waited meanwhile."""
+    """How the sockets of one who says it without a pause ended, and how long another waited meanwhile."""
     frame = json.dumps({"type": word, "seq": 1, "token": "x"})
     flooders = [await server.phone(f"flooder.{word}", "patient").open() for _ in range(5)]
 
