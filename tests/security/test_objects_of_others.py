@@ -22,6 +22,22 @@ STRANGERS = [
     ("doctor_002", "doctor", "hospital_002"),
     ("admin_002", "admin", "hospital_002"),
 ]
+# R and M stand for a room and a message of others.
+WORDS: list[tuple[str, dict[str, Any]]] = [
+    ("getMessages", {"chatRoomId": "R"}),
+    ("markAsRead", {"messageId": "M"}),
+    ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
+    ("editMessage", {"messageId": "M", "message": "forged"}),
+    ("deleteMessage", {"messageId": "M", "reason": "because"}),
+    ("sendMessage", {"replyTo": "M", "message": "What did they say?"}),  # in a room of one's own
+]
+OWN_ROOMS = {
+    "test_user": ROOM,
+    "doctor_456": {"receiverId": "nurse_001", "hospitalId": "hospital_001"},
+    "doctor_002": {"receiverId": "nurse_002", "hospitalId": "hospital_002"},
+    "admin_002": {"receiverId": "nurse_002", "hospitalId": "hospital_002"},
+}
+READS = ["/api/chat/rooms/R/messages/", "/api/chat/attachments/A/"]
 ODD_IDS = ["%00", "x" * 500, "%ED%A0%80", "'", "%F0%9F%9A%91"]
 
 
@@ -44,13 +60,8 @@ def bare(frame: Frame, *ids: str) -> str:
 async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
     room_id, message_id = await a_conversation(server)
     async with server.phone(*stranger) as phone:
-        for word, fields in (
-            ("getMessages", {"chatRoomId": "R"}),
-            ("markAsRead", {"messageId": "M"}),
-            ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
-            ("editMessage", {"messageId": "M", "message": "forged"}),
-            ("deleteMessage", {"messageId": "M", "reason": "because"}),
-        ):
+        for word, fields in WORDS:
+            fields = fields if word != "sendMessage" else {**OWN_ROOMS[stranger[0]], **fields}
             theirs = {"R": room_id, "M": message_id}
             real = await phone.ask(word, **{k: theirs.get(str(v), v) for k, v in fields.items()})
             none = await phone.ask(word, **{k: NOWHERE if v in theirs else v for k, v in fields.items()})
@@ -81,8 +92,8 @@ async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | N
             assert real.status_code == none.status_code == 404, real.text
             assert is_same, (real.text, none.text)
 
-        await both("GET", "/api/chat/rooms/ID/messages/", room_id)
-        await both("GET", "/api/chat/attachments/ID/", attachment_id)
+        for path, one in zip(READS, (room_id, attachment_id), strict=True):
+            await both("GET", path.replace("/R/", "/ID/").replace("/A/", "/ID/"), one)
         await both("POST", "/api/chat/attachments/", room_id, data={"chatRoomId": "ID"}, files=file)
         await both("POST", "/api/chat/messages/read/", message_id, json={"messageId": "ID"})
         await both("POST", "/api/chat/messages/edit/", message_id, json={"messageId": "ID", "message": "x"})
