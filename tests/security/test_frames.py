@@ -130,7 +130,7 @@ SPEAKERS = [("patient_123", "patient", None), ("admin_001", "admin", "hospital_0
 
 @st.composite
 def frames(draw: st.DrawFn, word: type[wire.Request], sound: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each field of the word a frame in which it is odd and the others are sound; flat or under `data`."""
+    """For each field of the word a frame where it is odd and the others are sound; flat or under `data`."""
     fields = {field.alias or name: field for name, field in word.model_fields.items()}
     plain = {name: _plain(get_args(field.annotation)) for name, field in fields.items()}
     good = {name: value for name in fields if (value := sound.get(name, plain[name])) is not None}
