@@ -77,6 +77,7 @@ async def test_sigterm_answers_what_was_accepted_and_says_goodbye(site: Site) ->
                 assert time.monotonic() - begun < 10
                 await asyncio.to_thread(server.start)
                 await crowd.are_there()
+            assert not sum(phone.answered_again for phone in crowd.phones), "accepted and unanswered"
             goodbyes = {phone.close_codes[0] for phone in crowd.phones}
             assert goodbyes <= {1001, 1012}, goodbyes
             await crowd.probe(within_seconds=10)
@@ -97,6 +98,7 @@ async def test_a_rolling_restart_loses_nothing(site: Site) -> None:
                         await asyncio.to_thread(server.start)
                         await crowd.are_there()
                 await crowd.probe(within_seconds=10)
+        assert not sum(phone.answered_again for phone in crowd.phones), "accepted and unanswered"
     found = crowd.reckoning()
     note(
         "rolling restart of two servers",

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.faults.site import Site
-from tests.faults.steadfast import HOSPITAL, Crowd
+from tests.faults.steadfast import HOSPITAL, Crowd, wrong_clocks
 from tests.ledger import note
 from tests.servers import ProcessServer
 
@@ -148,13 +148,7 @@ async def test_a_cursor_from_nowhere_is_not_recovered(site: Site, since: str, ep
 async def test_a_wrong_clock_changes_nothing(site: Site) -> None:
     """Day earlier, day later, years 1 and 9999: the order is that of arrival."""
     [server] = site.serve()
-    clocks = [
-        "2026-11-21T09:00:00",
-        "2026-11-23T09:00:00Z",
-        "0001-01-01T00:00:00",
-        "9999-12-31T23:59:59.999999Z",
-        "-1",
-    ]
+    clocks = [*wrong_clocks(), "-1"]
     async with (
         server.phone("clock", "patient") as patient,
         server.phone("doctor_456", "doctor", HOSPITAL) as doctor,

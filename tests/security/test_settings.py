@@ -70,9 +70,9 @@ WRONG = [
 ]
 
 
-def start(**environment: str) -> subprocess.CompletedProcess[str]:
+def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import hplus.settings"],
+        [sys.executable, *(command or ("-c", "import hplus.settings"))],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **PRODUCTION, **environment},
         capture_output=True,
@@ -106,3 +106,12 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
     assert "ImproperlyConfigured" in sentence
     assert name in sentence
     assert "s3cret" not in ended.stderr
+
+
+@pytest.mark.parametrize(("secret", "is_clean"), [(PRODUCTION["SECRET_KEY"], True), ("short", False)])
+def test_what_django_checks_before_a_deployment_is_clean(secret: str, is_clean: bool) -> None:
+    check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    ended = start(*check, SECRET_KEY=secret)
+    assert (ended.returncode == 0) is is_clean, ended.stderr
+    if is_clean:
+        note("warnings of check --deploy", let_in=ended.returncode)
