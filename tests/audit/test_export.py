@@ -12,6 +12,7 @@ from hplus.accounts.models import Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_history, seed_people
+from tests.ledger import note
 
 FORMULA = '=HYPERLINK("https://evil.example","x")'
 
@@ -37,12 +38,18 @@ def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
 
 
 def test_a_formula_is_text(desk: Client) -> None:
+    """Whatever a spreadsheet would take for the beginning of one (OWASP, CSV injection)."""
     User.objects.filter(pk="nurse_001").update(name=FORMULA, department="\t+1")
     rows = exported(desk, "/admin/accounts/user/", ["nurse_001"])
     assert [(row["user_id"], row["name"], row["department"]) for row in rows] == [
         ("nurse_001", f"'{FORMULA}", "'\t+1")
     ]
     assert "password" not in rows[0]
+    for formula in ("=1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1"):
+        User.objects.filter(pk="nurse_001").update(name=formula)
+        [row] = exported(desk, "/admin/accounts/user/", ["nurse_001"])
+        note("CSV formulas", let_in=int(row["name"] != f"'{formula}"))
+        assert row["name"] == f"'{formula}"
 
 
 def test_the_other_hospital_stays_at_home(desk: Client) -> None:
