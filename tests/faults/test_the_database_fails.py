@@ -71,7 +71,7 @@ async def test_a_frozen_database_freezes_nobody(site: Site) -> None:
                     *(_is_told_in_time(phone) for phone in hasty),
                 )
                 site.postgres.thaw()
-                await crowd.probe(within_seconds=5)
+                await asyncio.gather(crowd.probe(within_seconds=5), *map(_is_helped, hasty))
             assert [phone.user_id for phone in crowd.phones if not phone.refused["INTERNAL_ERROR"]] == []
             assert not any(phone.refused["silence"] for phone in crowd.phones)
             assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
@@ -100,6 +100,11 @@ async def _is_told_in_time(phone: Phone) -> None:
 
     await asyncio.sleep(0.3)  # let those who ask the API take what connections there are
     await asyncio.gather(*(ask(word, fields) for word, fields in ALL_AT_ONCE))
+
+
+async def _is_helped(phone: Phone) -> None:
+    async with asyncio.timeout(5):
+        assert (await phone.ask("emergencyRequest", **call_for_help(phone.user_id)))["type"] == "ack"
 
 
 async def _is_refused_in_time(server: Running) -> None:

@@ -46,15 +46,15 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("name", UNREADABLE)
-async def test_what_cannot_be_read_is_refused_with_a_code(server: ThreadServer, name: str) -> None:
+async def test_what_cannot_be_read_is_refused_with_a_code(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
-        await phone.send_text(UNREADABLE[name])
-        await phone.expect_error("INVALID_JSON")
+        for name, text in UNREADABLE.items():
+            await phone.send_text(text)
+            answer = await phone.expect_that(lambda _: True, f"an answer to {name}")
+            note("hostile frames", let_in=int(answer.get("code") != "INVALID_JSON"))
+            assert answer.get("code") == "INVALID_JSON", (name, answer)
         await phone.echo()
-        taken = [frame for frame in phone.frames if frame["type"] not in ("ack", "hospitalJoined")]
-        note("hostile frames", let_in=len(taken))
-        assert not taken
+        assert [frame["type"] for frame in phone.frames] == ["hospitalJoined"]
 
 
 async def test_a_frame_is_one_json_object_of_at_most_64_kib_in_text(server: ThreadServer) -> None:
@@ -147,6 +147,7 @@ def _plain(allowed: tuple[Any, ...]) -> Any:
     return allowed[0] if allowed and isinstance(allowed[0], str) else None
 
 
+@pytest.mark.timeout(60 + 60 * ROUNDS)
 async def test_no_field_of_any_word_makes_an_internal_error(server: ThreadServer, settings: Settings) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     loop = asyncio.get_running_loop()
@@ -214,36 +215,32 @@ async def _says_apart(server: ThreadServer, odd: list[dict[str, Any]]) -> None:
             assert answer.get("code") != "INTERNAL_ERROR", frame
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"deviceId": "a\x00b"},
-        {"department": "a\x00b", "userId": "somebody new"},
-        {"since": "9" * 400, "epoch": "x"},
-        {"since": "-1"},
-        {"since": "١٢"},
-        {"since": "1", "epoch": "é" * 200},
-        {"userId": "x" * 151},
-        {"userId": "‮patient\r\n2026 ERROR forged"},
-        {"hospitalId": "h" * 3000},
-        {"deviceId": "d" * 3000},
-    ],
-)
-async def test_no_query_breaks_the_handshake(
-    server: ThreadServer, settings: Settings, query: dict[str, str]
-) -> None:
+QUERIES: list[dict[str, str]] = [
+    {"deviceId": "a\x00b"},
+    {"department": "a\x00b", "userId": "somebody new"},
+    {"since": "9" * 400, "epoch": "x"},
+    {"since": "-1"},
+    {"since": "١٢"},
+    {"since": "1", "epoch": "é" * 200},
+    {"userId": "x" * 151},
+    {"userId": "‮patient\r\n2026 ERROR forged"},
+    {"hospitalId": "h" * 3000},
+    {"deviceId": "d" * 3000},
+]
+
+
+async def test_no_query_breaks_the_handshake(server: ThreadServer, settings: Settings) -> None:
     settings.REFUSED_SOCKET_SECONDS = 0.1
-    phone = await Phone(
-        f"ws://127.0.0.1:{server.port}", **{"userId": "patient_123", "role": "patient"} | query
-    ).open()
-    first = await phone.expect_that(lambda frame: True, "the first word")
-    assert first["type"] == "connection_established" or first["code"] != "INTERNAL_ERROR", first
-    await phone.hang_up()
+    for query in QUERIES:
+        given = {"userId": "patient_123", "role": "patient"} | query
+        phone = await Phone(server.socket_url, **given).open()
+        first = await phone.expect_that(lambda frame: True, "the first word")
+        assert first["type"] == "connection_established" or first["code"] != "INTERNAL_ERROR", (query, first)
+        await phone.hang_up()
 
 
-@pytest.mark.parametrize("forwarded", ["nobody", "1.2.3.4:99", "fe80::1%eth0", "<script>", "\xff"])
-async def test_what_a_proxy_says_of_the_address_breaks_nothing(server: ThreadServer, forwarded: str) -> None:
-    url = f"ws://127.0.0.1:{server.port}"
-    headers = {"X-Forwarded-For": forwarded}
-    async with Phone(url, headers, userId="patient_123", role="patient") as phone:
-        assert phone.established["userId"] == "patient_123"
+async def test_what_a_proxy_says_of_the_address_breaks_nothing(server: ThreadServer) -> None:
+    for forwarded in ("nobody", "1.2.3.4:99", "fe80::1%eth0", "<script>", "\xff"):
+        headers = {"X-Forwarded-For": forwarded}
+        async with Phone(server.socket_url, headers, userId="patient_123", role="patient") as phone:
+            assert phone.established["userId"] == "patient_123"
