@@ -12,7 +12,9 @@ import pytest
 import websockets
 from pytest_django import Settings
 
+from hplus.realtime import pace
 from hplus.realtime.models import Connection
+from tests.api import Api, refused
 from tests.ledger import note
 from tests.phone import Phone
 from tests.servers import ProcessServer, Running, ThreadServer
@@ -102,6 +104,48 @@ async def test_an_emergency_comes_through_the_flood_of_the_same_user(metered: Th
         note("emergency behind a flood of the same user", lost=lost)
         assert not lost, answer
         await doctor.expect("emergencyAlert", emergencyId=answer["data"]["emergencyId"])
+
+
+async def test_the_api_keeps_the_same_pace_and_hears_an_emergency_all_the_same(
+    metered: ThreadServer, settings: Settings
+) -> None:
+    async with Api(metered, "patient_123") as patient, Api(metered, "doctor_123") as doctor:
+        begun = time.monotonic()
+        answers = [await patient.post("chat/messages/", json={**ROOM, "message": "more"}) for _ in range(80)]
+        taken = sum(answer.status_code == 201 for answer in answers)
+        allowed = 60 + int(time.monotonic() - begun) + 1  # one a second comes back
+        note("flood of one user over HTTP", rounds=80, let_in=max(0, taken - allowed))
+        assert 60 <= taken <= allowed
+        answer = next(answer for answer in answers if answer.status_code != 201)
+        assert 0 < refused(answer, 429, "RATE_LIMITED")["retryAfter"] <= int(answer.headers["Retry-After"])
+        assert (await doctor.get("chat/rooms/")).status_code == 200
+        called = await patient.post("emergencies/", json=HELP)
+        note("emergency behind a flood of the same user", lost=int(called.status_code != 201))
+        assert called.status_code == 201
+        here = f"emergencies/{called.json()['data']['emergencyId']}"
+        for _ in range(70):
+            await doctor.get("chat/rooms/")
+        assert (await doctor.post(f"{here}/response/", json={"action": "accept"})).status_code == 200
+        settings.HPLUS_MESSAGES_PER_MINUTE = 0
+        assert (await patient.get("chat/rooms/")).status_code == 200
+
+
+async def test_an_address_guesses_so_many_passwords_and_no_more(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever accounts it tries; who has signed in from there is not held up."""
+    monkeypatch.setattr(pace, "SIGN_INS_BURST", 20)
+    monkeypatch.setattr(pace, "SIGN_INS_PER_SECOND", 0.5)
+    async with Api(server, "patient_123") as patient, Api(server) as stranger:
+        guesses = [{"userId": f"nobody.{number}", "password": "guess"} for number in range(60)]
+        begun = time.monotonic()
+        answers = [await stranger.post("auth/token/", json=guess) for guess in guesses]
+        tried = sum(answer.status_code == 401 for answer in answers)
+        allowed = 20 + int(pace.SIGN_INS_PER_SECOND * (time.monotonic() - begun)) + 1
+        note("flood of sign-ins from one address", rounds=60, let_in=max(0, tried - allowed))
+        assert 19 <= tried <= allowed
+        refused(next(answer for answer in answers if answer.status_code != 401), 429, "RATE_LIMITED")
+        assert (await patient.get("chat/rooms/")).status_code == 200
 
 
 async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
