@@ -229,7 +229,7 @@ async def test_a_thousand_refused_handshakes_a_second_harm_nobody(people: object
                 lasted = time.monotonic() - begun
                 meanwhile = sorted(took[before:])
                 p95 = meanwhile[int(len(meanwhile) * 0.95)]
-                assert p95 < 1, (
+                assert p95 < 2, (
                     f"{name}: {KNOCKS / lasted:.0f}/s, {len(meanwhile)} words, p95 {p95:.3f} s,"
                     f" last {meanwhile[-1]:.3f} s"
                 )
