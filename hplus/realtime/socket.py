@@ -17,7 +17,7 @@ from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
 from hplus.realtime import actions, groups, messages, words
 from hplus.realtime.answers import Answer, Wish
-from hplus.realtime.bridge import away, in_thread
+from hplus.realtime.bridge import Line, in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
 from hplus.realtime.glances import Audience, Glance
@@ -65,7 +65,7 @@ class Socket:
         self._late = [ear for ear in self.ears if type(ear).greet_late is not DomainConsumer.greet_late]
         self._inbox: deque[tuple[float, Frame]] = deque()  # when it came, and what
         self._urgent: deque[tuple[float, Frame]] = deque()
-        self._is_stuck = False  # what was asked last got no answer from the database
+        self._line = Line()
         self._room_in_inbox = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self._held: list[Parcel] | None = []
@@ -309,7 +309,7 @@ class Socket:
                 self._held = []
             metrics.frames_in.labels(request.type).inc()
             with metrics.deed_seconds.time():
-                answer = await self._in_time(came_at, ear, handler, request)
+                answer = await self._line.ask(came_at, self._ask, ear, handler, request)
             await self._reply(request, answer)
             if answer is not None and answer.then is not None:
                 await self._after(0, answer.then)
@@ -340,24 +340,6 @@ class Socket:
         answer = await in_thread(method, request)
         if answer is not None and answer.joins:
             await self.board.join(self, list(answer.joins))
-        return answer
-
-    async def _in_time(
-        self, came_at: float, ear: DomainConsumer, handler: Handler, request: wire.Request
-    ) -> Answer | None:
-        """Behind one that got no answer time runs since the frame came, or the last would wait for all."""
-        until = came_at + settings.DEED_SECONDS if self._is_stuck else None
-        if until and until < self.board.loop.time():
-            raise away("it waited behind others")
-        try:
-            async with asyncio.timeout_at(until):
-                answer = await self._ask(ear, handler, request)
-        except TimeoutError:
-            raise away("it waited behind others") from None
-        except errors.InternalError:
-            self._is_stuck = True
-            raise
-        self._is_stuck = False
         return answer
 
     def _request_of(self, frame: Frame) -> type[wire.Request] | None:
@@ -483,7 +465,7 @@ class Socket:
         try:
             answer = await where(work)
         except errors.InternalError:  # logged already
-            self._is_stuck = True
+            self._line.is_stuck = True
             return
         except Exception as unforeseen:
             internal_error(unforeseen)
