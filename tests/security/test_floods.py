@@ -161,6 +161,9 @@ async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, sett
     note("more sockets than allowed", let_in=len(inside) - 3)
     for phone in inside:
         await phone.hang_up()
+    async with asyncio.timeout(8):
+        while await Connection.objects.filter(user="patient_123").aexists():  # noqa: ASYNC110 the database calls nobody
+            await asyncio.sleep(0.05)
     async with server.phone("patient_123", "patient") as again:
         assert again.established
 
