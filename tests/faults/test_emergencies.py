@@ -33,6 +33,7 @@ async def test_every_call_is_heard_although_the_server_is_killed(site: Site) -> 
                 await asyncio.sleep(random.uniform(0.5, 1.0))
                 server.kill()
                 await asyncio.to_thread(server.start)
+                await helpline.everyone.are_there()
                 await asyncio.sleep(0.5)
             await helpline.all_are_heard(within_seconds=10)
         assert helpline.nurse.connects == 1 + ROUNDS
