@@ -56,8 +56,9 @@ lock: ## requirements*.in -> requirements*.txt (ARGS=--upgrade for newer version
 	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
 		$(ARGS) requirements-dev.in -o requirements-dev.txt
 
-audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies
-	$(PY) -m pip_audit --strict --requirement requirements.txt
+audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies (asks pypi.org; ARGS=-sosv asks osv.dev)
+	$(PY) -m pip_audit --strict --no-deps --disable-pip \
+		--requirement requirements.txt --requirement requirements-push.txt $(ARGS)
 
 clean: ## remove the virtual environment and all caches; the data in var/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

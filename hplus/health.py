@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3
 
 
-def _ask_database() -> None:
+def ask_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
@@ -41,7 +41,7 @@ async def _answers(name: str, question: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """200 where database and layer answer, else 503 with what does not."""
     asked = await asyncio.gather(
-        _answers("database", in_thread(_ask_database)), _answers("channel layer", _ask_layer())
+        _answers("database", in_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
     silent = [name for name in asked if name]
     return JsonResponse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -42,3 +43,13 @@ def server(people: dict[str, User]) -> Iterator[ThreadServer]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in ledger.table():
         terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes (pytest-xdist)
+        session.config.workeroutput["ledger"] = ledger.written()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    ledger.add(getattr(node, "workeroutput", {}).get("ledger", []))

@@ -32,6 +32,10 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def socket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
     def phone(
         self,
         user_id: str,
@@ -43,7 +47,7 @@ class Running:
     ) -> Phone:
         """A phone that says who it is in the query, as the guide's does; use it with `async with`."""
         return Phone(
-            f"ws://127.0.0.1:{self.port}{path}",
+            f"{self.socket_url}{path}",
             userId=user_id,
             role=role,
             hospitalId=hospital_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -48,11 +48,40 @@ async def in_round(action: Callable[..., Result], *args: Any) -> Result:
     return await _run(_rounds, action, *args)
 
 
+class Line:
+    """Those who wait behind each other for the database, on one socket or at the door.
+
+    Each has all the time for itself. But behind one who got no answer it runs since each came, or
+    the last would wait as long as all of them together.
+    """
+
+    def __init__(self) -> None:
+        self.is_stuck = False
+
+    async def ask(self, came_at: float, question: Callable[..., Awaitable[Result]], *args: Any) -> Result:
+        """`came_at` in the time of the loop. Raises InternalError where there is no answer in time."""
+        until = came_at + settings.DEED_SECONDS if self.is_stuck else None
+        if until and until < asyncio.get_running_loop().time():
+            raise away("it waited behind others")
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await question(*args)
+        except TimeoutError:
+            raise away("it waited behind others") from None
+        except errors.InternalError:
+            self.is_stuck = True
+            raise
+        self.is_stuck = False
+        return answer
+
+
 async def _run(pool: ThreadPoolExecutor, action: Callable[..., Result], *args: Any) -> Result:
     work = asyncio.get_running_loop().run_in_executor(pool, _with_connection, action, *args)
-    done, _ = await asyncio.wait({work}, timeout=settings.DEED_SECONDS)
-    if not done:
+    try:
+        done, _ = await asyncio.wait({work}, timeout=settings.DEED_SECONDS)
+    finally:
         work.cancel()  # what has not begun must not be done before what is asked next
+    if not done:
         raise away("no answer in time")
     return work.result()
 

@@ -36,6 +36,8 @@ def deed(wish: type[wire.Request], act: Callable[[User, Any], Answer], status: i
     """A view that calls the action for this request; ids may stand in the address."""
 
     class DeedView(APIView):
+        throttle_classes = APIView.throttle_classes if wish.rate_limited else []
+
         @described(wish, Done)
         def post(self, request: Request, **in_address: str) -> Response:
             given = {to_camel(name): value for name, value in in_address.items()}

@@ -17,7 +17,7 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
-from hplus.realtime.bridge import Result, at_the_door
+from hplus.realtime.bridge import Line, Result, at_the_door
 
 Scope = dict[str, Any]
 REMEMBERED_SECONDS = 2.0  # a client without backoff repeats itself thousands of times a second
@@ -103,6 +103,7 @@ class Door:
 
     def __init__(self) -> None:
         self._passage = asyncio.Semaphore(settings.DOOR_THREADS)
+        self._line = Line()
         self.held: Counter[str] = Counter()
         self.open_sockets: Counter[str] = Counter()
         self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
@@ -124,13 +125,14 @@ class Door:
     async def one_by_one(self, action: Callable[..., Result], *args: Any) -> Result:
         """For as many at a time as there are threads at the door. Who waits in line has all the time:
         after a restart everybody comes back at once, and whoever is sent away comes again."""
+        came_at = asyncio.get_running_loop().time()
         async with self._passage:
-            return await at_the_door(action, *args)
+            return await self._line.ask(came_at, at_the_door, action, *args)
 
     def open(self) -> None:
         """A server that starts has refused nobody yet, and nobody waits."""
         self._refused.clear()
-        self._passage = asyncio.Semaphore(settings.DOOR_THREADS)
+        self._passage, self._line = asyncio.Semaphore(settings.DOOR_THREADS), Line()
 
     def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
         self._refused[claim] = (time.monotonic(), refusal)

@@ -58,3 +58,6 @@ class Buckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         return bucket
+
+    def forget(self) -> None:
+        self._buckets.clear()

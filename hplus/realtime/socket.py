@@ -17,7 +17,7 @@ from hplus.accounts.actions import Claim, Identity
 from hplus.accounts.models import User
 from hplus.realtime import actions, groups, messages, words
 from hplus.realtime.answers import Answer, Wish
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.bridge import Line, in_thread
 from hplus.realtime.consumers import DomainConsumer, Handler
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
 from hplus.realtime.glances import Audience
@@ -63,8 +63,9 @@ class Socket:
         self._hearing = [ear for ear in self.ears if type(ear).hear is not DomainConsumer.hear]
         self._noting = [ear for ear in self.ears if type(ear).wrote is not DomainConsumer.wrote]
         self._late = [ear for ear in self.ears if type(ear).greet_late is not DomainConsumer.greet_late]
-        self._inbox: deque[Frame] = deque()
-        self._urgent: deque[Frame] = deque()
+        self._inbox: deque[tuple[float, Frame]] = deque()  # when it came, and what
+        self._urgent: deque[tuple[float, Frame]] = deque()
+        self._line = Line()
         self._room_in_inbox = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self._held: list[Parcel] | None = []
@@ -277,7 +278,7 @@ class Socket:
         if frame.get("type") == messages.Heartbeat.type:
             self._heartbeat(frame)  # overtakes: it tells that the server lives, not the database
             return
-        (self._urgent if is_urgent else self._inbox).append(frame)
+        (self._urgent if is_urgent else self._inbox).append((self.board.loop.time(), frame))
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
 
@@ -291,11 +292,11 @@ class Socket:
 
     async def _work(self) -> None:
         while self._urgent or self._inbox:  # a call for help overtakes what was said before it
-            await self._answer((self._urgent or self._inbox).popleft())
+            await self._answer(*(self._urgent or self._inbox).popleft())
             if len(self._inbox) + len(self._urgent) < INBOX_FRAMES // 2:
                 self._room_in_inbox.set()
 
-    async def _answer(self, frame: Frame) -> None:
+    async def _answer(self, came_at: float, frame: Frame) -> None:
         """The one place where a request becomes an answer, and an exception a coded error."""
         quiet, request = False, None
         try:
@@ -308,7 +309,7 @@ class Socket:
                 self._held = []
             metrics.frames_in.labels(request.type).inc()
             with metrics.deed_seconds.time():
-                answer = await self._ask(ear, handler, request)
+                answer = await self._line.ask(came_at, self._ask, ear, handler, request)
             await self._reply(request, answer)
             if answer is not None and answer.then is not None:
                 await self._after(0, answer.then)
@@ -463,6 +464,9 @@ class Socket:
         await asyncio.sleep(seconds)
         try:
             answer = await where(work)
+        except errors.InternalError:  # logged already
+            self._line.is_stuck = True
+            return
         except Exception as unforeseen:
             internal_error(unforeseen)
             return

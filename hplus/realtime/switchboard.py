@@ -17,7 +17,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from hplus import metrics
-from hplus.realtime import actions, announcer, bridge, rounds, words
+from hplus.realtime import actions, announcer, bridge, pace, rounds, words
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
 from hplus.realtime.glances import Audience, Glances
@@ -154,6 +154,7 @@ class Switchboard:
         announcer.speak_from(self.announcer)
         metrics.sockets.set_function(lambda: len(self.sockets))
         door.open()
+        pace.forget()
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
             self.loop.create_task(supervised(self._make_rounds)),

@@ -38,9 +38,13 @@ class Helpline:
         patients = [Steadfast(where, f"{name}.caller.{number}", "patient") for number in range(callers)]
         return cls(site, patients, Steadfast(where, f"{name}.nurse", "nurse", hospital_id=ELSEWHERE))
 
+    @property
+    def everyone(self) -> Crowd:
+        return Crowd(self.site, [*self.callers, self.nurse])
+
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        async with Crowd(self.site, [*self.callers, self.nurse]).connected():
+        async with self.everyone.connected():
             yield
         self.site.tell(
             "UPDATE emergency_emergency SET status = 'cancelled', cancelled_at = now(), escalate_at = NULL "

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import websockets
@@ -44,6 +45,7 @@ class Steadfast:
     called: dict[str, str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     close_codes: list[int | None] = field(default_factory=list)
+    answered_again: int = 0  # acknowledged as duplicates: accepted before, but the answer was lost
     connects: int = 0
     slowest_answer_seconds: float = 0.0
     unrecovered: int = 0
@@ -138,6 +140,7 @@ class Steadfast:
             await self._is_there.wait()
             frame = await self._try(type, f"{once}#{attempt}", clientMessageId=once, **fields)
             if frame["type"] == "ack":
+                self.answered_again += frame["status"] == "duplicate"
                 return frame
             self.refused[frame.get("code", "")] += 1
             await asyncio.sleep(0.1)
@@ -230,13 +233,13 @@ class Crowd:
 
     @contextlib.asynccontextmanager
     async def beating(self, within_seconds: float = 1) -> AsyncIterator[list[float]]:
-        """While the block runs one of them sends heartbeats; the seconds each answer took."""
+        """While the block runs all of them send heartbeats; the seconds each answer took."""
         took: list[float] = []
 
         async def beat() -> None:
             while True:
-                took.append(await self.phones[0].beat())
-                await asyncio.sleep(0.1)
+                took.extend(await asyncio.gather(*(phone.beat() for phone in self.phones)))
+                await asyncio.sleep(0.2)
 
         task = asyncio.create_task(beat())
         try:
@@ -295,3 +298,14 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=1)
+
+
+def wrong_clocks() -> list[str]:
+    """A day early without a zone, a day late with one, and the first and last years there are."""
+    now = datetime.now(UTC)
+    return [
+        (now - timedelta(days=1)).replace(tzinfo=None).isoformat(),
+        (now + timedelta(days=1)).isoformat().replace("+00:00", "Z"),
+        "0001-01-01T00:00:00",
+        "9999-12-31T23:59:59.999999Z",
+    ]

@@ -16,6 +16,7 @@ from tests.faults.steadfast import Crowd
 from tests.ledger import note
 
 pytestmark = pytest.mark.faults
+KILLS = 1 if ROUNDS == 1 else 2 * ROUNDS
 ENDED = (0, -signal.SIGTERM)  # uvicorn passes the signal on when everything is done
 
 
@@ -23,7 +24,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(site: Site
     [server] = site.serve()
     crowd = Crowd.of(site, 10, lambda: server.port, "killed")
     async with crowd.connected():
-        for _ in range(2 * ROUNDS):
+        for _ in range(KILLS):
             async with crowd.writing():
                 await asyncio.sleep(random.uniform(0.3, 1.0))
                 server.kill()
@@ -31,7 +32,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(site: Site
                 await crowd.are_there()
             await crowd.probe(within_seconds=10)
     found = crowd.reckoning()
-    note("server killed (-9)", rounds=2 * ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
+    note("server killed (-9)", rounds=KILLS, lost=len(found.lost), duplicated=len(found.duplicated))
     assert all(not phone.unrecovered for phone in crowd.phones)
     found.must_be_clean()
 
@@ -77,6 +78,7 @@ async def test_sigterm_answers_what_was_accepted_and_says_goodbye(site: Site) ->
                 assert time.monotonic() - begun < 10
                 await asyncio.to_thread(server.start)
                 await crowd.are_there()
+            assert not sum(phone.answered_again for phone in crowd.phones), "accepted and unanswered"
             goodbyes = {phone.close_codes[0] for phone in crowd.phones}
             assert goodbyes <= {1001, 1012}, goodbyes
             await crowd.probe(within_seconds=10)
@@ -97,6 +99,7 @@ async def test_a_rolling_restart_loses_nothing(site: Site) -> None:
                         await asyncio.to_thread(server.start)
                         await crowd.are_there()
                 await crowd.probe(within_seconds=10)
+        assert not sum(phone.answered_again for phone in crowd.phones), "accepted and unanswered"
     found = crowd.reckoning()
     note(
         "rolling restart of two servers",

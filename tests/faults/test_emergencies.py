@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.helpline import ELSEWHERE, Helpline, call_for_help
 from tests.faults.site import ROUNDS, Site
+from tests.faults.steadfast import wrong_clocks
 from tests.ledger import note
 
 pytestmark = pytest.mark.faults
@@ -32,6 +33,7 @@ async def test_every_call_is_heard_although_the_server_is_killed(site: Site) -> 
                 await asyncio.sleep(random.uniform(0.5, 1.0))
                 server.kill()
                 await asyncio.to_thread(server.start)
+                await helpline.everyone.are_there()
                 await asyncio.sleep(0.5)
             await helpline.all_are_heard(within_seconds=10)
         assert helpline.nurse.connects == 1 + ROUNDS
@@ -75,20 +77,13 @@ async def test_a_call_while_redis_is_away_is_stored_acknowledged_and_heard(
         settle(helpline, f"emergency while Redis is {'killed' if fault is kill else 'frozen'}", ROUNDS)
 
 
-CLOCKS = [
-    "2026-11-21T09:00:00",
-    "2026-11-23T09:00:00Z",
-    "0001-01-01T00:00:00",
-    "9999-12-31T23:59:59.999999Z",
-]
-
-
 async def test_a_wrong_clock_neither_hastens_nor_delays_the_escalation(site: Site) -> None:
     """A day early, a day late, years 1 and 9999: each goes up after its two seconds on the server's clock."""
     [server] = site.serve(HPLUS_ESCALATION_SECONDS="critical=2,high=60,medium=120,low=300")
-    helpline = Helpline.of(site, len(CLOCKS), lambda: server.port, "clocks")
+    clocks = wrong_clocks()
+    helpline = Helpline.of(site, len(clocks), lambda: server.port, "clocks")
     async with helpline.connected():
-        for caller, clock in zip(helpline.callers, CLOCKS, strict=True):
+        for caller, clock in zip(helpline.callers, clocks, strict=True):
             given = call_for_help(caller.user_id, priority="critical", timestamp=clock)
             answer = await caller.insist("emergencyRequest", caller.user_id, **given)
             caller.called[caller.user_id] = answer["data"]["emergencyId"]
@@ -100,8 +95,8 @@ async def test_a_wrong_clock_neither_hastens_nor_delays_the_escalation(site: Sit
             "GROUP BY emergency_id"
         )
         async with asyncio.timeout(10):
-            while len(found := site.ask(waited, ELSEWHERE)) < len(CLOCKS):  # noqa: ASYNC110 the database calls nobody
+            while len(found := site.ask(waited, ELSEWHERE)) < len(clocks):  # noqa: ASYNC110 the database calls nobody
                 await asyncio.sleep(0.1)
         late = [seconds for (seconds,) in found if not 2 <= seconds < 5]
         assert not late, found
-        settle(helpline, "emergencies by wrong clocks", len(CLOCKS))
+        settle(helpline, "emergencies by wrong clocks", len(clocks))

@@ -41,7 +41,7 @@ async def test_no_socket_goes_deaf_when_redis_is_killed_flushed_or_frozen(site: 
 
 async def _killed(site: Site) -> None:
     await asyncio.to_thread(site.redis.kill)
-    await asyncio.sleep(2)
+    await asyncio.sleep(1 if ROUNDS == 1 else 2)
     await asyncio.to_thread(site.redis.start)
 
 
@@ -54,7 +54,7 @@ async def _flushed(site: Site) -> None:
 
 async def _frozen(site: Site) -> None:
     site.redis.freeze()
-    await asyncio.sleep(4 if ROUNDS == 1 else 20)
+    await asyncio.sleep(3 if ROUNDS == 1 else 20)
     site.redis.thaw()
 
 

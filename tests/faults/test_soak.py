@@ -18,7 +18,9 @@ from tests.ledger import note
 from tests.servers import ProcessServer
 
 pytestmark = pytest.mark.faults
-SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "8"))
+SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "5"))
+WARM_SECONDS = 30
+MIB = 1024 * 1024
 
 
 @dataclass
@@ -28,6 +30,11 @@ class Usage:
     sessions: int
     keys: int
     connections: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rss_bytes / MIB:.0f} MiB, {self.files} files, {self.sessions} sessions, {self.keys} keys"
+        )
 
     @classmethod
     def of(cls, site: Site, server: ProcessServer) -> Usage:
@@ -43,34 +50,45 @@ class Usage:
 
 async def test_memory_files_sessions_and_keys_stay_flat(site: Site) -> None:
     [server] = site.serve()
-    await _churn(server, 3)  # warm: pools are filled, modules loaded
+    sent = await _churn(server, min(SOAK_SECONDS / 2, WARM_SECONDS))  # pools are filled, modules loaded
     before = Usage.of(site, server)
-    await _churn(server, SOAK_SECONDS)
+    sent += await _churn(server, SOAK_SECONDS)
     async with asyncio.timeout(15):
         while (after := Usage.of(site, server)).connections:  # noqa: ASYNC110 the database calls nobody
             await asyncio.sleep(0.2)
+    [(stored,)] = site.ask("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
+    remark = f"{sent} messages; {before} -> {after}"
+    note(
+        "soak with churn (seconds)",
+        rounds=SOAK_SECONDS,
+        lost=max(0, sent - stored),
+        duplicated=max(0, stored - sent),
+        remark=remark,
+    )
+    assert stored == sent > 0
     assert after.files <= before.files + 5
     assert after.sessions <= before.sessions + 2
     assert after.keys == before.keys == 0
-    assert after.rss_bytes < before.rss_bytes + 30 * 1024 * 1024
-    note("soak with churn (seconds)", rounds=SOAK_SECONDS)
+    assert after.rss_bytes < before.rss_bytes + 30 * MIB, remark
 
 
-async def _churn(server: ProcessServer, seconds: float) -> None:
+async def _churn(server: ProcessServer, seconds: float) -> int:
+    """Eight who come, say something and go, or vanish; how many messages were acknowledged."""
     until = time.monotonic() + seconds
 
-    async def visit(number: int) -> None:
-        visits = 0
+    async def visit(number: int) -> int:
+        sent = 0
         while time.monotonic() < until:
-            visits += 1
-            phone = server.phone(f"soak.{number}", "patient")
-            async with phone:
+            async with server.phone(f"soak.{number}", "patient") as phone:
                 room = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
                 await phone.send("joinChatRoom", **room)
                 for _ in range(3):
-                    await phone.ask("sendMessage", **room, message="still here")
+                    answer = await phone.ask("sendMessage", **room, message="still here")
+                    assert answer["type"] == "ack", answer
+                    sent += 1
                 await phone.send("typing", **room, isTyping=True)
                 if random.random() < 0.3:
                     await phone.vanish()
+        return sent
 
-    await asyncio.gather(*(visit(number) for number in range(8)))
+    return sum(await asyncio.gather(*(visit(number) for number in range(8))))

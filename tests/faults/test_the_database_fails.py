@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.faults.helpline import call_for_help
 from tests.faults.site import ROUNDS, Site
 from tests.faults.steadfast import Crowd
 from tests.ledger import note
+from tests.phone import Phone
+from tests.servers import Running
 
 pytestmark = pytest.mark.faults
-FROZEN_SECONDS = 10 if ROUNDS > 1 else 5
+FROZEN_SECONDS = 10
+ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
+ALL_AT_ONCE: list[tuple[str, dict[str, Any]]] = [
+    ("joinChatRoom", ROOM),
+    ("sendMessage", {**ROOM, "message": "Is anybody there?"}),
+    ("emergencyRequest", call_for_help("patient_123")),
+    ("getMessages", {"chatRoomId": "none"}),
+    ("callInitiate", {**ROOM, "callType": "audio"}),
+]
 in_the_long_form = pytest.mark.skipif(ROUNDS == 1, reason="takes long: make test-faults FAULT_ROUNDS=5")
 
 
@@ -41,46 +55,80 @@ async def test_nothing_acknowledged_is_lost_when_the_database_restarts(site: Sit
 
 
 async def test_a_frozen_database_freezes_nobody(site: Site) -> None:
+    """Ten seconds: everyone who asks is told so within five, every heart beats, and then all is well."""
     [server] = site.serve()
     crowd = Crowd.of(site, 10, lambda: server.port, "frozen")
-    async with crowd.connected():
+    async with crowd.connected(), _hasty(server, 12) as hasty:
         for _ in range(ROUNDS):
+            for phone in crowd.phones:
+                phone.refused.clear()
             async with crowd.writing(), crowd.beating(within_seconds=1):
                 await asyncio.sleep(0.5)
                 site.postgres.freeze()
-                await _stays_alive(server.url, FROZEN_SECONDS)
+                await asyncio.gather(
+                    _stays_alive(server.url, FROZEN_SECONDS),
+                    *(_is_refused_in_time(server, number) for number in range(12)),
+                    *(_is_told_in_time(phone) for phone in hasty),
+                )
                 site.postgres.thaw()
-                await crowd.probe(within_seconds=5)
-            await crowd.probe(within_seconds=5)
+                await asyncio.gather(crowd.probe(within_seconds=5), *map(_is_helped, hasty))
+            assert [phone.user_id for phone in crowd.phones if not phone.refused["INTERNAL_ERROR"]] == []
+            assert not any(phone.refused["silence"] for phone in crowd.phones)
+            assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
         assert {phone.connects for phone in crowd.phones} == {1}, "a socket died"
     found = crowd.reckoning()
-    # Who writes in the last moments of the freeze gets its answer after all.
-    told = [phone for phone in crowd.phones if phone.refused["INTERNAL_ERROR"]]
-    assert len(told) > len(crowd.phones) / 2, [p.refused for p in crowd.phones]
-    assert not any(phone.refused["silence"] for phone in crowd.phones)
-    assert max(phone.slowest_answer_seconds for phone in crowd.phones) < 5
     note("PostgreSQL frozen", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
     found.must_be_clean()
 
 
+@contextlib.asynccontextmanager
+async def _hasty(server: Running, count: int) -> AsyncIterator[list[Phone]]:
+    """More phones than the server has threads."""
+    async with contextlib.AsyncExitStack() as stack:
+        phones = [server.phone(f"hasty.{number}", "patient") for number in range(count)]
+        yield [await stack.enter_async_context(phone) for phone in phones]
+
+
+async def _is_told_in_time(phone: Phone) -> None:
+    """It asks for all of these at once: none has to wait until those before it have been given up."""
+
+    async def ask(word: str, fields: dict[str, Any]) -> None:
+        begun = time.monotonic()
+        answer = await phone.ask(word, **fields)
+        assert answer.get("code") == "INTERNAL_ERROR", answer
+        assert time.monotonic() - begun < 5, f"{word} took {time.monotonic() - begun}"
+
+    await asyncio.sleep(0.3)  # let those who ask the API take what connections there are
+    await asyncio.gather(*(ask(word, fields) for word, fields in ALL_AT_ONCE))
+
+
+async def _is_helped(phone: Phone) -> None:
+    async with asyncio.timeout(5):
+        assert (await phone.ask("emergencyRequest", **call_for_help(phone.user_id)))["type"] == "ack"
+
+
+async def _is_refused_in_time(server: Running, number: int) -> None:
+    """Somebody who comes in these moments, one of more than the server lets in at a time."""
+    await asyncio.sleep(number * 0.3)
+    begun = time.monotonic()
+    phone = await server.phone(f"newcomer.{number}", "patient").open()
+    await phone.expect_error("INTERNAL_ERROR")
+    assert time.monotonic() - begun < 5, f"the handshake took {time.monotonic() - begun}"
+    assert await phone.expect_close() == 1011
+
+
 async def _stays_alive(url: str, seconds: float) -> None:
-    """The process says it lives and that it can't work, and the handshake is refused in a civil way."""
+    """The process says it lives and that it can't work, and the API refuses in time."""
     until = time.monotonic() + seconds
-    async with httpx.AsyncClient(timeout=4.5) as client:
-        stuck = [
-            asyncio.create_task(client.post(f"{url}/api/auth/logout/", headers=_STRANGER)) for _ in range(5)
-        ]
+    async with httpx.AsyncClient(timeout=5, headers={"Authorization": "Bearer nobody"}) as client:
+        stuck = [asyncio.create_task(client.post(f"{url}/api/auth/logout/")) for _ in range(5)]
         assert (await client.get(f"{url}/health/live/")).status_code == 200
         assert (await client.get(f"{url}/health/")).json()["unavailable"] == ["database"]
         while time.monotonic() < until:
             assert (await client.get(f"{url}/health/live/", timeout=1)).status_code == 200
             await asyncio.sleep(0.2)
-        for task in stuck:
-            task.cancel()
-        await asyncio.gather(*stuck, return_exceptions=True)
-
-
-_STRANGER = {"Authorization": "Bearer nobody"}
+        answers = [await task for task in stuck]
+        assert {answer.json()["code"] for answer in answers} == {"INTERNAL_ERROR"}
 
 
 async def test_a_handshake_while_the_database_is_away_is_refused_with_a_code(site: Site) -> None:

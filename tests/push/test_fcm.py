@@ -14,6 +14,7 @@ from hplus.notifications.actions import notify
 from hplus.push.actions import send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
 from hplus.push.senders import current_sender
+from tests.ledger import note
 from tests.push import fcm
 
 NOTICE = {"category": "emergencyEscalated", "title": "Ward 3", "body": "Pat Meadow has chest pain"}
@@ -31,6 +32,8 @@ def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
     notify(["admin_001"], **NOTICE)
     assert send_due_pushes() == 1
     row = PushOutbox.objects.get()
+    said = str(fake_fcm.received)
+    note("words of a notice in a push", let_in=sum(NOTICE[part] in said for part in ("title", "body")))
     assert fake_fcm.received == [
         {
             "token": "token-of-admin",

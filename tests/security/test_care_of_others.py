@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.messages import get_messages
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.urls import URLResolver, get_resolver, resolve
 
 from emergency.models import Emergency
 from hplus.accounts.models import User
 from hplus.realtime.bridge import in_thread
+from hplus.routing import HPlusConsumer
 from tests.ledger import note
-from tests.security.test_objects_of_others import NOWHERE, bare, client_of
+from tests.security import test_objects_of_others as rooms
+from tests.security.test_objects_of_others import NOWHERE, a_conversation, bare, client_of
 from tests.servers import ThreadServer
 
 HOSPITAL = "hospital_001"
@@ -31,7 +35,7 @@ OUTSIDERS = [
     ("doctor_002", "doctor", "hospital_002"),
     ("admin_002", "admin", "hospital_002"),
 ]
-# E, C and N stand for an emergency, a call and a notice; U for the person it is about.
+# E, C, N, R and A stand for an emergency, a call, a notice, a room and a file; U for the person it is about.
 WORDS: list[tuple[str, dict[str, Any]]] = [
     ("emergencyResponse", {"emergencyId": "E", "action": "accept"}),
     ("emergencyResponse", {"emergencyId": "E", "action": "reject"}),
@@ -49,6 +53,20 @@ WORDS: list[tuple[str, dict[str, Any]]] = [
     ("locationRequest", {"targetUserId": "U", "emergencyId": "E"}),
     ("notification", {"action": "markRead", "notificationId": "N"}),
 ]
+# Words that name people only, asked by staff of another hospital.
+PEOPLE: list[tuple[str, dict[str, Any]]] = [
+    ("joinChatRoom", {"receiverId": "P", "hospitalId": "hospital_002"}),
+    ("sendMessage", {"receiverId": "P", "hospitalId": "hospital_002", "message": "Who are you?"}),
+    ("callInitiate", {"receiverId": "P", "hospitalId": "hospital_002", "callType": "audio"}),
+    ("callInitiate", {"participantIds": ["P"], "hospitalId": "hospital_002", "callType": "audio"}),
+    ("notification", {"target": {"userId": "P"}, "title": "Hello", "body": "Who are you?"}),
+    ("locationRequest", {"targetUserId": "P"}),
+]
+# Nobody is ever told anything about these.
+QUIET: list[tuple[str, dict[str, Any]]] = [
+    ("typing", {"receiverId": "U", "hospitalId": HOSPITAL, "isTyping": True}),
+    ("locationUpdate", {"location": {"lat": 1.0, "lng": 1.0}, "isEmergency": True, "emergencyId": "E"}),
+]
 READS = [
     "/api/emergencies/E/",
     "/api/emergencies/E/timeline/",
@@ -65,8 +83,15 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("/api/emergencies/E/transfer/", {"toHospitalId": "hospital_002", "reason": "because"}),
     ("/api/notifications/read/", {"notificationId": "N"}),
 ]
-DESK = ["emergency/emergency/E", "calls/call/C", "notifications/notification/N", "accounts/user/U"]
-MISSING = {"E": NOWHERE, "C": NOWHERE, "N": NOWHERE, "U": NOBODY}
+DESK = [
+    ("GET", "emergency/emergency/E/export/json/"),
+    ("GET", "emergency/emergency/E/export/fhir/"),
+    ("POST", "emergency/emergency/E/deed/cancel/"),
+    ("POST", "chat/chatroom/R/hold/"),
+    ("POST", "chat/chatroom/R/release/"),
+    ("GET", "chat/chatroom/R/attachments/A/"),
+]
+MISSING = dict.fromkeys("ECNRA", NOWHERE) | {"U": NOBODY, "P": NOBODY}
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +100,7 @@ async def a_busy_ward(server: ThreadServer) -> AsyncIterator[dict[str, str]]:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
-        server.phone("admin_001", "admin", HOSPITAL) as admin,
+        server.phone("admin_001", "admin", HOSPITAL) as chief,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
         emergency = (await patient.ask("emergencyRequest", **HELP))["data"]["emergencyId"]
@@ -84,26 +109,48 @@ async def a_busy_ward(server: ThreadServer) -> AsyncIterator[dict[str, str]]:
         calling = {"receiverId": "doctor_123", "hospitalId": HOSPITAL, "callType": "audio"}
         call = (await patient.ask("callInitiate", **calling))["data"]["callId"]
         await doctor.expect("callInitiate", callId=call)
-        await admin.ask("notification", target={"userId": "nurse_001"}, title="Ward 3", body="Now")
+        await chief.ask("notification", target={"userId": "nurse_001"}, title="Ward 3", body="Now")
         notice = (await nurse.expect("notification", title="Ward 3"))["notificationId"]
-        yield {"E": emergency, "C": call, "N": notice, "U": "patient_123"}
+        room, _ = await a_conversation(server)
+        file = await a_file(server, room)
+        ids = {"E": emergency, "C": call, "N": notice, "R": room, "A": file}
+        yield ids | {"U": "patient_123", "P": "nurse_001"}
+        for phone in (patient, doctor, chief, nurse):
+            await phone.echo()
+            about_others = [f for f in phone.heard("locationUpdate") if f["userId"] != "patient_123"]
+            assert not about_others + phone.heard("typing")
         assert (await Emergency.objects.aget(pk=emergency)).status == "pending"
 
 
+async def a_file(server: ThreadServer, room_id: str) -> str:
+    async with await client_of(server, "patient_123") as patient:
+        file = {"file": ("a.txt", b"private", "text/plain")}
+        stored = await patient.post("/api/chat/attachments/", data={"chatRoomId": room_id}, files=file)
+        return str(stored.json()["url"].rstrip("/").rpartition("/")[2])
+
+
 def filled(value: Any, ids: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: filled(inner, ids) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled(inner, ids) for inner in value]
     return ids.get(value, value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("stranger", OUTSIDERS, ids=lambda who: who[0])
 async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
     async with a_busy_ward(server) as ids, server.phone(*stranger) as phone:
-        for word, fields in WORDS:
-            real = await phone.ask(word, **{k: filled(v, ids) for k, v in fields.items()})
-            none = await phone.ask(word, **{k: filled(v, MISSING) for k, v in fields.items()})
+        is_far = stranger[2] not in (None, HOSPITAL)
+        for word, fields in [*WORDS, *(PEOPLE if is_far else ())]:
+            real = await phone.ask(word, **filled(fields, ids))
+            none = await phone.ask(word, **filled(fields, MISSING))
             is_same = bare(real, *ids.values()) == bare(none, NOWHERE, NOBODY)
             note("care of others, by socket", let_in=int(not is_same or real["type"] != "error"))
             assert real["type"] == "error", word
             assert is_same, (real, none)
+        for word, fields in QUIET:
+            await phone.send(word, **filled(fields, ids))
+        await phone.ask("getMessages", chatRoomId=NOWHERE)
         heard = {frame["type"] for frame in phone.history}
         assert heard <= {"connection_established", "error"}
 
@@ -114,9 +161,7 @@ async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | N
         asked = [("GET", path, None) for path in READS] + [("POST", *write) for write in WRITES]
         for method, path, body in asked:
             real, none = [
-                await client.request(
-                    method, spelt(path, names), json=body and {k: filled(v, names) for k, v in body.items()}
-                )
+                await client.request(method, spelt(path, names), json=body and filled(body, names))
                 for names in (ids, MISSING)
             ]
             answers = real.status_code, bare(real.json(), *ids.values())
@@ -136,28 +181,78 @@ def spelt(path: str, ids: dict[str, str]) -> str:
 async def test_at_the_desk(server: ThreadServer) -> None:
     """The admin site of another hospital knows nothing of it; that of its own does."""
 
-    def look(user_id: str, path: str) -> tuple[int, str]:
+    def look(user_id: str, method: str, path: str) -> tuple[int, str]:
         client = Client()
         client.force_login(User.objects.get(pk=user_id))
-        answer = client.get(f"/admin/{path}/change/")
+        answer = client.generic(method, f"/admin/{path}")
         said = [str(message) for message in get_messages(answer.wsgi_request)]
-        return answer.status_code, f"{answer.headers.get('Location')} {said}"
+        body = answer.content.decode() if answer.status_code == 404 else ""
+        return answer.status_code, f"{answer.headers.get('Location')} {said} {body}"
 
     async with a_busy_ward(server) as ids:
-        assert (await in_thread(look, "admin_001", spelt(DESK[0], ids)))[0] == 200
-        for path in DESK:
-            status, said = await in_thread(look, "admin_002", spelt(path, ids))
-            missing = await in_thread(look, "admin_002", spelt(path, MISSING))
-            is_same = (status, bare_text(said, ids)) == (missing[0], bare_text(missing[1], MISSING))
+        pages = await in_thread(pages_of_one_hospital)
+        apps = {path.partition("/")[0] for path, _ in pages}
+        assert apps >= {"accounts", "chat", "emergency", "calls", "location", "notifications", "realtime"}
+        changes = [("GET", path, nothing) for path, nothing in pages]
+        special = [(method, spelt(path, ids), spelt(path, MISSING)) for method, path in DESK]
+        for method, path, nothing in changes + special:
+            if method == "GET":
+                assert (await in_thread(look, "admin_001", method, path))[0] == 200, path
+            status, said = await in_thread(look, "admin_002", method, path)
+            missing = await in_thread(look, "admin_002", method, nothing)
+            is_same = (status, bare_path(said, path)) == (missing[0], bare_path(missing[1], nothing))
             note("care of others, in the admin site", let_in=int(not is_same or status == 200))
             assert status != 200, path
             assert is_same, (path, said, missing)
 
 
-def bare_text(text: str, ids: dict[str, str]) -> str:
-    for one in ids.values():
-        text = text.replace(one, "ID")
+def pages_of_one_hospital() -> list[tuple[str, str]]:
+    """For each model of the admin site a page that admin_001 finds and admin_002 does not; one of nothing."""
+    found = []
+    for model, desk in admin.site._registry.items():
+        requests = [RequestFactory().get("/admin/") for _ in range(2)]
+        for request, user_id in zip(requests, ("admin_001", "admin_002"), strict=True):
+            request.user = User.objects.get(pk=user_id)
+        theirs = desk.get_queryset(requests[1]).values("pk")
+        row = desk.get_queryset(requests[0]).exclude(pk__in=theirs).first()
+        if row is not None:
+            where = f"{model._meta.app_label}/{model._meta.model_name}"
+            nothing = 2**31 - 1 if isinstance(row.pk, int) else NOWHERE
+            found.append((f"{where}/{row.pk}/change/", f"{where}/{nothing}/change/"))
+    return found
+
+
+def bare_path(text: str, path: str) -> str:
+    """What is said of a page without the name of the page."""
+    for part in path.split("/"):
+        if part.count("-") == 4 or part.isdigit() or "_" in part:
+            text = text.replace(part, "ID")
     return text
+
+
+def test_no_word_that_names_something_is_forgotten() -> None:
+    """Every word with an id of something in it is asked for what belongs to others."""
+    ids = {"emergency_id", "call_id", "message_id", "chat_room_id", "reply_to", "notification_id"}
+    people = {"receiver_id", "participant_ids", "participant_id", "target_user_id", "assignee_id", "target"}
+    words = {handler.request for ear in HPlusConsumer.domains for handler in ear.handlers}
+    naming = {word.type for word in words if set(word.model_fields) & (ids | people)}
+    asked = {word for word, _ in (*WORDS, *PEOPLE, *QUIET, *rooms.WORDS)}
+    assert naming - asked == set()
+
+
+def test_no_address_that_names_something_is_forgotten() -> None:
+    """Likewise every address of the API with an id in it."""
+    asked = {resolve(path).route for path in (*READS, *rooms.READS, *(path for path, _ in WRITES))}
+    named = {route for route in routes_of(get_resolver().url_patterns) if "<" in route}
+    assert {route for route in named if route.startswith("api/")} - asked == set()
+
+
+def routes_of(patterns: list[Any], before: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from routes_of(pattern.url_patterns, before + str(pattern.pattern))
+        else:
+            yield before + str(pattern.pattern)
 
 
 async def test_what_the_frame_says_of_an_emergency_counts_for_nothing(server: ThreadServer) -> None:

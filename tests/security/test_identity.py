@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -25,6 +25,7 @@ DOCTOR = {"userId": "doctor_123", "role": "doctor", "hospitalId": "hospital_001"
 def locked(server: ThreadServer, settings: Settings) -> ThreadServer:
     """As in production: a name alone opens nothing."""
     settings.HPLUS_DEMO = False
+    settings.REFUSED_SOCKET_SECONDS = 0.1  # there are many here
     return server
 
 
@@ -134,41 +135,55 @@ def move(user: User) -> None:
     User.objects.filter(pk=user.pk).update(hospital="hospital_002")
 
 
-@pytest.mark.parametrize(
-    ("change", "code", "close_code"),
-    [
-        (revoke, "SESSION_REVOKED", 4005),
-        (deactivate, "ACCOUNT_DISABLED", 4004),
-        (demote, "AUTHENTICATION_FAILED", 4001),
-        (move, "AUTHENTICATION_FAILED", 4001),
-    ],
-)
+TAKEN_AWAY: list[tuple[str, str, Callable[[User], None], str, int]] = [
+    ("doctor_123", "doctor", revoke, "SESSION_REVOKED", 4005),
+    ("doctor_456", "doctor", deactivate, "ACCOUNT_DISABLED", 4004),
+    ("nurse_001", "nurse", demote, "AUTHENTICATION_FAILED", 4001),
+    ("paramedic_456", "paramedic", move, "AUTHENTICATION_FAILED", 4001),
+]
+
+
 async def test_live_sockets_end_within_five_seconds_on_every_process(
-    locked: ThreadServer,
+    locked: ThreadServer, people: dict[str, User]
+) -> None:
+    """Also while somebody stands at the door who does not say who he is; the others stay."""
+    with ProcessServer(HPLUS_DEMO="0") as other:
+        places = (locked, other)
+        silent = [await Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR).open() for place in places]
+        stays = [await signed_in(place, "nurse_002", "nurse", "hospital_002") for place in places]
+        await asyncio.gather(*(_is_put_out(places, people, *taken) for taken in TAKEN_AWAY))
+        for phone in stays:
+            await phone.echo()
+            await phone.hang_up()
+        for phone in silent:
+            await phone.vanish()
+
+
+async def _is_put_out(
+    places: Sequence[Running],
     people: dict[str, User],
+    user_id: str,
+    role: str,
     change: Callable[[User], None],
     code: str,
     close_code: int,
 ) -> None:
-    """Also while somebody stands at the door who does not say who he is."""
-    with ProcessServer(HPLUS_DEMO="0") as other:
-        token = (await sign_in(locked, "doctor_123"))["access"]
-        silent = [await Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR).open() for place in (locked, other)]
-        phones = [Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR, token=token) for place in (locked, other)]
-        for phone in phones:
-            await phone.open()
-            await phone.expect("connection_established")
-        begun = time.monotonic()
-        await in_thread(change, people["doctor_123"])
-        codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
-        took = time.monotonic() - begun
-        note("access taken away while connected", let_in=0 if took < 5 else len(phones))
-        assert codes == [close_code, close_code]
-        assert took < 5
-        for phone in phones:
-            await phone.expect_error(code)
-        for phone in silent:
-            await phone.vanish()
+    phones = [await signed_in(place, user_id, role) for place in places]
+    begun = time.monotonic()
+    await in_thread(change, people[user_id])
+    codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
+    took = time.monotonic() - begun
+    note("access taken away while connected", let_in=0 if took < 5 else len(phones))
+    assert codes == [close_code, close_code], user_id
+    assert took < 5, user_id
+    for phone in phones:
+        await phone.expect_error(code)
+
+
+async def signed_in(server: Running, user_id: str, role: str, hospital_id: str = "hospital_001") -> Phone:
+    token = (await sign_in(server, user_id))["access"]
+    who = {"userId": user_id, "role": role, "hospitalId": hospital_id}
+    return await Phone(f"ws://127.0.0.1:{server.port}", **who, token=token).__aenter__()
 
 
 async def test_a_renewed_socket_ends_with_the_session_of_its_new_token(locked: ThreadServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pytest_django import Settings
 
 from tests.ledger import note
-from tests.phone import Frame, Phone
+from tests.phone import Frame
 from tests.security.test_identity import sign_in
 from tests.servers import ThreadServer
 
@@ -22,6 +22,22 @@ STRANGERS = [
     ("doctor_002", "doctor", "hospital_002"),
     ("admin_002", "admin", "hospital_002"),
 ]
+# R and M stand for a room and a message of others.
+WORDS: list[tuple[str, dict[str, Any]]] = [
+    ("getMessages", {"chatRoomId": "R"}),
+    ("markAsRead", {"messageId": "M"}),
+    ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
+    ("editMessage", {"messageId": "M", "message": "forged"}),
+    ("deleteMessage", {"messageId": "M", "reason": "because"}),
+    ("sendMessage", {"replyTo": "M", "message": "What did they say?"}),  # in a room of one's own
+]
+OWN_ROOMS = {
+    "test_user": ROOM,
+    "doctor_456": {"receiverId": "nurse_001", "hospitalId": "hospital_001"},
+    "doctor_002": {"receiverId": "nurse_002", "hospitalId": "hospital_002"},
+    "admin_002": {"receiverId": "nurse_002", "hospitalId": "hospital_002"},
+}
+READS = ["/api/chat/rooms/R/messages/", "/api/chat/attachments/A/"]
 ODD_IDS = ["%00", "x" * 500, "%ED%A0%80", "'", "%F0%9F%9A%91"]
 
 
@@ -44,13 +60,8 @@ def bare(frame: Frame, *ids: str) -> str:
 async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
     room_id, message_id = await a_conversation(server)
     async with server.phone(*stranger) as phone:
-        for word, fields in (
-            ("getMessages", {"chatRoomId": "R"}),
-            ("markAsRead", {"messageId": "M"}),
-            ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
-            ("editMessage", {"messageId": "M", "message": "forged"}),
-            ("deleteMessage", {"messageId": "M", "reason": "because"}),
-        ):
+        for word, fields in WORDS:
+            fields = fields if word != "sendMessage" else {**OWN_ROOMS[stranger[0]], **fields}
             theirs = {"R": room_id, "M": message_id}
             real = await phone.ask(word, **{k: theirs.get(str(v), v) for k, v in fields.items()})
             none = await phone.ask(word, **{k: NOWHERE if v in theirs else v for k, v in fields.items()})
@@ -81,8 +92,8 @@ async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | N
             assert real.status_code == none.status_code == 404, real.text
             assert is_same, (real.text, none.text)
 
-        await both("GET", "/api/chat/rooms/ID/messages/", room_id)
-        await both("GET", "/api/chat/attachments/ID/", attachment_id)
+        for path, one in zip(READS, (room_id, attachment_id), strict=True):
+            await both("GET", path.replace("/R/", "/ID/").replace("/A/", "/ID/"), one)
         await both("POST", "/api/chat/attachments/", room_id, data={"chatRoomId": "ID"}, files=file)
         await both("POST", "/api/chat/messages/read/", message_id, json={"messageId": "ID"})
         await both("POST", "/api/chat/messages/edit/", message_id, json={"messageId": "ID", "message": "x"})
@@ -99,12 +110,12 @@ def _filled(more: dict[str, Any], one: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("odd", ODD_IDS)
-async def test_an_odd_id_is_just_not_there(server: ThreadServer, odd: str) -> None:
+async def test_an_odd_id_is_just_not_there(server: ThreadServer) -> None:
     async with await client_of(server, "patient_123") as client:
-        for path in (f"/api/chat/rooms/{odd}/messages/", f"/api/chat/attachments/{odd}/"):
-            answer = await client.get(path)
-            assert answer.status_code in (400, 404), answer.text
+        for odd in ODD_IDS:
+            for path in (f"/api/chat/rooms/{odd}/messages/", f"/api/chat/attachments/{odd}/"):
+                answer = await client.get(path)
+                assert answer.status_code in (400, 404), answer.text
         form = {"chatRoomId": "a\x00b"}
         answer = await client.post("/api/chat/attachments/", data=form, files={"file": ("a", b"x")})
         assert answer.status_code in (400, 404), answer.text
@@ -138,35 +149,32 @@ async def test_what_the_frame_says_of_its_sender_counts_for_nothing(server: Thre
         assert data["messageId"] != NOWHERE
 
 
-@pytest.mark.parametrize(
-    ("origin", "host", "is_let_in"),
-    [
-        (None, None, True),
-        ("http://127.0.0.1:PORT", None, True),
-        ("https://hplus.example", None, True),
-        ("https://evil.example", None, False),
-        ("https://hplus.example.evil.example", None, False),
-        ("null", None, False),
-        ("http://[", None, False),
-        ("https://evil.example", "evil.example", False),
-    ],
-)
-async def test_a_page_of_others_is_refused(
-    server: ThreadServer, settings: Settings, origin: str | None, host: str | None, is_let_in: bool
-) -> None:
+# The Origin of a page, the Host it asks, and whether it may.
+ORIGINS: list[tuple[str | None, str | None, bool]] = [
+    (None, None, True),
+    ("http://127.0.0.1:PORT", None, True),
+    ("https://hplus.example", None, True),
+    ("https://evil.example", None, False),
+    ("https://hplus.example.evil.example", None, False),
+    ("null", None, False),
+    ("http://[", None, False),
+    ("https://evil.example", "evil.example", False),  # another name may lead here: DNS rebinding
+]
+
+
+async def test_a_page_of_others_is_refused(server: ThreadServer, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["hplus.example", "127.0.0.1"]
-    headers = {"Origin": origin.replace("PORT", str(server.port))} if origin else {}
-    phone = Phone(f"ws://127.0.0.1:{server.port}", headers, userId="patient_123", role="patient")
-    if is_let_in:
-        async with phone:
-            assert phone.established["userId"] == "patient_123"
-        return
-    lines = (
-        f"Host: {host or '127.0.0.1'}\r\nOrigin: {origin}\r\n"  # another name may lead here: DNS rebinding
-    )
-    status = await status_of(server.port, f"GET /?userId=patient_123&role=patient HTTP/1.1\r\n{lines}")
-    note("foreign Origin", let_in=int(status != 403))
-    assert status == 403
+    for origin, host, is_let_in in ORIGINS:
+        origin = origin and origin.replace("PORT", str(server.port))
+        lines = f"Host: {host or f'127.0.0.1:{server.port}'}\r\n" + (
+            f"Origin: {origin}\r\n" if origin else ""
+        )
+        status = await status_of(server.port, f"GET /?userId=patient_123&role=patient HTTP/1.1\r\n{lines}")
+        if is_let_in:
+            assert status == 101, origin
+        else:
+            note("foreign Origin", let_in=int(status != 403))
+            assert status == 403, origin
 
 
 async def status_of(port: int, request: str) -> int:

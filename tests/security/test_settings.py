@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+import traceback
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from tests.ledger import note
 from tests.servers import ROOT
@@ -70,9 +73,9 @@ WRONG = [
 ]
 
 
-def start(**environment: str) -> subprocess.CompletedProcess[str]:
+def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import hplus.settings"],
+        [sys.executable, *(command or ("-c", "import hplus.settings"))],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **PRODUCTION, **environment},
         capture_output=True,
@@ -97,12 +100,33 @@ def test_the_right_values_start(right: dict[str, str]) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_named(name: str, value: str) -> None:
-    ended = start(**{name: value})
-    note("wrong settings", let_in=int(ended.returncode == 0))
+def test_a_wrong_value_ends_the_process_with_its_name() -> None:
+    ended = start(PORT="http")
     assert ended.returncode == 1, "it started"
     sentence = ended.stderr.strip().splitlines()[-1]
     assert "ImproperlyConfigured" in sentence
-    assert name in sentence
-    assert "s3cret" not in ended.stderr
+    assert "PORT" in sentence
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The settings are read anew, in this process: twenty-six starts would take long."""
+    for given in set(os.environ) - {"PATH"}:
+        monkeypatch.delenv(given)
+    for given, right in (PRODUCTION | {name: value}).items():
+        monkeypatch.setenv(given, right)
+    with pytest.raises(ImproperlyConfigured) as refused:
+        runpy.run_path(str(ROOT / "hplus" / "settings.py"))
+    said = "".join(traceback.format_exception(refused.value))
+    note("wrong settings", let_in=0)
+    assert name in str(refused.value)
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(("secret", "is_clean"), [(PRODUCTION["SECRET_KEY"], True), ("short", False)])
+def test_what_django_checks_before_a_deployment_is_clean(secret: str, is_clean: bool) -> None:
+    check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    ended = start(*check, SECRET_KEY=secret)
+    assert (ended.returncode == 0) is is_clean, ended.stderr
+    if is_clean:
+        note("warnings of check --deploy", let_in=ended.returncode)
