@@ -44,11 +44,12 @@ def _escalate(emergency_id: str) -> bool:
 def _tell_admins(emergency: Emergency) -> None:
     admins = User.objects.staff_of(emergency.hospital_id).filter(role=Role.ADMIN)
     waited_s = round((timezone.now() - emergency.requested_at).total_seconds())
+    waiting = f"{waited_s // 60} min" if waited_s >= 120 else f"{waited_s} s"
     notify(
         admins.values_list("pk", flat=True),
         category="emergencyEscalated",
         title="Nobody has accepted an emergency",
-        body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waited_s} s)",
+        body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
         priority="urgent",
         data={"emergencyId": emergency.pk, "emergency": telling.shown(emergency).fields()},
     )
