@@ -215,7 +215,7 @@ class Event(Shape):
     doubled: ClassVar[bool] = False
     # Between our own servers, never to a client.
     internal: ClassVar[bool] = False
-    # Of this only the newest of each author matters; shown at a pace, or whenever there is time.
+    # What matters only while it is new: the newest of each author at a pace, or all whenever there is time.
     fleeting: ClassVar[Literal["", "paced", "prompt"]] = ""
     # From now on nothing fleeting of this author about this topic is shown.
     withdraws: ClassVar[bool] = False

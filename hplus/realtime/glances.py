@@ -1,10 +1,10 @@
-"""What matters only while it is new: of each author the newest, and that not too often.
+"""What matters only while it is new: seen in glances, and never in the way of anything else.
 
 Five hundred crews who see each other make a quarter of a million positions a second, which no
 server can write; a thousand phones that come back at once are half a million words of who is
 there. So these are not written when they come: each socket has a glance at what is new, at a pace,
-and less often where there is more to see than half of the server's time can show. What it sees
-then is the newest, and no other word waits for it.
+and less often where there is more to see than half of the server's time can show. Of positions
+it sees the newest then, and no other word waits for any of it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FRAMES_AT_ONCE = 100  # a millisecond or two of writing
+REMEMBERED = 1_000  # of what is not only the newest
 AGAIN_SECONDS = 0.05  # until somebody who could not take anything is asked again
 
 Audience = tuple[str, str]  # a group, and within it perhaps one person
@@ -38,36 +39,49 @@ class Glance:
     at: float = 0
 
 
-class Newest:
-    """The newest parcel of each author for one audience, in the order they came."""
+class News:
+    """What one audience has been told, in the order it came.
 
-    def __init__(self) -> None:
-        self._by_author: dict[str, tuple[int, Parcel]] = {}
+    With `only_newest` it is the newest of each author, else everything, up to a bound from which
+    on it is the newest too.
+    """
+
+    def __init__(self, *, only_newest: bool) -> None:
+        self._only_newest = only_newest
+        self._told: dict[str | int, tuple[int, Parcel]] = {}
 
     def put(self, turn: int, parcel: Parcel) -> None:
-        self._by_author.pop(parcel.author, None)  # so that it stands last
-        self._by_author[parcel.author] = (turn, parcel)
+        key = parcel.author if self._only_newest else turn
+        self._told.pop(key, None)  # so that it stands last
+        self._told[key] = (turn, parcel)
+        if len(self._told) > REMEMBERED and not self._only_newest:
+            newest = {parcel.author: turn for turn, parcel in self._told.values()}
+            self._told = {turn: self._told[turn] for turn in sorted(newest.values())}
 
     def since(self, turn: int) -> list[tuple[int, Parcel]]:
-        newer = takewhile(lambda entry: entry[0] > turn, reversed(self._by_author.values()))
+        newer = takewhile(lambda entry: entry[0] > turn, reversed(self._told.values()))
         return list(newer)[::-1]
 
     def withdraw(self, author: str, topic: str) -> None:
-        if author in self._by_author and self._by_author[author][1].topic == topic:
-            del self._by_author[author]
+        is_it = {
+            key for key, (_, parcel) in self._told.items() if (parcel.author, parcel.topic) == (author, topic)
+        }
+        for key in is_it:
+            del self._told[key]
 
 
 class Glances:
     """Who has something new to see, and the one task that shows it.
 
-    `pace_seconds` lie at least between two glances of one socket.
+    `pace_seconds` lie at least between two glances of one socket; with `only_newest` it then sees
+    the newest of each author.
     """
 
-    def __init__(self, pace_seconds: Callable[[], float]) -> None:
-        self._pace_seconds = pace_seconds
+    def __init__(self, pace_seconds: Callable[[], float], *, only_newest: bool) -> None:
+        self._pace_seconds, self._only_newest = pace_seconds, only_newest
         self._turn = 0
         self._glances: defaultdict[Socket, Glance] = defaultdict(Glance)
-        self._newest: dict[Audience, Newest] = {}
+        self._news: dict[Audience, News] = {}
         self._due: set[Socket] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -81,22 +95,22 @@ class Glances:
 
     def forget(self, audience: Audience) -> None:
         """Nobody listens here any more."""
-        self._newest.pop(audience, None)
+        self._news.pop(audience, None)
 
     def offer(self, audience: Audience, parcel: Parcel, listeners: Collection[Socket]) -> None:
-        """It takes the place of what the same author said before."""
+        """To be seen with the next glance."""
         if not listeners:
             return
         self._turn += 1
-        self._newest.setdefault(audience, Newest()).put(self._turn, parcel)
+        self._news.setdefault(audience, News(only_newest=self._only_newest)).put(self._turn, parcel)
         self._due.update(listeners)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._show_all())
 
     def withdraw(self, author: str, topic: str) -> None:
         """What of this matter has not been seen yet must not be seen any more."""
-        for newest in self._newest.values():
-            newest.withdraw(author, topic)
+        for news in self._news.values():
+            news.withdraw(author, topic)
 
     async def _show_all(self) -> None:
         """In portions, each followed by a pause as long as it took, until nobody has anything to see."""
@@ -147,10 +161,9 @@ class Glances:
         return len(news)
 
     def _news_for(self, socket: Socket, turn: int) -> list[Parcel]:
-        """The newest of each author, through however many groups it came."""
-        heard = [
-            self._newest[audience].since(turn) for audience in socket.audiences if audience in self._newest
-        ]
-        in_order = sorted(chain.from_iterable(heard), key=itemgetter(0))
-        by_author = {parcel.author: parcel for _, parcel in in_order}
-        return [parcel for parcel in by_author.values() if socket.user_id not in parcel.but]
+        """In the order it came, through however many groups."""
+        told = [self._news[audience].since(turn) for audience in socket.audiences if audience in self._news]
+        in_order = [parcel for _, parcel in sorted(chain.from_iterable(told), key=itemgetter(0))]
+        if self._only_newest:
+            in_order = list({parcel.author: parcel for parcel in in_order}.values())
+        return [parcel for parcel in in_order if socket.user_id not in parcel.but]

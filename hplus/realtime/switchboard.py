@@ -126,8 +126,8 @@ class Switchboard:
         self.credits = Buckets(bucket_of_a_user)  # of messages, per user
         self.breath = Buckets(breath_of_a_user)  # of frames, per user
         self._glances = {
-            "paced": Glances(lambda: settings.LOCATION_PACE_SECONDS),
-            "prompt": Glances(lambda: 0),
+            "paced": Glances(lambda: settings.LOCATION_PACE_SECONDS, only_newest=True),
+            "prompt": Glances(lambda: 0, only_newest=False),
         }
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)

@@ -15,7 +15,7 @@ def internal() -> frozenset[str]:
 
 @cache
 def fleeting() -> dict[str, str]:
-    """Of these only the newest of each author matters: `type` → how often it is shown."""
+    """What matters only while it is new: `type` → how it is shown."""
     return {event.type: event.fleeting for event in wire.subclasses(wire.Event) if event.fleeting}
 
 

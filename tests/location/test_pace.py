@@ -66,12 +66,17 @@ async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
 async def test_positions_between_emergencies_wait_for_company(server: ThreadServer, settings: Any) -> None:
     """They are written together, and a server that stops writes them at once."""
     settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
-    async with server.phone(*CREW) as crew:
-        for number in range(1, 6):
+    async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+        await told(crew, 1)
+        await tell(crew, 2)
+        await doctor.expect_that(
+            lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 2,
+            "the first that could have waited",
+        )
+        for number in (3, 4, 5):
             await tell(crew, number)
         await crew.echo()
-        written_so_far = await Fix.objects.acount()
-        assert written_so_far < 5
+        assert await Fix.objects.acount() == 2
         await sync_to_async(server.__exit__)()
         assert await Fix.objects.acount() == 5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hplus.realtime.glances import Glances, Newest
+from hplus.realtime.glances import REMEMBERED, Glances, News
 from hplus.realtime.parcels import Parcel
 
 AUDIENCE = ("hospital", "")
@@ -27,7 +27,7 @@ def position(author: str, number: int, topic: str = "") -> Parcel:
 
 
 def paced() -> Glances:
-    return Glances(lambda: 0.05)
+    return Glances(lambda: 0.05, only_newest=True)
 
 
 async def settled(glances: Glances) -> None:
@@ -36,7 +36,7 @@ async def settled(glances: Glances) -> None:
 
 
 def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None:
-    newest = Newest()
+    newest = News(only_newest=True)
     for turn, parcel in enumerate([position("a", 1), position("b", 1), position("a", 2)], start=1):
         newest.put(turn, parcel)
     assert [(turn, parcel.frame) for turn, parcel in newest.since(0)] == [(2, "b1"), (3, "a2")]
@@ -97,7 +97,7 @@ async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
     assert (gone.seen, here.seen) == ([], ["crew1"])
     glances.offer(AUDIENCE, position("crew", 2), [])
     glances.forget(AUDIENCE)
-    assert glances._newest == {}
+    assert glances._news == {}
 
 
 async def test_one_that_cannot_be_shown_it_keeps_it_from_nobody() -> None:
@@ -108,8 +108,8 @@ async def test_one_that_cannot_be_shown_it_keeps_it_from_nobody() -> None:
     assert here.seen == ["crew1"]
 
 
-async def test_without_a_pace_everything_is_shown_at_once_and_merged_only_where_it_came_at_once() -> None:
-    glances, watcher = Glances(lambda: 0), Watcher("watcher")
+async def test_without_a_pace_everything_is_seen_in_the_order_it_came() -> None:
+    glances, watcher = Glances(lambda: 0, only_newest=False), Watcher("watcher")
     other = ("persons", "watcher")
     watcher.audiences = [AUDIENCE, other]
     glances.offer(other, position("crew", 1), [watcher])
@@ -119,4 +119,11 @@ async def test_without_a_pace_everything_is_shown_at_once_and_merged_only_where_
     glances.offer(AUDIENCE, position("crew", 3), [watcher])
     glances.offer(other, position("crew", 4), [watcher])
     await settled(glances)
-    assert watcher.seen == ["crew1", "crew4"]
+    assert watcher.seen == ["crew1", "crew2", "crew3", "crew4"]
+
+
+def test_of_too_much_the_newest_of_each_author_is_remembered() -> None:
+    news = News(only_newest=False)
+    for turn in range(1, REMEMBERED + 2):
+        news.put(turn, position(f"crew{turn % 3}", turn))
+    assert [turn for turn, _ in news.since(0)] == [REMEMBERED - 1, REMEMBERED, REMEMBERED + 1]
