@@ -18,6 +18,7 @@ from hplus.accounts.models import User
 from hplus.realtime import actions, messages
 from hplus.realtime.answers import Answer
 from hplus.realtime.parcels import Parcel
+from hplus.realtime.visit import Visit
 
 if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
@@ -90,13 +91,16 @@ class DomainConsumer(AsyncConsumer):
         self.socket: Socket = socket  # type: ignore[assignment]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from hplus.realtime.socket import Socket
-
-        await Socket(scope, receive, send, [ConnectionConsumer, *self.hosted()]).live()
+        await Visit(scope, receive, send, [ConnectionConsumer, *self.hosted()]).take_place()
 
     @classmethod
     def hosted(cls) -> Iterable[type[DomainConsumer]]:
         return [cls]
+
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Whether this domain does anything there; else the socket need not ask."""
+        return getattr(cls, method) is not getattr(DomainConsumer, method)
 
     @property
     def user(self) -> User:

@@ -182,6 +182,7 @@ class Switchboard:
         return slot is not None and slot.last_seq is not None
 
     def seat(self, socket: Socket) -> Slot:
+        self.sockets.add(socket)
         slot = self.slots.get(socket.user_id)
         if slot is None:
             slot = self.slots[socket.user_id] = Slot(self, socket.user_id)
