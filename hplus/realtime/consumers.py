@@ -15,7 +15,7 @@ from channels.consumer import AsyncConsumer
 
 from hplus import wire
 from hplus.accounts.models import User
-from hplus.realtime import actions, messages
+from hplus.realtime import actions, catching_up, messages, presence
 from hplus.realtime.answers import Answer
 from hplus.realtime.parcels import Parcel
 from hplus.realtime.visit import Visit
@@ -167,15 +167,15 @@ class ConnectionConsumer(DomainConsumer):
 
     @handles(messages.GoOnline)
     def go_online(self, request: messages.GoOnline) -> None:
-        actions.set_status(self.user, request.status)
+        presence.set_status(self.user, request.status)
 
     @handles(messages.GoOffline)
     def go_offline(self, request: messages.GoOffline) -> None:
-        actions.set_status(self.user, "offline")
+        presence.set_status(self.user, "offline")
 
     @handles(messages.Sync, holds=True)
     def sync(self, request: messages.Sync) -> Answer:
-        return actions.sync(self.user, request)
+        return catching_up.sync(self.user, request)
 
     @handles(messages.Acknowledge)
     def acknowledge(self, request: messages.Acknowledge) -> None:

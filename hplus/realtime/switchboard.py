@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from hplus import metrics
-from hplus.realtime import actions, announcer, bridge, pace, rounds, words
+from hplus.realtime import announcer, bridge, pace, presence, rounds, words
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
 from hplus.realtime.glances import Audience, Glances
@@ -185,7 +185,7 @@ class Switchboard:
         try:
             found = await bridge.in_round(rounds.look, self.server, connections, browsers)
             if found.was_taken_for_dead:
-                await bridge.in_round(actions.come_back, connections)
+                await bridge.in_round(presence.come_back, connections)
         except Exception as unreachable:
             logger.warning("A round failed: %s", type(unreachable).__name__)
             return

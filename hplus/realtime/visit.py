@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from hplus import errors, wire
 from hplus.accounts.actions import Claim, Identity
-from hplus.realtime import actions, groups, messages
+from hplus.realtime import groups, messages, presence
 from hplus.realtime.answers import Answer
+from hplus.realtime.catching_up import Replay, replay_all
 from hplus.realtime.door import Scope, address, claim_of, door, ip_address_of, is_origin_allowed, query
 from hplus.realtime.handshake import Frame, Receive, Send, first_frame, first_login, refuse, say_and_close
 from hplus.realtime.models import Connection
@@ -127,16 +128,16 @@ class Visit:
             address=ip_address_of(self._scope),
         )
 
-    def _arrive(self, connection: Connection) -> tuple[actions.Arrival, list[Answer]]:
+    def _arrive(self, connection: Connection) -> tuple[presence.Arrival, list[Answer]]:
         """Everything a new socket asks the database, in one go."""
-        arrival = actions.arrive(self.socket.board.server, connection, self._snapshot)
+        arrival = presence.arrive(self.socket.board.server, connection, self._snapshot)
         self.socket.connection = connection
         return arrival, [answer for ear in self.socket.ears if (answer := ear.greet())]
 
     def _snapshot(self) -> dict[str, Any]:
         return {key: value for ear in self.socket.ears for key, value in ear.snapshot().items()}
 
-    async def _replay(self, last_seq: int) -> actions.Replay | None:
+    async def _replay(self, last_seq: int) -> Replay | None:
         """What came after the cursor in the query, if it has one; what lies before has been delivered."""
         given = query(self._scope)
         since = given.get("since", "")
@@ -145,15 +146,15 @@ class Visit:
         cursor = min(int(since[:18]), 2**62)
         return await door.one_by_one(self._catch_up, cursor, given.get("epoch"), last_seq)
 
-    def _catch_up(self, since: int, epoch: str | None, last_seq: int) -> actions.Replay:
-        replay = actions.replay_all(self.socket.user, since, epoch, last_seq)
+    def _catch_up(self, since: int, epoch: str | None, last_seq: int) -> Replay:
+        replay = replay_all(self.socket.user, since, epoch, last_seq)
         if replay.recovered:
             for ear in self.socket.ears:
                 ear.acknowledged(since)
         return replay
 
     def _established(
-        self, claim: Claim, arrival: actions.Arrival, last_seq: int, replay: actions.Replay | None
+        self, claim: Claim, arrival: presence.Arrival, last_seq: int, replay: Replay | None
     ) -> wire.Event:
         user = self.socket.user
         return messages.ConnectionEstablished(
@@ -190,4 +191,4 @@ class Visit:
     def _depart(self, connection: Connection, is_clean: bool) -> None:
         for ear in self.socket.ears:
             ear.left()
-        actions.depart(connection, is_clean)
+        presence.depart(connection, is_clean)
