@@ -21,10 +21,10 @@ from hplus.accounts.models import User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.realtime import groups
-from hplus.realtime.actions import online_among
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.models import Contact
 from hplus.realtime.parcels import Parcel, pack
+from hplus.realtime.presence import online_among
 from hplus.realtime.rounds import letters_about
 from hplus.realtime.tell import deed, tell
 

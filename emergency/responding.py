@@ -13,8 +13,8 @@ from emergency.status import Status
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
-from hplus.realtime.actions import online_among
 from hplus.realtime.answers import Answer
+from hplus.realtime.presence import online_among
 from hplus.realtime.tell import deed, tell
 from location.actions import close_grants
 

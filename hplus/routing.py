@@ -13,7 +13,7 @@ from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
 from hplus.push.actions import delete_old_pushes, send_due_pushes
-from hplus.realtime import actions as realtime
+from hplus.realtime import catching_up, presence
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.duties import Duty
 from hplus.realtime.process import nowhere
@@ -57,11 +57,11 @@ socket_urls = [
 DUTIES = [
     Duty(escalate_due, every_seconds=0.5),
     Duty(end_diversions, every_seconds=5),
-    Duty(realtime.bury_dead_servers, every_seconds=5),
-    Duty(realtime.say_goodbye_for_the_gone, every_seconds=1),
+    Duty(presence.bury_dead_servers, every_seconds=5),
+    Duty(presence.say_goodbye_for_the_gone, every_seconds=1),
     Duty(leaving.miss_the_unanswered, every_seconds=1),
     Duty(leaving.let_the_dropped_go, every_seconds=1),
-    Duty(realtime.delete_old_letters, every_seconds=3600),
+    Duty(catching_up.delete_old_letters, every_seconds=3600),
     Duty(delete_expired_tokens, every_seconds=3600),
     Duty(delete_old_sessions, every_seconds=3600),
     Duty(forget_old_fixes, every_seconds=10),

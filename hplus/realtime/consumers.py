@@ -15,9 +15,10 @@ from channels.consumer import AsyncConsumer
 
 from hplus import wire
 from hplus.accounts.models import User
-from hplus.realtime import actions, messages
+from hplus.realtime import actions, catching_up, messages, presence
 from hplus.realtime.answers import Answer
 from hplus.realtime.parcels import Parcel
+from hplus.realtime.visit import Visit
 
 if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
@@ -90,13 +91,16 @@ class DomainConsumer(AsyncConsumer):
         self.socket: Socket = socket  # type: ignore[assignment]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from hplus.realtime.socket import Socket
-
-        await Socket(scope, receive, send, [ConnectionConsumer, *self.hosted()]).live()
+        await Visit(scope, receive, send, [ConnectionConsumer, *self.hosted()]).take_place()
 
     @classmethod
     def hosted(cls) -> Iterable[type[DomainConsumer]]:
         return [cls]
+
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Whether this domain does anything there; else the socket need not ask."""
+        return getattr(cls, method) is not getattr(DomainConsumer, method)
 
     @property
     def user(self) -> User:
@@ -163,15 +167,15 @@ class ConnectionConsumer(DomainConsumer):
 
     @handles(messages.GoOnline)
     def go_online(self, request: messages.GoOnline) -> None:
-        actions.set_status(self.user, request.status)
+        presence.set_status(self.user, request.status)
 
     @handles(messages.GoOffline)
     def go_offline(self, request: messages.GoOffline) -> None:
-        actions.set_status(self.user, "offline")
+        presence.set_status(self.user, "offline")
 
     @handles(messages.Sync, holds=True)
     def sync(self, request: messages.Sync) -> Answer:
-        return actions.sync(self.user, request)
+        return catching_up.sync(self.user, request)
 
     @handles(messages.Acknowledge)
     def acknowledge(self, request: messages.Acknowledge) -> None:

@@ -14,7 +14,7 @@ from hplus import metrics
 from hplus.realtime.parcels import Parcel
 
 logger = logging.getLogger(__name__)
-REMEMBERED_LETTERS = 12_000  # more than a replay holds (actions.REPLAY_MOST)
+REMEMBERED_LETTERS = 12_000  # more than a replay holds (catching_up.REPLAY_MOST)
 
 
 class Outbox:

@@ -1,8 +1,7 @@
 """One per server process: which sockets are here, and what arrives for them.
 
 The process listens with one channel; the groups on the layer tell it what to listen to, and
-it tells its own sockets. Letters pass through a slot per person, which lets them through in
-order and without gaps and fetches what is missing from the database.
+it tells its own sockets. Letters pass through a slot per person.
 """
 
 from __future__ import annotations
@@ -13,104 +12,23 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from channels.layers import get_channel_layer
 from django.conf import settings
 
 from hplus import metrics
-from hplus.realtime import actions, announcer, bridge, pace, rounds, words
+from hplus.realtime import announcer, bridge, pace, presence, rounds, words
 from hplus.realtime.batches import MOST, Batch
 from hplus.realtime.door import door
 from hplus.realtime.glances import Audience, Glances
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.limits import Buckets, breath_of_a_user, bucket_of_a_user
-from hplus.realtime.parcels import Parcel, Post
+from hplus.realtime.parcels import Post
+from hplus.realtime.slot import Slot, hand_over
+from hplus.realtime.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from hplus.realtime.socket import Socket
 
 logger = logging.getLogger(__name__)
-GAP_SECONDS = 0.1  # how long a letter that came too early waits for the one before it
-
-
-def hand_over(socket: Socket, parcel: Parcel) -> None:
-    """One socket that can't take it must not keep it from the others."""
-    try:
-        socket.hear(parcel)
-    except Exception:
-        logger.exception("%s could not take a %s", socket.connection_id, parcel.word)
-
-
-class Slot:
-    """The letters of one person, for all sockets that person has here."""
-
-    def __init__(self, board: Switchboard, user_id: str) -> None:
-        self.board, self.user_id = board, user_id
-        self.sockets: set[Socket] = set()
-        self.last_seq: int | None = None  # until the first socket has read its mailbox
-        self._early: dict[int, Parcel | None] = {}
-        self._newest = 0
-        self._repair: asyncio.Task[None] | None = None
-
-    def start_after(self, seq: int) -> None:
-        if self.last_seq is None:
-            self.last_seq = seq
-            self._let_through()
-
-    def receive(self, seq: int, parcel: Parcel | None) -> None:
-        """A letter; None for one whose row is gone, which must not hold up those behind it."""
-        if self.last_seq is not None and seq <= self.last_seq:
-            return
-        self._early[seq] = parcel
-        self._let_through()
-
-    def _let_through(self) -> None:
-        if self.last_seq is None:
-            return
-        while self.last_seq + 1 in self._early:
-            parcel = self._early.pop(self.last_seq + 1)
-            self.last_seq += 1
-            if parcel is not None:
-                self._pass_on(parcel.letter_for(self.user_id, self.last_seq))
-        self._early = {seq: parcel for seq, parcel in self._early.items() if seq > self.last_seq}
-        if self._early:
-            self.catch_up_to(max(self._early))
-
-    def _pass_on(self, letter: Parcel) -> None:
-        for socket in tuple(self.sockets):
-            hand_over(socket, letter)
-
-    def catch_up_to(self, seq: int) -> None:
-        """There are letters up to here. Those that do not come by themselves are read from the database."""
-        self._newest = max(self._newest, seq)
-        if self._repair is None or self._repair.done():
-            self._repair = asyncio.get_running_loop().create_task(self._fetch())
-
-    async def _fetch(self) -> None:
-        """Usually they were just on their way: two threads commit in one order and speak in another."""
-        await asyncio.sleep(GAP_SECONDS)
-        if self.last_seq is None or self.last_seq >= self._newest or not self.sockets:
-            return
-        try:
-            missing = await bridge.in_round(rounds.letters, self.user_id, self.last_seq)
-        except Exception:
-            logger.exception("Letters could not be fetched; the next round tries again")
-            return
-        for seq, parcel in missing:
-            await self._keeping_pace()
-            self.receive(seq, parcel)
-        self._repair = None
-        if missing and self.last_seq < self._newest:
-            self.catch_up_to(self._newest)
-
-    async def _keeping_pace(self) -> None:
-        """The quickest reader sets it: one that takes nothing must not keep an alarm from the others."""
-        outboxes = [socket.outbox for socket in self.sockets]
-        if not outboxes or any(outbox.has_room for outbox in outboxes):
-            return
-        waits = [asyncio.ensure_future(outbox.room()) for outbox in outboxes]
-        _, slower = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in slower:
-            wait.cancel()
 
 
 class Switchboard:
@@ -118,7 +36,6 @@ class Switchboard:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.layer: Any = get_channel_layer()
         self.announcer = announcer.Announcer(self.loop, here=self._route, seats=self._seats)
         self.server = rounds.Server()
         self.sockets: set[Socket] = set()
@@ -131,10 +48,7 @@ class Switchboard:
         }
         self.is_draining = False
         self._groups: dict[str, set[Socket]] = defaultdict(set)
-        self._subscribed: set[str] = set()
-        self._unsettled: set[str] = set()  # groups whose subscription may not be what it should
-        self._subscribing = asyncio.Lock()
-        self._channel = ""
+        self._subscriptions = Subscriptions(self._groups)
         self._batches: dict[Callable[..., Any], Batch[Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -182,9 +96,10 @@ class Switchboard:
         return slot is not None and slot.last_seq is not None
 
     def seat(self, socket: Socket) -> Slot:
+        self.sockets.add(socket)
         slot = self.slots.get(socket.user_id)
         if slot is None:
-            slot = self.slots[socket.user_id] = Slot(self, socket.user_id)
+            slot = self.slots[socket.user_id] = Slot(socket.user_id)
         slot.sockets.add(socket)
         for glances in self._glances.values():
             glances.begin(socket)
@@ -194,11 +109,11 @@ class Switchboard:
         """Subscribe; where the layer is away this ends after a moment and a later round makes up for it."""
         names = {group.name for group in groups}
         socket.group_names |= names
-        self._unsettled |= names - self._subscribed
         for name in names:
             self._groups[name].add(socket)
+        self._subscriptions.joined(names)
         try:
-            await asyncio.wait_for(asyncio.shield(self._subscribe()), 2)
+            await asyncio.wait_for(asyncio.shield(self._subscriptions.settle()), 2)
         except TimeoutError:
             logger.warning("The channel layer does not answer; subscriptions will follow")
 
@@ -210,7 +125,7 @@ class Switchboard:
             self._groups[name].discard(socket)
             if not self._groups[name]:
                 del self._groups[name]
-                self._unsettled.add(name)
+                self._subscriptions.left(name)
                 self._nobody_hears((name, ""))
         slot = self.slots.get(socket.user_id)
         if slot is not None:
@@ -223,36 +138,12 @@ class Switchboard:
         for glances in self._glances.values():
             glances.forget(audience)
 
-    async def _subscribe(self) -> None:
-        """Make the subscriptions on the layer those of the sockets here."""
-        async with self._subscribing:
-            if not self._channel:
-                return
-            while self._unsettled:
-                name = next(iter(self._unsettled))
-                await self._settle(name)
-                self._unsettled.discard(name)
-
-    async def _settle(self, name: str) -> None:
-        is_wanted = name in self._groups
-        if is_wanted and name not in self._subscribed:
-            await self.layer.group_add(name, self._channel)
-            self._subscribed.add(name)
-        elif not is_wanted and name in self._subscribed:
-            await self.layer.group_discard(name, self._channel)
-            self._subscribed.discard(name)
-
     # What arrives
 
     async def _listen(self) -> None:
-        async with self._subscribing:
-            self._channel = await self.layer.new_channel()
-            self._subscribed.clear()
-            await self.layer.group_add(PERSONS, self._channel)
-            self._unsettled |= self._groups.keys()
-        await self._subscribe()
+        await self._subscriptions.begin()
         while True:
-            message = await self.layer.receive(self._channel)
+            message = await self._subscriptions.receive()
             for post in self.announcer.posts_of(message):
                 self._route(post)
 
@@ -294,7 +185,7 @@ class Switchboard:
         try:
             found = await bridge.in_round(rounds.look, self.server, connections, browsers)
             if found.was_taken_for_dead:
-                await bridge.in_round(actions.come_back, connections)
+                await bridge.in_round(presence.come_back, connections)
         except Exception as unreachable:
             logger.warning("A round failed: %s", type(unreachable).__name__)
             return
@@ -309,7 +200,7 @@ class Switchboard:
 
     async def _resubscribe(self) -> None:
         try:
-            await asyncio.wait_for(self._subscribe(), settings.ROUND_SECONDS)
+            await asyncio.wait_for(self._subscriptions.settle(), settings.ROUND_SECONDS)
         except Exception as unreachable:
             logger.warning("The channel layer does not answer: %s", type(unreachable).__name__)
 

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hplus.realtime import actions
+from hplus.realtime.catching_up import sync
 from hplus.realtime.messages import Sync
 from hplus.realtime.parcels import Parcel
 from hplus.rest import query_of
@@ -35,7 +35,7 @@ class SyncView(APIView):
     )
     def get(self, request: Request) -> Response:
         """What happened since the last letter I have."""
-        said = actions.sync(request.user, query_of(request, Sync)).says
+        said = sync(request.user, query_of(request, Sync)).says
         letters = [json.loads(letter.frame) for letter in said if isinstance(letter, Parcel)]
         [complete] = [event.fields() for event in said if isinstance(event, Event)]
         return Response({"events": letters, "complete": complete})

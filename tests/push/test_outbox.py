@@ -18,7 +18,7 @@ from hplus.accounts.models import Session, User
 from hplus.notifications.actions import notify
 from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
-from hplus.realtime import actions as realtime
+from hplus.realtime import presence
 from hplus.realtime.models import Connection, Letter, Presence, ServerProcess, Status
 from hplus.realtime.tell import deed
 from tests.push import drawer
@@ -101,8 +101,8 @@ def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
 
     long_ago = timezone.now() - timedelta(minutes=1)
     ServerProcess.objects.filter(pk=dead.server_id).update(seen_at=long_ago)
-    assert realtime.bury_dead_servers()
-    assert realtime.say_goodbye_for_the_gone() == 1
+    assert presence.bury_dead_servers()
+    assert presence.say_goodbye_for_the_gone() == 1
     assert tokens_woken() == ["phone"]
 
 
@@ -116,7 +116,7 @@ def test_after_a_goodbye_only_what_crossed_it_wakes(
         notify(["paramedic_456"], **{**NOTICE, "category": category})
     heard_at = timezone.now() - timedelta(seconds=5)
     Letter.objects.filter(seq=1).update(at=heard_at)
-    realtime.depart(socket, is_clean=True)
+    presence.depart(socket, is_clean=True)
     assert Presence.objects.get(pk="paramedic_456").status == Status.OFFLINE
     assert [row.category for row in PushOutbox.objects.all()] == ["crossing"]
 

@@ -19,7 +19,7 @@ from chat.models import Message
 from chat.sending import send_all
 from hplus import errors
 from hplus.accounts.models import User
-from hplus.realtime import actions, announcer
+from hplus.realtime import announcer, catching_up
 from hplus.realtime.answers import Answer, Wish
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.models import Epoch, Letter
@@ -139,7 +139,7 @@ async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer,
 async def test_unread_messages_come_although_their_letters_are_past_keeping(server: ThreadServer) -> None:
     await in_thread(write, 2)
     await Letter.objects.all().aupdate(at=timezone.now() - timedelta(days=15))
-    assert await in_thread(actions.delete_old_letters) == 4
+    assert await in_thread(catching_up.delete_old_letters) == 4
     await in_thread(write, 1, "patient_123", "doctor_123", 2)
     told = ["Message 0", "Message 1", "Message 2"]
     async with (

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from chat import actions as chat
 from hplus.accounts.models import User
-from hplus.realtime import actions
+from hplus.realtime import presence
 from hplus.realtime.bridge import in_thread
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests import dart
@@ -129,7 +129,7 @@ async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, setting
         server.phone("doctor_456", "doctor", HOSPITAL) as alive,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
-        await in_thread(actions.bury_dead_servers)
+        await in_thread(presence.bury_dead_servers)
         gone = await nurse.expect("userOffline")
         assert (gone["userId"], gone["status"]) == ("doctor_123", "offline")
         await alive.echo()
@@ -158,5 +158,5 @@ async def test_a_server_taken_for_dead_comes_back_with_its_users(server: ThreadS
 @transaction.atomic
 def _take_for_dead() -> None:
     ServerProcess.objects.all().delete()
-    actions.bury_dead_servers()
-    assert actions.say_goodbye_for_the_gone() == 2
+    presence.bury_dead_servers()
+    assert presence.say_goodbye_for_the_gone() == 2

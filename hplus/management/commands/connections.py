@@ -13,8 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from hplus.accounts.models import Session, User
-from hplus.realtime.actions import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection
+from hplus.realtime.presence import DEAD_AFTER_SECONDS
 from hplus.wire import rfc3339
 
 COLUMNS = ("user", "role", "hospital", "device", "since", "server", "address")

@@ -31,8 +31,8 @@ from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from hplus.realtime.actions import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection, Presence, ServerProcess
+from hplus.realtime.presence import DEAD_AFTER_SECONDS
 
 PATIENCE_SECONDS = 6.0  # for all examinations; starting Python and Django comes on top
 ROUND_TRIP_SECONDS = 3.0

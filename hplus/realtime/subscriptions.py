@@ -1,0 +1,66 @@
+"""What a server process subscribes to on the channel layer: what its sockets listen to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from hplus.realtime.groups import PERSONS
+
+
+class Subscriptions:
+    """One channel, and the groups it is in: those that `heard` has, and always that of all persons.
+
+    Where the layer is away they stay unsettled until it is back.
+    """
+
+    def __init__(self, heard: Mapping[str, object]) -> None:
+        self._heard = heard
+        self._layer: Any = get_channel_layer()
+        self._channel = ""
+        self._subscribed: set[str] = set()
+        self._unsettled: set[str] = set()  # groups whose subscription may not be what it should
+        self._settling = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """A new channel, which is in no group yet."""
+        async with self._settling:
+            self._channel = await self._layer.new_channel()
+            self._subscribed.clear()
+            await self._layer.group_add(PERSONS, self._channel)
+            self._unsettled |= self._heard.keys()
+        await self.settle()
+
+    def receive(self) -> Awaitable[dict[str, Any]]:
+        """The next message for any of the groups."""
+        return self._layer.receive(self._channel)
+
+    def joined(self, names: set[str]) -> None:
+        """Somebody listens to these, perhaps as the first."""
+        self._unsettled |= names - self._subscribed
+
+    def left(self, name: str) -> None:
+        """Nobody listens to this one any more."""
+        self._unsettled.add(name)
+
+    async def settle(self) -> None:
+        """Make the subscriptions on the layer those of the sockets here."""
+        async with self._settling:
+            if not self._channel:
+                return
+            while self._unsettled:
+                name = next(iter(self._unsettled))
+                await self._settle(name)
+                self._unsettled.discard(name)
+
+    async def _settle(self, name: str) -> None:
+        is_wanted = name in self._heard
+        if is_wanted and name not in self._subscribed:
+            await self._layer.group_add(name, self._channel)
+            self._subscribed.add(name)
+        elif not is_wanted and name in self._subscribed:
+            await self._layer.group_discard(name, self._channel)
+            self._subscribed.discard(name)
