@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, reset_queries
 
 from hplus import errors
 
@@ -88,6 +88,7 @@ async def _run(pool: ThreadPoolExecutor, action: Callable[..., Result], *args: A
 
 def _with_connection(action: Callable[..., Result], *args: Any) -> Result:
     close_old_connections()
+    reset_queries()  # with DEBUG each thread would keep its last nine thousand
     try:
         return action(*args)
     except (InterfaceError, OperationalError) as broken:

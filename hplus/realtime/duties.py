@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import close_old_connections
+from django.db import close_old_connections, reset_queries
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Worker:
             other.start()
         while not self._stop.is_set():
             close_old_connections()
+            reset_queries()
             for duty in self.duties:
                 duty.do_if_due()
             close_old_connections()
