@@ -39,8 +39,8 @@ class Subscriptions:
         return self._layer.receive(self._channel)
 
     def joined(self, names: set[str]) -> None:
-        """Somebody listens to these, perhaps as the first."""
-        self._unsettled |= names - self._subscribed
+        """Somebody listens to these; perhaps while they are just being unsubscribed."""
+        self._unsettled |= names
 
     def left(self, name: str) -> None:
         """Nobody listens to this one any more."""
@@ -52,9 +52,12 @@ class Subscriptions:
             if not self._channel:
                 return
             while self._unsettled:
-                name = next(iter(self._unsettled))
-                await self._settle(name)
-                self._unsettled.discard(name)
+                name = self._unsettled.pop()  # whoever joins or leaves from now on puts it back
+                try:
+                    await self._settle(name)
+                except BaseException:
+                    self._unsettled.add(name)
+                    raise
 
     async def _settle(self, name: str) -> None:
         is_wanted = name in self._heard
