@@ -206,9 +206,6 @@ class EmergencyRequest(Shape):
             **{name: getattr(emergency, name) for name in cls._SAME},
         )
 
-    def fields(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
-
 
 class _FromEntry(Durable):
     """Something happened in an emergency; told now, and told again, from the timeline's entry."""
