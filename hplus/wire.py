@@ -155,6 +155,9 @@ Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeVal
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 
+REMOVED = "(removed)"  # what stands where something was anonymised
+
+
 class Shape(BaseModel):
     """Anything with fields on the wire: snake_case here, camelCase there."""
 
