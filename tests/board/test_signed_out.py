@@ -16,7 +16,8 @@ from playwright.async_api import expect
 from hplus.accounts.models import Session, User
 from hplus.management.commands.seed_demo import PASSWORD
 from tests.admin_site import desk_of
-from tests.board.desk import chromium, desk, desk_in
+from tests.board.desk import desk, desk_in
+from tests.browser import chromium
 from tests.phone import Phone
 from tests.servers import ProcessServer, ThreadServer
 
