@@ -53,7 +53,7 @@ def about_static_files(static: Path) -> Finding:
     if settings.DEBUG:
         return ok("settings.static_root", "DEBUG serves scripts and styles from where they lie.")
     if not (static / ManifestFilesMixin.manifest_name).exists():
-        says = f"Nothing is collected in {static}: the admin site can't be shown. Run manage.py collectstatic."
+        says = f"Nothing is collected in {static}: the admin site has no pages. Run manage.py collectstatic."
         return wrong("settings.static_root", says)
     return ok("settings.static_root", f"Scripts and styles are collected in {static}.")
 

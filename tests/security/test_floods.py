@@ -18,6 +18,7 @@ from tests.api import Api, refused
 from tests.ledger import note
 from tests.phone import Phone
 from tests.servers import ProcessServer, Running, ThreadServer
+from tests.waiting import until
 
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
 BACK = {"receiverId": "patient_123", "hospitalId": "hospital_001"}
@@ -148,6 +149,10 @@ async def test_an_address_guesses_so_many_passwords_and_no_more(
         assert (await patient.get("chat/rooms/")).status_code == 200
 
 
+async def everyone_is_gone() -> bool:
+    return not await Connection.objects.filter(user="patient_123").aexists()
+
+
 async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
     """Also when all of them knock at once."""
     settings.HPLUS_MAX_SOCKETS_PER_USER = 3
@@ -161,9 +166,7 @@ async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, sett
     note("more sockets than allowed", let_in=len(inside) - 3)
     for phone in inside:
         await phone.hang_up()
-    async with asyncio.timeout(8):
-        while await Connection.objects.filter(user="patient_123").aexists():  # noqa: ASYNC110 the database calls nobody
-            await asyncio.sleep(0.05)
+    await until(everyone_is_gone)
     async with server.phone("patient_123", "patient") as again:
         assert again.established
 
