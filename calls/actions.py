@@ -17,10 +17,11 @@ from hplus.realtime.tell import deed, tell
 
 def find_call(user: User, call_id: str) -> Call:
     """Raises CallNotFound, also for a call of others."""
-    found = Call.objects.visible_to(user).with_people().filter(pk=call_id) if "\x00" not in call_id else []
-    for call in found:
-        return call
-    raise errors.CallNotFound()
+    found = Call.objects.visible_to(user).with_people().filter(pk=call_id)
+    call = found.first() if "\x00" not in call_id else None
+    if call is None:
+        raise errors.CallNotFound()
+    return call
 
 
 def _locked(user: User, call_id: str) -> tuple[Call, Participant]:
@@ -181,7 +182,7 @@ def _present_in(user: User) -> Participant | None:
 def active_call(user: User) -> dict[str, Any] | None:
     """The call this user is in or is being called into."""
     mine = _present_in(user)
-    return messages.CallRecord.of(mine.call).model_dump(mode="json", by_alias=True) if mine else None
+    return messages.CallRecord.of(mine.call).as_json() if mine else None
 
 
 def incoming(user: User) -> Answer | None:

@@ -15,7 +15,7 @@ class ParticipantInline(ReadOnlyInline):
 
     model = Participant
     fk_name = "call"
-    fields = ("user", "status", "invited_by", "joined_at", "left_at")
+    fields = ["user", "status", "invited_by", "joined_at", "left_at"]
     hide_title = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Participant]:
@@ -25,15 +25,15 @@ class ParticipantInline(ReadOnlyInline):
 
 @admin.register(Call)
 class CallAdmin(TenancyAdmin):
-    list_display = ("started_at", "call_type", "initiator", "others", "status", "duration")
-    list_filter = ("status", "call_type", "started_at")
-    search_fields = ("call_id", "emergency_id", "participants__user__user_id", "participants__user__name")
-    list_select_related = ("initiator",)
-    exported = (
+    list_display = ["started_at", "call_type", "initiator", "others", "status", "duration"]
+    list_filter = ["status", "call_type", "started_at"]
+    search_fields = ["call_id", "emergency_id", "participants__user__user_id", "participants__user__name"]
+    list_select_related = ["initiator"]
+    exported = [
         "call_id", "call_type", "hospital", "initiator", "status", "started_at", "answered_at", "ended_at",
         "end_reason",
-    )  # fmt: skip
-    fields = (
+    ]  # fmt: skip
+    fields = [
         "call_type",
         "status",
         "initiator",
@@ -45,9 +45,9 @@ class CallAdmin(TenancyAdmin):
         "duration",
         "end_reason",
         "call_id",
-    )
-    readonly_fields = ("call_id", "duration")
-    inlines = (ParticipantInline,)
+    ]
+    readonly_fields = ["call_id", "duration"]
+    inlines = [ParticipantInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Call]:
         rows: QuerySet[Call] = super().get_queryset(request).with_people()
@@ -59,5 +59,4 @@ class CallAdmin(TenancyAdmin):
 
     @admin.display(description="talked for")
     def duration(self, call: Call) -> str:
-        seconds = call.duration_seconds
-        return "–" if seconds is None else f"{seconds // 60}:{seconds % 60:02} min"
+        return call.talked or "–"

@@ -107,6 +107,12 @@ class Call(models.Model):
             return None
         return int((self.ended_at - self.answered_at).total_seconds())
 
+    @property
+    def talked(self) -> str:
+        """The same for people, like `4:07 min`; blank where nobody talked or they still do."""
+        seconds = self.duration_seconds
+        return "" if seconds is None else f"{seconds // 60}:{seconds % 60:02} min"
+
     def part_of(self, user_id: str) -> Participant | None:
         """How this person is or was in it."""
         return next((one for one in self.people if one.user_id == user_id), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from django.utils import timezone
@@ -92,7 +91,7 @@ def ring(callees: list[Participant], offer: messages.Description | None = None) 
 def _fingerprint(request: messages.InitiateCall) -> str:
     """What makes it the same wish; a phone that tries again may have made a new offer."""
     content = request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp", "offer"})
-    return hashlib.sha256(wire.encode(content).encode()).hexdigest()
+    return wire.fingerprint(content)
 
 
 def _repeated(user: User, request: messages.InitiateCall) -> Answer | errors.Refusal | None:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from calls import actions, messages
-from hplus.rest import described, query_of
+from hplus.rest import described, query_of, shaped
 from hplus.wire import OptionalId, Shape
 
 
@@ -43,7 +43,7 @@ class CallsView(APIView):
             next_cursor=found[-1].pk if has_more else None,
             has_more=has_more,
         )
-        return Response(calls.model_dump(mode="json", by_alias=True))
+        return shaped(calls)
 
 
 class CallView(APIView):
@@ -51,4 +51,4 @@ class CallView(APIView):
     def get(self, request: Request, call_id: str) -> Response:
         """One call."""
         call = actions.find_call(request.user, call_id)
-        return Response(messages.CallRecord.of(call).model_dump(mode="json", by_alias=True))
+        return shaped(messages.CallRecord.of(call))

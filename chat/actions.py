@@ -225,7 +225,7 @@ def delete(user: User, request: messages.DeleteMessage) -> Answer:
 
 
 def _must_moderate(user: User, message: Message, reason: str | None) -> None:
-    if not (user.is_hospital_admin and user.works_at(message.room.hospital_id)):
+    if not user.administers(message.room.hospital_id):
         raise errors.Forbidden("Only the sender or an admin of the hospital may delete a message.")
     if not reason or not reason.strip():
         raise errors.ValidationFailed("An admin gives a reason.", field="reason", reason="is missing")

@@ -40,6 +40,6 @@ def _held_by_admins_only(user: User, chat_room_id: str) -> ChatRoom:
     room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).select_for_update(of=("self",)).first()
     if room is None:
         raise errors.ChatRoomNotFound()
-    if not (user.is_superuser or (user.is_hospital_admin and user.works_at(room.hospital_id))):
+    if not (user.is_superuser or user.administers(room.hospital_id)):
         raise errors.Forbidden()
     return room

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from chat.models import Message, MessageType
+from chat.reading import as_bytes, as_text, name_in
 from hplus.errors import ValidationFailed
 from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
-
-
-def _text_of(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _bytes_of(value: Any) -> int:
-    """A size as whole bytes; 0 for what is none."""
-    try:
-        size = 0 if isinstance(value, bool) else int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return size if 0 <= size < 2**53 else 0
-
-
-def _name_in(url: str) -> str:
-    try:
-        return urlsplit(url).path.rpartition("/")[2][:255]
-    except ValueError:  # no address, but the client's own business
-        return ""
 
 
 class Attached(Shape):
@@ -59,8 +38,8 @@ class Attached(Shape):
             return given
         sent = {k: v for k, v in given.items() if v is not None}
         told = {
-            **{k: _text_of(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
-            **({"size": _bytes_of(sent["size"])} if "size" in sent else {}),
+            **{k: as_text(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
+            **({"size": as_bytes(sent["size"])} if "size" in sent else {}),
         }
         odd = {k: sent[k] for k, v in told.items() if v != sent[k]}
         return {**sent, **told, **({"asSent": odd} if odd else {})}
@@ -68,7 +47,7 @@ class Attached(Shape):
     @model_validator(mode="after")
     def _has_a_name(self) -> Self:
         """The guide's client reads a name as a String that is never null."""
-        self.name = self.name or _name_in(self.url) or "file"
+        self.name = self.name or name_in(self.url) or "file"
         return self
 
 
@@ -265,6 +244,11 @@ class _AboutMessage(Durable):
 
     @classmethod
     def of(cls, message: Message) -> Self:
+        return cls(message_id=message.message_id, chat_room_id=message.room_id, **cls.became(message))
+
+    @classmethod
+    def became(cls, message: Message) -> dict[str, Any]:
+        """What this event says of the message besides which it is."""
         raise NotImplementedError
 
     @classmethod
@@ -287,9 +271,8 @@ class NewMessage(_AboutMessage):
         return "message"
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        data = ChatMessage.of(message)
-        return cls(message_id=message.message_id, chat_room_id=message.room_id, data=data)
+    def became(cls, message: Message) -> dict[str, Any]:
+        return {"data": ChatMessage.of(message)}
 
 
 class MessageDelivered(_AboutMessage):
@@ -300,13 +283,8 @@ class MessageDelivered(_AboutMessage):
     delivered_at: datetime | None
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        return cls(
-            message_id=message.message_id,
-            chat_room_id=message.room_id,
-            user_id=message.receiver_id,
-            delivered_at=message.delivered_at,
-        )
+    def became(cls, message: Message) -> dict[str, Any]:
+        return {"user_id": message.receiver_id, "delivered_at": message.delivered_at}
 
 
 class MessageRead(_AboutMessage):
@@ -317,13 +295,8 @@ class MessageRead(_AboutMessage):
     read_at: datetime | None
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        return cls(
-            message_id=message.message_id,
-            chat_room_id=message.room_id,
-            reader_id=message.receiver_id,
-            read_at=message.read_at,
-        )
+    def became(cls, message: Message) -> dict[str, Any]:
+        return {"reader_id": message.receiver_id, "read_at": message.read_at}
 
 
 class MessageEdited(_AboutMessage):
@@ -333,9 +306,8 @@ class MessageEdited(_AboutMessage):
     data: ChatMessage
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        data = ChatMessage.of(message)
-        return cls(message_id=message.message_id, chat_room_id=message.room_id, data=data)
+    def became(cls, message: Message) -> dict[str, Any]:
+        return {"data": ChatMessage.of(message)}
 
 
 class MessageDeleted(_AboutMessage):
@@ -346,13 +318,8 @@ class MessageDeleted(_AboutMessage):
     deleted_at: datetime | None
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        return cls(
-            message_id=message.message_id,
-            chat_room_id=message.room_id,
-            deleted_by=message.deleted_by_id,
-            deleted_at=message.deleted_at,
-        )
+    def became(cls, message: Message) -> dict[str, Any]:
+        return {"deleted_by": message.deleted_by_id, "deleted_at": message.deleted_at}
 
 
 class TypingShown(Event):

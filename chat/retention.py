@@ -9,8 +9,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from chat.models import Attachment, ChatRoom, Message, Revision
+from hplus.wire import REMOVED
 
-REMOVED = "(removed)"
 BATCH_ROWS = 1000
 
 

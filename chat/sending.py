@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +37,7 @@ class _Draft:
     def of(cls, wish: Wish) -> _Draft:
         assert isinstance(wish.request, SendMessage)
         content = wish.request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
-        return cls(wish.user, wish.request, hashlib.sha256(wire.encode(content).encode()).hexdigest())
+        return cls(wish.user, wish.request, wire.fingerprint(content))
 
     @property
     def once(self) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from chat import actions, attachments, messages
 from hplus.realtime.deeds import said
-from hplus.rest import body_of, described, id_of, read
+from hplus.rest import body_of, described, id_of, read, shaped
 from hplus.wire import Id, Shape
 
 
@@ -46,7 +46,7 @@ class RoomsView(APIView):
     def get(self, request: Request) -> Response:
         """My conversations, the latest first."""
         rooms = [Room(**row) for row in actions.rooms_of(request.user)]
-        return Response(Rooms(rooms=rooms).model_dump(mode="json", by_alias=True))
+        return shaped(Rooms(rooms=rooms))
 
     @described(messages.JoinChatRoom, messages.ChatRoomJoined)
     def post(self, request: Request) -> Response:
@@ -86,7 +86,7 @@ class AttachmentsView(APIView):
         stored = attachments.take(request.user, room, request.FILES.get("file"))
         url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
         uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
-        return Response(uploaded.model_dump(mode="json", by_alias=True), status=201)
+        return shaped(uploaded, 201)
 
 
 class AttachmentView(APIView):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import messages, telling
@@ -33,7 +34,7 @@ LATE_ALERTS = 100  # at one handshake, which has to end in time
 # Looking
 
 
-def find(user: User, emergency_id: str) -> Emergency:
+def find_emergency(user: User, emergency_id: str) -> Emergency:
     """Raises EmergencyNotFound, also for one of another hospital."""
     return _one(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
 
@@ -44,8 +45,8 @@ def locked(user: User, emergency_id: str) -> Emergency:
     return _one(visible.select_for_update(of=("self",)), emergency_id)
 
 
-def _one(found: Iterable[Emergency], emergency_id: str) -> Emergency:
-    emergency = next(iter(found), None) if "\x00" not in emergency_id else None
+def _one(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
+    emergency = found.first() if "\x00" not in emergency_id else None
     if emergency is None:
         raise errors.EmergencyNotFound(field="emergencyId")
     return emergency
@@ -58,12 +59,12 @@ def listed(user: User, statuses: Iterable[str]) -> list[messages.EmergencyReques
 
 def active(user: User) -> list[dict[str, Any]]:
     """The open ones, for a screen that has just been opened."""
-    return [emergency.fields() for emergency in listed(user, OPEN)]
+    return [emergency.as_json() for emergency in listed(user, OPEN)]
 
 
 def nearest_responders(user: User, request: messages.FindNearest) -> Answer:
     """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
-    emergency = find(user, request.emergency_id)
+    emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")
     staff = User.objects.staff_of(emergency.hospital_id).values_list("pk", flat=True)
@@ -79,8 +80,7 @@ def watch_board(user: User, request: messages.WatchBoard) -> Answer:
     hospital_id = request.hospital_id or user.hospital_id
     if not hospital_id:
         raise errors.ValidationFailed("Which hospital's?", field="hospitalId", reason="is missing")
-    is_own = user.is_hospital_admin and user.works_at(hospital_id)
-    if not is_own and not user.is_superuser:
+    if not (user.is_superuser or user.administers(hospital_id)):
         raise errors.Forbidden("Only the hospital's admins have its board.")
     find_hospital(hospital_id)
     watched = messages.BoardWatched(hospital_id=hospital_id)
@@ -203,7 +203,7 @@ def reassign(user: User, request: messages.Reassign) -> Answer:
     Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
     """
     emergency, now = locked(user, request.emergency_id), timezone.now()
-    if not (user.is_hospital_admin and user.works_at(emergency.hospital_id)):
+    if not user.administers(emergency.hospital_id):
         raise errors.Forbidden("Only an admin of the hospital may reassign.")
     assignee = User.objects.staff_of(emergency.hospital_id).filter(pk=request.assignee_id).first()
     if assignee is None:

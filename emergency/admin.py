@@ -53,7 +53,7 @@ def front_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "title": f"{hospital.name}: live board",
         "hospital": hospital,
         "hospitals": Hospital.objects.visible_to(request.user),
-        "board": board.board_of(hospital).model_dump(mode="json", by_alias=True),
+        "board": board.board_of(hospital).as_json(),
         "board_setup": {
             "hospitalId": hospital.pk,
             "boardUrl": reverse("admin:emergency_board"),
@@ -131,7 +131,7 @@ class EmergencyAdmin(TenancyAdmin):
             raise Http404 from None
         if hospital is None:
             raise Http404
-        return JsonResponse(board.board_of(hospital).model_dump(mode="json", by_alias=True))
+        return JsonResponse(board.board_of(hospital).as_json())
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -147,7 +147,7 @@ class EmergencyAdmin(TenancyAdmin):
 
     def _page_of(self, emergency: Emergency, user: Any) -> dict[str, Any]:
         teller = Teller(emergency, user)
-        may_act = emergency.is_open and user.is_hospital_admin and user.works_at(emergency.hospital_id)
+        may_act = emergency.is_open and user.administers(emergency.hospital_id)
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
@@ -210,5 +210,5 @@ class EmergencyAdmin(TenancyAdmin):
 
 
 def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:
-    told = timeline.timeline(emergency, reader).model_dump(mode="json", by_alias=True)
-    return {"emergency": telling.shown(emergency).fields(), "timeline": told["entries"]}
+    told = timeline.timeline(emergency, reader).as_json()
+    return {"emergency": telling.shown(emergency).as_json(), "timeline": told["entries"]}

@@ -46,6 +46,8 @@ class EmergencyConsumer(DomainConsumer):
     def watch_board(self, request: messages.WatchBoard) -> Answer:
         return actions.watch_board(self.user, request)
 
+    # The handshake
+
     def snapshot(self) -> dict[str, Any]:
         return {"activeEmergencies": actions.active(self.user)}
 

@@ -51,7 +51,7 @@ def _tell_admins(emergency: Emergency) -> None:
         title="Nobody has accepted an emergency",
         body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
         priority="urgent",
-        data={"emergencyId": emergency.pk, "emergency": telling.shown(emergency).fields()},
+        data={"emergencyId": emergency.pk, "emergency": telling.shown(emergency).as_json()},
     )
 
 

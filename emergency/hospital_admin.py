@@ -119,7 +119,7 @@ class HospitalAdmin(PlainHospitalAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Hospital | None = None) -> tuple[str, ...]:
         """Only an admin of the hospital itself may divert: the action would refuse anybody else."""
-        may_divert = obj is not None and request.user.is_hospital_admin and request.user.works_at(obj.pk)
+        may_divert = obj is not None and request.user.administers(obj.pk)
         return (*(("hospital_id",) if obj else ()), *(() if may_divert else DIVERSION))
 
     def save_model(self, request: HttpRequest, obj: Hospital, form: HospitalForm, change: bool) -> None:

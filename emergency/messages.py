@@ -4,38 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from emergency.models import Emergency, Entry
-from emergency.reading import as_id, as_object, as_text
+from emergency.reading import LenientObject, LenientText, Sent, SentObject, as_id
 from emergency.status import Phase, Status
 from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
-
-_TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
-_OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
-# Taken as they come: nothing optional stops an emergency.
-Sent = Annotated[Any, _TEXT_SCHEMA]
-SentObject = Annotated[Any, _OBJECT_SCHEMA]
-# Taken as they come, and read as a text or an object.
-LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
-LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 def _tidy(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
-
-
-def _short_id(value: Any) -> str | None:
-    return as_id(value, 150)
-
-
-def _message_id(value: Any) -> str | None:
-    return as_id(value, 64)
 
 
 # What a client says
@@ -65,8 +49,8 @@ class RequestHelp(Request):
     patient_phone: Sent = None
     description: Sent = None
     vitals: SentObject = None
-    request_id: Annotated[str | None, BeforeValidator(_short_id)] = None
-    client_message_id: Annotated[str | None, BeforeValidator(_message_id)] = None
+    request_id: Annotated[str | None, BeforeValidator(partial(as_id, most=150))] = None
+    client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
 
     @model_validator(mode="before")
@@ -205,9 +189,6 @@ class EmergencyRequest(Shape):
             eta_seconds=eta_seconds,
             **{name: getattr(emergency, name) for name in cls._SAME},
         )
-
-    def fields(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
 
 
 class _FromEntry(Durable):

@@ -6,7 +6,9 @@ guide's types, since a phone drops a frame that has not.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
 
 
 def as_text(value: Any) -> str | None:
@@ -34,3 +36,13 @@ def as_id(value: Any, most: int) -> str | None:
     """A text up to that long, or nothing."""
     text = as_text(value) if not isinstance(value, dict | list) else None
     return text if text and text.strip() and len(text) <= most else None
+
+
+_TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+_OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
+# Taken as they come: nothing optional stops an emergency.
+Sent = Annotated[Any, _TEXT_SCHEMA]
+SentObject = Annotated[Any, _OBJECT_SCHEMA]
+# Taken as they come, and read as a text or an object.
+LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
+LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -72,7 +71,7 @@ def _repeated(user: User, request: RequestHelp) -> Answer | None:
 def _fingerprint(request: RequestHelp) -> str:
     content = {key: value for key, value in request.original.items() if key not in _NOT_CONTENT}
     ordered = {key: content[key] for key in sorted(content)}
-    return hashlib.sha256(wire.encode(ordered).encode()).hexdigest()
+    return wire.fingerprint(ordered)
 
 
 @deed

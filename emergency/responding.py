@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from emergency import messages, telling
-from emergency.actions import find, locked
+from emergency.actions import find_emergency, locked
 from emergency.models import Alert, Emergency, Entry, EntryKind, Reply
 from emergency.status import Status
 from hplus import errors
@@ -26,7 +26,7 @@ def respond(user: User, request: messages.Respond) -> Answer:
     """
     if user.is_patient:
         raise errors.Forbidden("Only staff of the hospital may respond.")
-    emergency = find(user, request.emergency_id)
+    emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.EmergencyNotFound(field="emergencyId")
     if request.action == "accept":

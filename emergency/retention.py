@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 
 from emergency.models import Emergency, Entry
 from emergency.status import OPEN
+from hplus.wire import REMOVED
 
-REMOVED = "(removed)"
 BATCH_ROWS = 200
 # What people say in words or numbers about the patient, wherever it stands in an entry.
 TELLING = {

@@ -169,8 +169,7 @@ class Teller:
 
     def _of_call(self, call: Call) -> Moment:
         others = ", ".join(one.user.display_name for one in call.people if one.user_id != call.initiator_id)
-        talked = call.duration_seconds
-        facts = [call.status if talked is None else f"talked for {talked // 60}:{talked % 60:02} min"]
+        facts = [f"talked for {call.talked}" if call.talked else call.status]
         what = f"{call.call_type} call to {others}"
         return Moment(call.started_at, "call", what, who=call.initiator.display_name, facts=facts)
 

@@ -59,7 +59,7 @@ def note(
 ) -> Entry:
     """One more entry, never to be changed; the hospital's board shows what came of it."""
     tell_board(emergency)
-    fields = data.model_dump(mode="json", by_alias=True) if isinstance(data, Shape) else data
+    fields = data.as_json() if isinstance(data, Shape) else data
     return Entry.objects.create(
         emergency=emergency, kind=kind, at=now, by=by, by_role=by.role if by else "", data=fields
     )
@@ -118,7 +118,7 @@ def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime) -> None:
     data = {
         "userIds": called,
         "escalationLevel": emergency.escalation_level,
-        "emergency": shown(emergency).fields(),
+        "emergency": shown(emergency).as_json(),
     }
     entry = note(emergency, EntryKind.ALERTED, None, data, now)
     Alert.objects.bulk_create(

@@ -15,7 +15,7 @@ from emergency import actions, fhir, messages, response_times, telling, timeline
 from emergency.requesting import request_help
 from emergency.status import Status
 from hplus.realtime.deeds import Done, said
-from hplus.rest import body_of, described, query_of
+from hplus.rest import body_of, described, query_of, shaped
 from hplus.wire import Shape
 from location.actions import read_track
 from location.geojson import collection
@@ -40,10 +40,6 @@ class Emergencies(Shape):
     """The latest emergencies, the newest first."""
 
     emergencies: list[messages.EmergencyRequest]
-
-
-def shaped(shape: Shape) -> Response:
-    return Response(shape.model_dump(mode="json", by_alias=True))
 
 
 class EmergenciesView(APIView):
@@ -71,21 +67,21 @@ class EmergencyView(APIView):
     @described(None, messages.EmergencyRequest)
     def get(self, request: Request, emergency_id: str) -> Response:
         """One emergency as it stands now."""
-        return shaped(telling.shown(actions.find(request.user, emergency_id)))
+        return shaped(telling.shown(actions.find_emergency(request.user, emergency_id)))
 
 
 class TimelineView(APIView):
     @described(None, timeline.Timeline)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Everything that happened, the first thing first."""
-        return shaped(timeline.timeline(actions.find(request.user, emergency_id), request.user))
+        return shaped(timeline.timeline(actions.find_emergency(request.user, emergency_id), request.user))
 
 
 class TrackView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Where those who took part were, as GeoJSON (RFC 7946)."""
-        emergency = actions.find(request.user, emergency_id)
+        emergency = actions.find_emergency(request.user, emergency_id)
         return Response(collection(read_track(request.user, emergency.pk)))
 
 
@@ -93,7 +89,7 @@ class FhirView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """The emergency as an HL7 FHIR R4 Bundle."""
-        return Response(fhir.bundle(actions.find(request.user, emergency_id)))
+        return Response(fhir.bundle(actions.find_emergency(request.user, emergency_id)))
 
 
 class NearestView(APIView):

@@ -63,7 +63,7 @@ class Answering:
 async def _database_is_well() -> bool:
     try:
         await asyncio.wait_for(in_thread(ask_database), DOUBT_SECONDS)
-    except Exception:
+    except Exception:  # whatever it is, `away` logs that there was no answer
         return False
     return True
 

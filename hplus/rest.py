@@ -127,6 +127,11 @@ def read(shape: type[Body], fields: dict[str, Any]) -> Body:
         raise wire.refusal_of(invalid) from None
 
 
+def shaped(shape: wire.Shape, status: int = 200) -> Response:
+    """The answer in this shape."""
+    return Response(shape.as_json(), status=status)
+
+
 class _Named(wire.Shape):
     id: wire.Id
 

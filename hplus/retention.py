@@ -9,14 +9,14 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from calls import retention as calls
 from chat import retention as chat
 from emergency import retention as emergency
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.notifications.models import Notification
+from hplus.notifications import retention as notifications
+from hplus.wire import REMOVED
 from location import retention as location
-
-REMOVED = chat.REMOVED
 
 
 def cutoff(days: int) -> datetime:
@@ -30,7 +30,8 @@ def expired(before: datetime) -> dict[str, int]:
         **chat.expired(before),
         **emergency.expired(before, kept),
         **location.expired(before, kept),
-        "notices": _notices(before, kept).count(),
+        **calls.expired(before, kept),
+        **notifications.expired(before, kept),
         "histories": _histories(before).count(),
     }
 
@@ -38,15 +39,16 @@ def expired(before: datetime) -> dict[str, int]:
 def anonymise(before: datetime) -> dict[str, int]:
     """Replace texts, names, files and positions from before that time, and write down how many.
 
-    What a legal hold keeps stays: its conversation, and the emergencies, positions and notices of
-    the people in it.
+    What a legal hold keeps stays: its conversation, and the emergencies, positions, calls and notices
+    of the people in it.
     """
     kept = chat.held_people()
     counts = {
         **chat.anonymise(before),
         **emergency.anonymise(before, kept),
         **location.anonymise(before, kept),
-        "notices": _notices(before, kept).update(title=REMOVED, body="", data={}),
+        **calls.anonymise(before, kept),
+        **notifications.anonymise(before, kept),
         "histories": _histories(before).update(object_repr=REMOVED),
     }
     if any(counts.values()):
@@ -59,11 +61,6 @@ def anonymise_what_expired() -> int:
     if not settings.HPLUS_RETENTION_DAYS:
         return 0
     return sum(anonymise(cutoff(settings.HPLUS_RETENTION_DAYS)).values())
-
-
-def _notices(before: datetime, kept: set[str]) -> QuerySet[Notification]:
-    found = Notification.objects.filter(sent_at__lt=before).exclude(title=REMOVED)
-    return found.exclude(recipient__in=kept)
 
 
 def _histories(before: datetime) -> QuerySet[LogEntry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -154,10 +155,17 @@ Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeVal
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 
+REMOVED = "(removed)"  # what stands where something was anonymised
+
+
 class Shape(BaseModel):
     """Anything with fields on the wire: snake_case here, camelCase there."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object that goes out."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Request(Shape):
@@ -222,7 +230,7 @@ class Event(Shape):
 
     def fields(self) -> dict[str, Any]:
         """The event as the JSON object a client receives."""
-        own = self.model_dump(mode="json", by_alias=True)
+        own = self.as_json()
         twice = own.get("data", {}) if self.doubled else {}
         return {"type": self.type, **twice, **own}
 
@@ -273,6 +281,11 @@ def subclasses(kind: type[Shape]) -> list[Any]:
 
 def encode(fields: dict[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def fingerprint(content: dict[str, Any]) -> str:
+    """Tells a wish that is said again from another one under the same clientMessageId."""
+    return hashlib.sha256(encode(content).encode()).hexdigest()
 
 
 def stamped(frame: str, seq: int, event_id: str) -> str:

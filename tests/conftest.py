@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.test import TransactionTestCase
+from django.test import Client, TransactionTestCase
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
 from tests import ledger
+from tests.admin_site import desk_of
 from tests.servers import ThreadServer
 from tests.tidying import empty_the_database
 
@@ -31,6 +32,12 @@ def people(transactional_db: None) -> dict[str, User]:
     """The demo's two hospitals and their people, by userId."""
     seed_people()
     return User.objects.in_bulk()
+
+
+@pytest.fixture
+def desk(people: dict[str, User]) -> Client:
+    """The admin of hospital_001 in the admin site."""
+    return desk_of(people["admin_001"])
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ admin.site.unregister(Group)  # role and hospital decide, so groups would only p
 class HospitalAdmin(TenancyAdmin):
     # Diversion is read only: whoever changes it has to tell everyone, which is a deed of its own.
     diversion = ("is_on_diversion", "diversion_reason", "diversion_until")
-    fields = ("hospital_id", "name", *diversion)
+    fields = ["hospital_id", "name", *diversion]
     list_display = ["name", "hospital_id", "open_or_not"]
     search_fields = ["name", "hospital_id"]
 

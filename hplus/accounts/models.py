@@ -174,6 +174,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether this is a member of that hospital's staff."""
         return not self.is_patient and hospital_id is not None and self.hospital_id == hospital_id
 
+    def administers(self, hospital_id: str | None) -> bool:
+        """Whether this is one of that hospital's admins."""
+        return self.is_hospital_admin and self.works_at(hospital_id)
+
 
 class SessionQuerySet(models.QuerySet["Session"]):
     def visible_to(self, user: User) -> Self:

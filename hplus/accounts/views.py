@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from hplus import errors, wire
 from hplus.accounts import actions
 from hplus.accounts.actions import Identity, Tokens
-from hplus.rest import body_of, described
+from hplus.rest import body_of, described, shaped
 
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -80,7 +80,7 @@ class SignInView(APIView):
         asked = body_of(request, SignIn)
         http: HttpRequest = request._request
         tokens = actions.sign_in(asked.user_id, asked.password, asked.device_id or "", http)
-        return Response(TokenPair.of(tokens).model_dump(mode="json", by_alias=True))
+        return shaped(TokenPair.of(tokens))
 
 
 class RefreshView(APIView):
@@ -91,7 +91,7 @@ class RefreshView(APIView):
     def post(self, request: Request) -> Response:
         """New tokens; the old refresh token is used up, and one that comes twice ends its session."""
         tokens = actions.refresh(body_of(request, Renewal).refresh)
-        return Response(TokenPair.of(tokens).model_dump(mode="json", by_alias=True))
+        return shaped(TokenPair.of(tokens))
 
 
 class SignOutView(APIView):
@@ -110,4 +110,4 @@ class TicketView(APIView):
         """A ticket for one handshake, where no header can be set."""
         if request.auth is None:
             raise errors.AuthenticationFailed("A ticket needs a session.")
-        return Response({"ticket": actions.issue_ticket(request.auth)})
+        return shaped(Ticket(ticket=actions.issue_ticket(request.auth)))

@@ -169,7 +169,7 @@ def unread_count(user: User) -> int:
     return Notification.objects.unread_by(user).count()
 
 
-def page_of(
+def notices_of(
     user: User, *, before: str | None = None, unread: bool = False, limit: int
 ) -> tuple[list[Notification], bool]:
     """The newest notices of this user, or those older than one of them; and whether there are more.

@@ -12,18 +12,18 @@ from hplus.notifications.models import Notification
 
 @admin.register(Notification)
 class NotificationAdmin(TenancyAdmin):
-    list_display = ("title", "priority", "category", "to", "by", "sent_at", "read_at")
-    list_filter = ("category", "priority", ("read_at", admin.EmptyFieldListFilter))
-    search_fields = (
+    list_display = ["title", "priority", "category", "to", "by", "sent_at", "read_at"]
+    list_filter = ["category", "priority", ("read_at", admin.EmptyFieldListFilter)]
+    search_fields = [
         "title",
         "recipient__user_id",
         "recipient__name",
         "sender__user_id",
         "sender__name",
-    )
-    list_select_related = ("recipient", "sender")
+    ]
+    list_select_related = ["recipient", "sender"]
     date_hierarchy = "sent_at"
-    fields = (
+    fields = [
         "title",
         "body",
         "priority",
@@ -34,7 +34,7 @@ class NotificationAdmin(TenancyAdmin):
         "sent_at",
         "read_at",
         "data",
-    )
+    ]
 
     @admin.display(description="to", ordering="recipient")
     def to(self, notice: Notification) -> Any:

@@ -1,4 +1,4 @@
-"""The ears of the notices."""
+"""The ears of the notices: one line for each word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from hplus.realtime.parcels import Parcel
 
 
 class NotificationsConsumer(DomainConsumer):
+    """What one socket says and hears of notices."""
+
     @handles(messages.Notify)
     def do(self, request: messages.Notify) -> Answer:
         return actions.do(self.user, request)

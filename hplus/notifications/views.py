@@ -13,9 +13,8 @@ from rest_framework.views import APIView
 
 from hplus.notifications import actions, messages
 from hplus.notifications.models import Notification
-from hplus.realtime.answers import Answer
-from hplus.realtime.deeds import Done
-from hplus.rest import body_of, described, query_of
+from hplus.realtime.deeds import Done, said
+from hplus.rest import body_of, described, query_of, shaped
 from hplus.wire import Id, OptionalId, Shape
 
 
@@ -50,10 +49,6 @@ class MarkRead(Shape):
     notification_id: Id
 
 
-def done(answer: Answer, status: int = 200) -> Response:
-    return Response({"status": "ok", "data": answer.made}, status=status)
-
-
 class NotificationsView(APIView):
     @extend_schema(
         parameters=[
@@ -66,20 +61,20 @@ class NotificationsView(APIView):
     def get(self, request: Request) -> Response:
         """My notices, the latest first, and how many are unread."""
         asked = query_of(request, PageQuery)
-        rows, has_more = actions.page_of(request.user, **asked.model_dump())
+        rows, has_more = actions.notices_of(request.user, **asked.model_dump())
         page = Notices(
             notifications=[Listed.of(row) for row in rows],
             unread_count=actions.unread_count(request.user),
             next_cursor=rows[-1].pk if has_more else None,
             has_more=has_more,
         )
-        return Response(page.model_dump(mode="json", by_alias=True))
+        return shaped(page)
 
     @described(messages.Notify, Done)
     def post(self, request: Request) -> Response:
         """These people of my hospital should know this (`notification`)."""
         wish = body_of(request, messages.Notify)
-        return done(actions.do(request.user, wish), 201 if wish.action == "send" else 200)
+        return said(actions.do(request.user, wish), 201 if wish.action == "send" else 200)
 
 
 class ReadView(APIView):
@@ -87,4 +82,4 @@ class ReadView(APIView):
     def post(self, request: Request) -> Response:
         """I have read this notice (`notification` with action markRead)."""
         wish = body_of(request, MarkRead)
-        return done(actions.mark_read(request.user, wish.notification_id))
+        return said(actions.mark_read(request.user, wish.notification_id))

@@ -16,16 +16,16 @@ from hplus.push.models import PushDevice, PushOutbox
 class PushDeviceAdmin(TenancyAdmin):
     """What can be woken, and what an administrator has revoked; the session goes on without it."""
 
-    list_display = ("user", "platform", "device_id", "state", "registered_at")
-    list_filter = (
+    list_display = ["user", "platform", "device_id", "state", "registered_at"]
+    list_filter = [
         "platform",
         ("revoked_at", admin.EmptyFieldListFilter),
         ("disabled_at", admin.EmptyFieldListFilter),
-    )
-    search_fields = ("user__user_id", "user__name", "device_id")
-    list_select_related = ("user", "session")
-    fields = ("user", "platform", "device_id", "state", "registered_at", "disabled_at", "revoked_at")
-    actions = ("revoke",)
+    ]
+    search_fields = ["user__user_id", "user__name", "device_id"]
+    list_select_related = ["user", "session"]
+    fields = ["user", "platform", "device_id", "state", "registered_at", "disabled_at", "revoked_at"]
+    actions = ["revoke"]
 
     def get_buttons(self, request: HttpRequest, row: PushDevice) -> tuple[str, ...]:
         return () if row.revoked_at else ("revoke",)
@@ -46,10 +46,10 @@ class PushDeviceAdmin(TenancyAdmin):
 
 @admin.register(PushOutbox)
 class PushOutboxAdmin(TenancyAdmin):
-    list_display = ("created_at", "category", "to", "state", "attempts", "due_at", "last_error")
-    list_filter = ("state", "category")
-    search_fields = ("device__user__user_id", "device__user__name", "subject")
-    list_select_related = ("device__user",)
+    list_display = ["created_at", "category", "to", "state", "attempts", "due_at", "last_error"]
+    list_filter = ["state", "category"]
+    search_fields = ["device__user__user_id", "device__user__name", "subject"]
+    list_select_related = ["device__user"]
 
     @admin.display(description="to", ordering="device__user")
     def to(self, push: PushOutbox) -> Any:

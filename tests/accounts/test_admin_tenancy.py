@@ -9,7 +9,6 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 
 from chat import actions as chat
 from chat.admin import NewestFirst
@@ -20,6 +19,7 @@ from hplus.accounts import actions
 from hplus.accounts.models import STAFF_ROLES, Hospital, Session, User
 from hplus.management.commands.seed_demo import PASSWORD, seed_people
 from hplus.realtime.models import Connection, ServerProcess
+from tests.admin_site import desk_of, page
 
 NEW_PASSWORD = "Lantern-Orbit-42"
 INDEX = "/admin/"
@@ -54,20 +54,10 @@ def root(people: dict[str, User]) -> Client:
     return desk_of(people["root"])
 
 
-def desk_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def say(sender: User, receiver: User, hospital: str, text: str) -> Message:
     answer = chat.send(sender, SendMessage(receiver_id=receiver.pk, hospital_id=hospital, message=text))
     assert answer.made is not None
     return Message.objects.get(message_id=answer.made["messageId"])
-
-
-def page(model: type, view: str, *ids: Any) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}", args=ids)
 
 
 def listed(client: Client, model: type, **query: str) -> set[str]:

@@ -8,12 +8,12 @@ import pytest
 from django.contrib import admin
 from django.db.models import Model
 from django.test import Client, RequestFactory
-from django.urls import reverse
 
 from hplus.accounts.models import User
 from hplus.accounts.tenancy_admin import TenancyAdmin
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
+from tests.admin_site import desk_of, page
 from tests.everywhere import LISTS, fill
 
 EVERY_LIST = pytest.mark.parametrize("model", LISTS, ids=lambda model: model._meta.label_lower)
@@ -27,21 +27,6 @@ def people(db: None) -> dict[str, User]:
     for number in ("001", "002"):
         fill(people, number)
     return people
-
-
-@pytest.fixture
-def desk(people: dict[str, User]) -> Client:
-    return desk_of(people["admin_001"])
-
-
-def desk_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def page(model: type[Model], view: str, *ids: Any) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}", args=ids)
 
 
 def listed(client: Client, model: type[Model], **query: str) -> set[Any]:

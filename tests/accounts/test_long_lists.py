@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 
 from hplus.accounts.models import Hospital, User
 from hplus.management.commands.seed_demo import seed_people
+from tests.admin_site import desk_of, page
 from tests.everywhere import LISTS, fill
 
 
@@ -20,9 +19,7 @@ from tests.everywhere import LISTS, fill
 def test_twice_as_many_rows_take_no_more_queries(model: Any) -> None:
     seed_people()
     people = User.objects.select_related("hospital").in_bulk()
-    desk = Client()
-    desk.force_login(people["root"])
-    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    desk, address = desk_of(people["root"]), page(model, "changelist")
 
     def looked_at() -> tuple[int, int]:
         with CaptureQueriesContext(connection) as captured:

@@ -10,6 +10,7 @@ from hplus.accounts.models import Session, User
 from hplus.audit.actions import record, verify
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import PASSWORD, seed_history, seed_people
+from tests.admin_site import desk_of
 
 
 @pytest.fixture(autouse=True)
@@ -17,17 +18,6 @@ def people(db: None) -> dict[str, User]:
     seed_people()
     seed_history()
     return User.objects.in_bulk()
-
-
-@pytest.fixture
-def desk(people: dict[str, User]) -> Client:
-    return desk_of(people["admin_001"])
-
-
-def desk_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def lines(verb: Verb) -> list[tuple[str, str, str, str]]:

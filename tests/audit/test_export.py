@@ -31,13 +31,6 @@ def people(db: None) -> dict[str, User]:
     return User.objects.in_bulk()
 
 
-@pytest.fixture
-def desk(people: dict[str, User]) -> Client:
-    client = Client()
-    client.force_login(people["admin_001"])
-    return client
-
-
 def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
     response = desk.post(page, {"action": "export_csv", "_selected_action": ids})
     assert response["Content-Type"].startswith("text/csv")

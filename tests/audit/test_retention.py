@@ -12,6 +12,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from calls import actions as calls
+from calls.messages import EndCall, InitiateCall
+from calls.models import Call
+from calls.placing import initiate
 from chat import actions as chat
 from chat import attachments, holding
 from chat.messages import SendMessage
@@ -41,8 +45,10 @@ def people(transactional_db: None) -> dict[str, User]:
             lng=-122.41941, condition="stroke", priority="high", status="cancelled", cancelled_at=LONG_AGO,
             requested_by=people[patient], requested_by_role="patient", requested_at=LONG_AGO,
         )  # fmt: skip
+        call(people, patient, "in pain again")
         Fix.objects.create(user=people[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, topic="old")
     Message.objects.update(sent_at=LONG_AGO)
+    Call.objects.update(started_at=LONG_AGO)
     say(people, "patient_123", "It is better now")
     return people
 
@@ -52,6 +58,16 @@ def say(people: dict[str, User], patient: str, text: str) -> ChatRoom:
     made = chat.send(people[patient], wish).made
     assert made is not None
     return ChatRoom.objects.get(pk=made["chatRoomId"])
+
+
+def call(people: dict[str, User], patient: str, reason: str | None) -> None:
+    wish = InitiateCall(receiver_id="doctor_456", call_type="audio")
+    call_id = (initiate(people[patient], wish, connection_id="").made or {})["callId"]
+    calls.end(people[patient], EndCall(call_id=call_id, reason=reason), connection_id="")
+
+
+def reasons() -> set[tuple[str, str]]:
+    return set(Call.objects.values_list("initiator", "end_reason"))
 
 
 def command(*arguments: str) -> dict[str, Any]:
@@ -68,7 +84,7 @@ def test_without_apply_it_only_counts() -> None:
     counted = command("--days", "30")
     assert counted == {
         "applied": False, "messages": 2, "attachments": 2, "emergencies": 2, "positions": 2,
-        "notices": 0, "histories": 0,
+        "calls": 2, "notices": 0, "histories": 0,
     }  # fmt: skip
     assert command("--days", "30", "--dry-run") == counted
     assert texts() == ["My arm hurts", "My arm hurts", "It is better now"]
@@ -86,6 +102,7 @@ def test_what_is_old_is_replaced_and_only_once() -> None:
     assert not Attachment.objects.exists()
     assert not file.storage.exists(file.name)
     assert not Fix.objects.exists()
+    assert reasons() == {("patient_123", "(removed)"), ("test_user", "(removed)")}
     emergency = Emergency.objects.all()[0]
     assert (emergency.patient_id, emergency.patient_name, emergency.condition) == ("(removed)",) * 3
     assert (emergency.lat, emergency.lng, emergency.original) == (37.8, -122.4, {})
@@ -105,8 +122,17 @@ def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(people: dict
         "test_user"
     ]
     assert list(Fix.objects.values_list("user", flat=True)) == ["test_user"]
+    assert reasons() == {("patient_123", "(removed)"), ("test_user", "in pain again")}
     holding.release(people["admin_001"], held.pk)
     assert command("--days", "30", "--apply")["messages"] == 1
+
+
+def test_our_own_words_for_the_end_of_a_call_stay(people: dict[str, User]) -> None:
+    Call.objects.all().delete()
+    call(people, "patient_123", None)
+    Call.objects.update(started_at=LONG_AGO)
+    assert command("--days", "30", "--apply")["calls"] == 0
+    assert reasons() == {("patient_123", "cancelled")}
 
 
 def test_an_open_emergency_is_never_touched() -> None:
@@ -118,7 +144,7 @@ def test_the_duty_keeps_to_the_setting(settings: Any) -> None:
     settings.HPLUS_RETENTION_DAYS = 0
     assert anonymise_what_expired() == 0
     settings.HPLUS_RETENTION_DAYS = 30
-    assert anonymise_what_expired() == 8
+    assert anonymise_what_expired() == 10
 
 
 def test_an_entry_keeps_its_shape() -> None:

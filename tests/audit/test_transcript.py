@@ -18,6 +18,7 @@ from chat.models import ChatRoom, Message
 from hplus.accounts.models import User
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
+from tests.admin_site import desk_of
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -26,17 +27,6 @@ EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 def people(db: None) -> dict[str, User]:
     seed_people()
     return User.objects.in_bulk()
-
-
-@pytest.fixture
-def desk(people: dict[str, User]) -> Client:
-    return desk_of(people["admin_001"])
-
-
-def desk_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def say(people: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:

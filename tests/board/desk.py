@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from hplus.management.commands.seed_demo import PASSWORD
+from tests.browser import chromium
 from tests.servers import Running
-
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-NO_BROWSER = "" if CHROMIUM.exists() else f"{CHROMIUM} is missing: no test in a browser"
 
 WIDE = {"width": 1366, "height": 768}
 NARROW = {"width": 390, "height": 844}
-
-
-def needs_browser() -> None:
-    """Skips where there is no Chromium; in CI that is a failure."""
-    if NO_BROWSER and os.environ.get("CI"):
-        pytest.fail(NO_BROWSER)
-    if NO_BROWSER:
-        pytest.skip(NO_BROWSER)
-
-
-@asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    needs_browser()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            await browser.close()
 
 
 @asynccontextmanager

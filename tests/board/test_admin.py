@@ -26,6 +26,7 @@ from hplus.management.commands.seed_demo import seed_people
 from hplus.realtime.models import Presence
 from location.messages import TellLocation
 from location.recording import record
+from tests.admin_site import desk_of
 from tests.emergency.guide import create_emergency_request
 
 LIST = "/admin/emergency/emergency/"
@@ -36,12 +37,6 @@ BOARD = f"{LIST}board/"
 def people(db: None) -> dict[str, User]:
     seed_people()
     return User.objects.in_bulk()
-
-
-def desk_of(user_id: str) -> Client:
-    client = Client()
-    client.force_login(User.objects.get(pk=user_id))
-    return client
 
 
 def call_for_help(people: dict[str, User], **wish: Any) -> str:
@@ -256,8 +251,7 @@ def test_what_is_done_here_follows_the_rules_of_the_socket(people: dict[str, Use
 
 def test_nothing_is_done_without_the_token_of_the_form(people: dict[str, User]) -> None:
     emergency_id = call_for_help(people)
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(people["admin_001"])
+    client = desk_of("admin_001", enforce_csrf_checks=True)
     assert client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"}).status_code == 403
     assert Emergency.objects.get().status == "pending"
 

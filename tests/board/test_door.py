@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.test import Client
 
 from hplus.accounts.models import User
+from tests.admin_site import desk_of
 from tests.emergency.guide import create_emergency_request
 from tests.phone import Phone
 from tests.servers import ThreadServer
@@ -21,9 +22,7 @@ from tests.servers import ThreadServer
 @sync_to_async
 def cookie_of(user_id: str) -> str:
     """The session key of a browser in which this person is signed in."""
-    client = Client()
-    client.force_login(User.objects.get(pk=user_id))
-    return str(client.cookies[django_settings.SESSION_COOKIE_NAME].value)
+    return str(desk_of(user_id).cookies[django_settings.SESSION_COOKIE_NAME].value)
 
 
 def page(server: ThreadServer, cookie: str, origin: str | None = "own", **query: Any) -> Phone:

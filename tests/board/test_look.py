@@ -15,7 +15,8 @@ from playwright.async_api import Page, expect
 from chat.models import Message
 from emergency.models import Emergency, Entry
 from location.models import Fix
-from tests.board.desk import NARROW, WIDE, chromium, desk_in
+from tests.board.desk import NARROW, WIDE, desk_in
+from tests.browser import chromium
 from tests.emergency.guide import create_emergency_request, respond, update_status
 from tests.servers import ThreadServer
 

@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
-from django.test import Client
 from playwright.async_api import expect
 
 from hplus.accounts.models import Session, User
 from hplus.management.commands.seed_demo import PASSWORD
-from tests.board.desk import chromium, desk, desk_in
+from tests.admin_site import desk_of
+from tests.board.desk import desk, desk_in
+from tests.browser import chromium
 from tests.phone import Phone
 from tests.servers import ProcessServer, ThreadServer
 
@@ -44,9 +45,7 @@ async def signed_in(server: ProcessServer | ThreadServer, user_id: str, device_i
 
 @sync_to_async
 def do(admin_id: str, page: str, action: str, *ids: Any) -> None:
-    client = Client()
-    client.force_login(User.objects.get(pk=admin_id))
-    client.post(page, {"action": action, "_selected_action": [str(one) for one in ids]})
+    desk_of(admin_id).post(page, {"action": action, "_selected_action": [str(one) for one in ids]})
 
 
 async def closed(phone: Phone, code: int) -> None:
@@ -150,7 +149,7 @@ async def test_an_open_board_ends_too_and_its_cookie_opens_nothing_more(server: 
 
 
 def test_whoever_signs_out_himself_everywhere_has_to_sign_in_again(people: dict[str, User]) -> None:
-    client = Client()
-    client.force_login(people["admin_001"])
-    answer = client.post(PEOPLE, {"action": "sign_out", "_selected_action": ["admin_001"]}, follow=True)
+    answer = desk_of(people["admin_001"]).post(
+        PEOPLE, {"action": "sign_out", "_selected_action": ["admin_001"]}, follow=True
+    )
     assert answer.redirect_chain[-1][0].startswith("/admin/login/")

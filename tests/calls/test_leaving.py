@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from django.conf import LazySettings
@@ -12,12 +11,14 @@ from hplus.accounts.models import User
 from tests.calls.test_ringing import ring
 from tests.phone import Phone
 from tests.servers import ThreadServer
+from tests.waiting import until
 
 
-async def until(holds: Callable[[Participant], bool], **which: object) -> None:
-    async with asyncio.timeout(8):
-        while not holds(await Participant.objects.aget(**which)):  # noqa: ASYNC110 a row rings no bell
-            await asyncio.sleep(0.02)
+async def becomes(holds: Callable[[Participant], bool], **which: object) -> None:
+    async def is_so() -> bool:
+        return holds(await Participant.objects.aget(**which))
+
+    await until(is_so)
 
 
 def statuses(frame: dict[str, dict[str, list[dict[str, str]]]]) -> dict[str, str]:
@@ -50,10 +51,10 @@ async def test_who_comes_back_in_time_is_still_in_the_call(
         async with server.phone("patient_123", "patient") as patient:
             call_id = await ring(patient, "doctor_123")
             await doctor.ask("callAccept", callId=call_id)
-        await until(lambda one: one.dropped_due_at is not None, user="patient_123")
+        await becomes(lambda one: one.dropped_due_at is not None, user="patient_123")
         async with server.phone("patient_123", "patient") as back:
             assert back.established["data"]["activeCall"]["callId"] == call_id
-            await until(lambda one: one.dropped_due_at is None, user="patient_123")
+            await becomes(lambda one: one.dropped_due_at is None, user="patient_123")
             await doctor.send(
                 "callSignal", callId=call_id, targetUserId="patient_123", signalType="offer", sdp="again"
             )

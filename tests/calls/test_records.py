@@ -21,6 +21,7 @@ from calls.models import Call
 from calls.placing import initiate
 from hplus.accounts.actions import issue_tokens
 from hplus.accounts.models import Session, User
+from tests.admin_site import desk_of
 from tests.servers import ROOT
 
 People = dict[str, User]
@@ -83,8 +84,7 @@ def test_calls_come_in_pages(people: People) -> None:
 def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(people: People) -> None:
     own = called(people, "patient_123", "doctor_123")
     foreign = called(people, "patient_123", "doctor_002")
-    browser = Client()
-    browser.force_login(people["admin_001"])
+    browser = desk_of(people["admin_001"])
     listed = browser.get("/admin/calls/call/").content.decode()
     assert own in listed
     assert foreign not in listed

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.server
-import os
-import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from calls.models import Call
+from tests.browser import chromium
 from tests.servers import ThreadServer
 
 pytestmark = pytest.mark.e2e
 PAGE = Path(__file__).parent / "page"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+IN_A_CALL = (
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--autoplay-policy=no-user-gesture-required",
+)
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):
@@ -41,22 +45,8 @@ def site(settings) -> Iterator[str]:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("Chromium is missing: apt-get install chromium")
-    assert CHROMIUM is not None, "Chromium is missing"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-                "--allow-loopback-in-peer-connection",
-                "--autoplay-policy=no-user-gesture-required",
-            ],
-        )
-        yield browser
-        await browser.close()
+    async with chromium(*IN_A_CALL) as opened:
+        yield opened
 
 
 async def a_device(browser: Browser, site: str, socket_url: str) -> Page:

@@ -23,11 +23,14 @@ from django.utils import timezone
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.models import Session, User
-from hplus.management.commands import connections, doctor
+from hplus.doctor import database
+from hplus.doctor.findings import Examination, Finding, ok
+from hplus.management.commands import connections
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests.servers import ROOT, ThreadServer
 
 People = dict[str, User]
+MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 # What a database that is thrown away after the tests may do without.
 DURABILITY = {f"database.{name}" for name in ("fsync", "full_page_writes", "synchronous_commit")}
 
@@ -46,9 +49,12 @@ beside = database_sync_to_async(run)
 
 
 @pytest.fixture
-def hospital(transactional_db: None, settings: Any) -> None:
+def hospital(transactional_db: None, settings: Any, tmp_path: Path) -> None:
     """As in production, where nobody gets in by name alone."""
     settings.DEBUG, settings.HPLUS_DEMO, settings.ALLOWED_HOSTS = False, False, ["hplus.example"]
+    settings.STATIC_ROOT = tmp_path / "static"
+    settings.STATIC_ROOT.mkdir()
+    (settings.STATIC_ROOT / "staticfiles.json").touch()
 
 
 def consult(*words: str) -> tuple[str, str]:
@@ -79,7 +85,7 @@ def shown(name: str) -> str:
 def test_the_doctor_finds_nothing_wrong(hospital: None) -> None:
     ServerProcess.objects.create(host="ward", pid=1)
     found = diagnosis()
-    about_settings = ["mode", "secret_key", "allowed_hosts", "media_root"]
+    about_settings = ["mode", "secret_key", "allowed_hosts", "static_root", "media_root"]
     about_database = ["clock", "migrations", "write"]
     assert {check for check, status in found.items() if status == "ok"} >= {
         *(f"settings.{name}" for name in about_settings),
@@ -122,11 +128,20 @@ def test_the_doctor_judges_the_settings(hospital: None, settings: Any, tmp_path:
     assert diagnosis()["settings.media_root"] == "ok"
 
 
+def test_the_doctor_asks_for_the_collected_files(hospital: None, settings: Any, tmp_path: Path) -> None:
+    settings.STATIC_ROOT = tmp_path / "collected"
+    settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
+    assert diagnosis()["settings.static_root"] == "wrong"
+    assert "Run manage.py collectstatic" in consult()[0]
+    run("collectstatic", "--noinput")
+    assert diagnosis()["settings.static_root"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("ahead_seconds", "status"), [(0.2, "ok"), (-0.2, "ok"), (3, "warning"), (-3, "warning"), (-20, "wrong")]
 )
 def test_clocks_should_agree(ahead_seconds: float, status: str) -> None:
-    assert doctor.about_clock(ahead_seconds).status == status
+    assert database.about_clock(ahead_seconds).status == status
 
 
 @pytest.mark.parametrize(("value", "status"), [("on", "ok"), ("off", "wrong")])
@@ -181,11 +196,11 @@ def test_the_doctor_does_not_wait_for_what_hangs(silent_port: int) -> None:
 
 
 def test_a_part_that_never_ends_is_reported() -> None:
-    def hang() -> Iterator[doctor.Finding]:
-        yield doctor.ok("first", "Fine.")
+    def hang() -> Iterator[Finding]:
+        yield ok("first", "Fine.")
         time.sleep(5)
 
-    examination = doctor.Examination("heart", hang)
+    examination = Examination("heart", hang)
     examination.start()
     found = examination.findings(until=time.monotonic() + 0.2)
     assert [(finding.check, finding.status) for finding in found] == [("first", "ok"), ("heart", "wrong")]

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from hplus.management.commands.seed_demo import PASSWORD
+from tests.browser import chromium
 from tests.servers import ThreadServer
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Where `SCREENSHOTS=docs/screenshots pytest tests/console` puts what it has seen.
-SCREENSHOTS = os.environ.get("SCREENSHOTS")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a browser the tests here are skipped and say why; where CI runs, that is a failure."""
-    for item in items:
-        if "browser" in getattr(item, "fixturenames", ()) and not CHROMIUM and not os.environ.get("CI"):
-            item.add_marker(pytest.mark.skip(reason="no Chromium here: apt install chromium"))
+# Where `HPLUS_SCREENSHOTS=docs/screenshots pytest tests/console` puts what it has seen.
+SCREENSHOTS = os.environ.get("HPLUS_SCREENSHOTS")
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    assert CHROMIUM, "no Chromium here"
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with chromium() as opened:
         yield opened
-        await opened.close()
 
 
 class Desk:

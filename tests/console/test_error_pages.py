@@ -7,22 +7,16 @@ from typing import Any
 import pytest
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpResponse
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.views import defaults
 
-from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
+from tests.admin_site import desk_of
 
 
 @pytest.fixture(autouse=True)
 def people(db: None) -> None:
     seed_people()
-
-
-def desk(**more: bool) -> Client:
-    client = Client(**more)  # type: ignore[arg-type]
-    client.force_login(User.objects.get(pk="admin_001"))
-    return client
 
 
 def says(answer: HttpResponse, status: int, sentence: str) -> None:
@@ -34,12 +28,14 @@ def says(answer: HttpResponse, status: int, sentence: str) -> None:
 
 
 def test_each_says_what_happened() -> None:
-    says(desk().get("/admin/nothing/here/"), 404, "There is nothing at this address")
-    says(desk().get("/admin/accounts/hospital/add/"), 403, "Your account may not do this")
-    forged = desk(enforce_csrf_checks=True).post("/admin/accounts/session/", {"action": "revoke"})
+    says(desk_of("admin_001").get("/admin/nothing/here/"), 404, "There is nothing at this address")
+    says(desk_of("admin_001").get("/admin/accounts/hospital/add/"), 403, "Your account may not do this")
+    forged = desk_of("admin_001", enforce_csrf_checks=True).post(
+        "/admin/accounts/session/", {"action": "revoke"}
+    )
     says(forged, 403, "This was not sent")
     spelled = {"password__startswith": "md5"}
-    says(desk().get("/admin/accounts/user/", spelled), 400, "This could not be understood")
+    says(desk_of("admin_001").get("/admin/accounts/user/", spelled), 400, "This could not be understood")
 
 
 def test_a_fault_and_a_broken_request_too(settings: Any) -> None:

@@ -16,6 +16,7 @@ from tests.faults.site import Site
 from tests.faults.steadfast import HOSPITAL
 from tests.ledger import note
 from tests.servers import ProcessServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "5"))
@@ -53,9 +54,8 @@ async def test_memory_files_sessions_and_keys_stay_flat(site: Site) -> None:
     sent = await _churn(server, min(SOAK_SECONDS / 2, WARM_SECONDS))  # pools are filled, modules loaded
     before = Usage.of(site, server)
     sent += await _churn(server, SOAK_SECONDS)
-    async with asyncio.timeout(15):
-        while (after := Usage.of(site, server)).connections:  # noqa: ASYNC110 the database calls nobody
-            await asyncio.sleep(0.2)
+    await until(lambda: not Usage.of(site, server).connections, seconds=15)
+    after = Usage.of(site, server)
     [(stored,)] = site.ask("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
     remark = f"{sent} messages; {before} -> {after}"
     note(

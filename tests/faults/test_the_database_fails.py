@@ -17,6 +17,7 @@ from tests.faults.steadfast import Crowd
 from tests.ledger import note
 from tests.phone import Phone
 from tests.servers import Running
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 FROZEN_SECONDS = 10
@@ -159,9 +160,7 @@ async def test_sockets_that_could_not_sit_down_leave_no_ghosts(site: Site) -> No
         taken_for_present = (
             "SELECT 1 FROM realtime_presence WHERE user_id = 'patient_123' AND status <> 'offline'"
         )
-        async with asyncio.timeout(30):
-            while site.ask(ghosts) or site.ask(taken_for_present):  # noqa: ASYNC110 the database calls nobody
-                await asyncio.sleep(0.2)
+        await until(lambda: not (site.ask(ghosts) or site.ask(taken_for_present)), seconds=30)
 
 
 @in_the_long_form

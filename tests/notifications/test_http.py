@@ -13,6 +13,7 @@ from hplus.accounts.actions import issue_tokens
 from hplus.accounts.models import Session, User
 from hplus.notifications.actions import delete_old_notifications, notify
 from hplus.notifications.models import Notification
+from tests.admin_site import desk_of
 
 NOTICE = {"category": "rota", "title": "Change of shift", "body": "At nine."}
 URL = "/api/notifications/"
@@ -114,8 +115,7 @@ def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
         hospital_id="hospital_001",
         **{**NOTICE, "title": "to a patient"},
     )
-    client = Client()
-    client.force_login(people[user_id])
+    client = desk_of(people[user_id])
     page = client.get("/admin/notifications/notification/", secure=True)
     assert {row.title for row in page.context["cl"].result_list} == titles
     for row in Notification.objects.all():
@@ -129,8 +129,7 @@ def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
 
 
 def test_doctors_do_not_enter_the_admin_site(people: dict[str, User]) -> None:
-    client = Client()
-    client.force_login(people["doctor_123"])
+    client = desk_of(people["doctor_123"])
     assert client.get("/admin/notifications/notification/", secure=True).status_code == 302
 
 

@@ -13,17 +13,12 @@ from hplus.audit.models import Record, Verb
 from hplus.notifications.actions import notify
 from hplus.push.actions import register, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
+from tests.admin_site import desk_of
 
 NOTICE = {"category": "shift", "title": "Change of shift", "body": "The ward round is at nine."}
 LIST = "/admin/push/pushdevice/"
 Device = Callable[..., PushDevice]
 Sent = list[tuple[str, dict[str, str]]]
-
-
-def desk_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def page_of(device: PushDevice) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hplus.realtime.models import Connection
 from tests.servers import ThreadServer
+from tests.waiting import until
 
 HOSPITAL = "hospital_001"
 ROOM = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
@@ -74,6 +75,10 @@ async def test_no_limit_where_it_is_zero(server: ThreadServer, settings: Any) ->
         assert not phone.heard("error")
 
 
+async def one_is_left() -> bool:
+    return await Connection.objects.filter(user="patient_123").acount() == 1
+
+
 async def test_a_user_and_an_address_have_so_many_sockets(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MAX_SOCKETS_PER_USER = 2
     settings.REFUSED_SOCKET_SECONDS = 0.05
@@ -88,8 +93,7 @@ async def test_a_user_and_an_address_have_so_many_sockets(server: ThreadServer, 
         for phone in (one, two, other):
             await phone.echo()
         await one.hang_up()
-        while await Connection.objects.filter(user="patient_123").acount() > 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await until(one_is_left)
         async with server.phone("patient_123", "patient") as again:
             await again.echo()
         settings.HPLUS_MAX_SOCKETS_PER_IP = 2

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.messages import get_messages
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.urls import URLResolver, get_resolver, resolve
 
 from emergency.models import Emergency
 from hplus.accounts.models import User
 from hplus.realtime.bridge import in_thread
 from hplus.routing import HPlusConsumer
+from tests.admin_site import desk_of
 from tests.ledger import note
 from tests.security import test_objects_of_others as rooms
 from tests.security.test_objects_of_others import NOWHERE, a_conversation, bare, client_of
@@ -182,9 +183,7 @@ async def test_at_the_desk(server: ThreadServer) -> None:
     """The admin site of another hospital knows nothing of it; that of its own does."""
 
     def look(user_id: str, method: str, path: str) -> tuple[int, str]:
-        client = Client()
-        client.force_login(User.objects.get(pk=user_id))
-        answer = client.generic(method, f"/admin/{path}")
+        answer = desk_of(user_id).generic(method, f"/admin/{path}")
         said = [str(message) for message in get_messages(answer.wsgi_request)]
         body = answer.content.decode() if answer.status_code == 404 else ""
         return answer.status_code, f"{answer.headers.get('Location')} {said} {body}"

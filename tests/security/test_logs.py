@@ -17,6 +17,7 @@ from tests.ledger import note
 from tests.phone import Phone
 from tests.security.test_identity import post, sign_in
 from tests.servers import ProcessServer, ThreadServer
+from tests.waiting import until
 
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
 MARKS = {
@@ -128,9 +129,7 @@ async def _an_emergency(server: ProcessServer) -> None:
         await doctor.ask("callReject", callId=call["callId"], reason=MARKS["reason"])
         to = {"target": {"userId": "nurse_001"}, "title": MARKS["notice"], "body": MARKS["notice"]}
         await admin.ask("notification", **to, priority="urgent", data={"name": MARKS["patient"]})
-        async with asyncio.timeout(15):
-            while b"Push to device" not in server.log:  # noqa: ASYNC110 another process writes it
-                await asyncio.sleep(0.1)
+        await until(lambda: b"Push to device" in server.log, seconds=15)
 
 
 async def _database_errors(server: ProcessServer) -> None:

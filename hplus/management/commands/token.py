@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         tokens = open_session(find(options["user"]), options["device"], options["hours"])
-        said = TokenPair.of(tokens).model_dump(mode="json", by_alias=True)
+        said = TokenPair.of(tokens).as_json()
         if options["json"]:
             self.stdout.write(json.dumps(said))
             return

@@ -1,0 +1,26 @@
+"""What becomes of notices when their time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from django.db.models import QuerySet
+
+from hplus.notifications.models import Notification
+from hplus.wire import REMOVED
+
+
+def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
+    """How much `anonymise` would replace."""
+    return {"notices": _notices(before, kept).count()}
+
+
+def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
+    """What notices of before that time said, but those to the people kept."""
+    return {"notices": _notices(before, kept).update(title=REMOVED, body="", data={})}
+
+
+def _notices(before: datetime, kept: Collection[str]) -> QuerySet[Notification]:
+    found = Notification.objects.filter(sent_at__lt=before).exclude(title=REMOVED)
+    return found.exclude(recipient__in=kept)
