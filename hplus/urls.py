@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),  # the socket at the same address is none of Django's
     path("admin/", admin.site.urls),
     path("", include("hplus.pages")),
     path("console/", include("hplus.console")),

@@ -45,3 +45,8 @@ def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
     request = RequestFactory().get("/admin/")
     says(defaults.server_error(request), 500, "Something broke here")
     says(defaults.bad_request(request, SuspiciousOperation("secret")), 400, "This could not be understood")
+
+
+def test_the_bare_address_leads_to_the_console_of_the_staff() -> None:
+    answer = desk_of("admin_001").get("/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
