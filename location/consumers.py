@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
@@ -30,16 +31,17 @@ class LocationConsumer(DomainConsumer):
         self.is_in_matter = False  # our positions belong to one that must not lose any
         self.is_asked = False  # somebody waits for our next one
         self.has_spoken = False
+        self.news = 0  # how often we have heard one of the first two
 
     # What we say
 
     @in_loop(messages.TellLocation)
     async def tell(self, request: messages.TellLocation) -> Answer | None:
         """A position that matters is durable before the next frame is read; others share a transaction."""
-        heard = Heard(self.user, request, timezone.now())
+        heard, news = Heard(self.user, request, timezone.now()), self.news
         if self._matters(request):
-            return self._learn(await self.socket.board.batch(record_all).submit(heard))
-        self._leisurely().add(heard).add_done_callback(self._recorded)
+            return self._learn(await self.socket.board.batch(record_all).submit(heard), news)
+        self._leisurely().add(heard).add_done_callback(partial(self._recorded, news))
         return None
 
     def _leisurely(self) -> Batch[Heard]:
@@ -52,18 +54,20 @@ class LocationConsumer(DomainConsumer):
         is_routine = self.has_spoken and self.user.role == Role.PARAMEDIC
         return is_marked or is_awaited or self.is_in_matter or not is_routine
 
-    def _recorded(self, outcome: asyncio.Future[Recorded]) -> None:
+    def _recorded(self, news: int, outcome: asyncio.Future[Recorded]) -> None:
         if outcome.cancelled():
             return
         if broken := outcome.exception():
             unforeseen = None if isinstance(broken, errors.Refusal) else broken
             logger.warning("A position was not recorded: %s", type(broken).__name__, exc_info=unforeseen)
-        elif self._learn(outcome.result()).says:
+        elif self._learn(outcome.result(), news).says:
             self.socket.later(0, outcome.result)
 
-    def _learn(self, recorded: Recorded) -> Recorded:
-        self.socket.is_mobile = True
-        self.is_in_matter, self.is_asked, self.has_spoken = recorded.is_in_matter, False, True
+    def _learn(self, recorded: Recorded, news: int) -> Recorded:
+        """What the record of a position tells, unless we have heard otherwise since it was told."""
+        self.socket.is_mobile = self.has_spoken = True
+        if news == self.news:
+            self.is_in_matter, self.is_asked = recorded.is_in_matter, False
         return recorded
 
     @handles(messages.AskLocation)
@@ -80,9 +84,9 @@ class LocationConsumer(DomainConsumer):
 
     def hear(self, parcel: Parcel) -> Parcel | None:
         if parcel.word == messages.LocationSharingBegan.type:
-            self.is_in_matter = True
+            self.is_in_matter, self.news = True, self.news + 1
             self._leisurely().hurry()  # our last one may be among those that wait
             return None
         if parcel.word == messages.LocationAsked.type:
-            self.is_asked = True
+            self.is_asked, self.news = True, self.news + 1
         return parcel

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from hplus.accounts.models import User
+from hplus.realtime.parcels import Parcel
+from location import messages
+from location.consumers import LocationConsumer
 from location.models import Fix
+from location.recording import Recorded
 from tests.location.places import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told
 from tests.servers import ProcessServer, ThreadServer
 
@@ -118,3 +125,32 @@ async def test_an_emergency_waits_for_no_company(server: ThreadServer, settings:
         await tell(crew, 6)
         await crew.echo()
         assert [fix.lat async for fix in Fix.objects.order_by("lat")] == [1, 2, 3, 4, 5]
+
+
+class Board:
+    """A batch that has not been written yet."""
+
+    def batch(self, *_: object) -> Board:
+        return self
+
+    def add(self, _: object) -> asyncio.Future[Recorded]:
+        self.outcome: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        return self.outcome
+
+    def hurry(self) -> None:
+        self.is_hurried = True
+
+
+async def test_what_was_recorded_before_does_not_silence_what_was_heard_since() -> None:
+    """A position on its way knows nothing of the emergency that begins meanwhile."""
+    routine = messages.TellLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
+    for word in (messages.LocationSharingBegan.type, messages.LocationAsked.type):
+        board = Board()
+        crew: Any = SimpleNamespace(board=board, user=User(pk="paramedic_456", role="paramedic"))
+        ears = LocationConsumer(crew)
+        ears.has_spoken = True
+        await ears.tell(routine)
+        ears.hear(Parcel(word=word, frame=""))
+        board.outcome.set_result(Recorded(is_in_matter=False))
+        await asyncio.sleep(0)  # the loop calls back
+        assert ears._matters(routine)
