@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
+# Half of what a test takes is waiting, so two cores carry three.
+WORKERS ?= 3
 export PORT
 
 PY := .venv/bin/python
@@ -28,8 +30,8 @@ run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000)
 	exec $(PY) manage.py serve --prepare
 
 test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stories on SQLite too (ARGS=...)
-	HPLUS_TEST_STORAGE= $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
-	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest -n 2 --dist loadfile tests/stories $(ARGS)
+	HPLUS_TEST_STORAGE= $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/stories $(ARGS)
 
 test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze and restart
 	FAULT_ROUNDS=$${FAULT_ROUNDS-5} SOAK_SECONDS=$${SOAK_SECONDS-600} $(PY) -m pytest -m faults $(ARGS)
