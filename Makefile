@@ -3,8 +3,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
-# Half of what a test takes is waiting, so two cores carry three.
-WORKERS ?= 3
+WORKERS ?= 2
 export PORT
 
 PY := .venv/bin/python

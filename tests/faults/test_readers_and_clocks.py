@@ -163,7 +163,8 @@ async def test_a_wrong_clock_changes_nothing(site: Site) -> None:
             }
             assert (await patient.ask("sendMessage", **sent))["type"] == "ack"
         await doctor.expect("newMessage", message=str(len(clocks) * 2 - 1))
-        heard = [frame["data"] for frame in doctor.heard("newMessage")]
+        said = [frame["data"] for frame in doctor.heard("newMessage")]
+        heard = [data for data in said if data["senderId"] == "clock"]  # the demo left one unread, too
         assert [data["message"] for data in heard] == [str(n) for n in range(len(clocks) * 2)]
         assert [data["clientTimestamp"] for data in heard] == clocks * 2
         assert heard == sorted(heard, key=lambda data: data["timestamp"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -68,7 +67,7 @@ class RunServer(Running):
             self.log.extend(line)
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()  # a shell may have told everything in the background to ignore Ctrl-C
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
