@@ -154,7 +154,8 @@ async def _database_errors(server: ProcessServer) -> None:
         async with server.phone("test_user", "patient") as phone:
             answer = await phone.ask("sendMessage", **ROOM, message=MARKS["text"])
             assert answer["code"] == "INTERNAL_ERROR"
-            assert answer["details"]["reference"] in server.log.decode()
+            reference = answer["details"]["reference"]
+            await until(lambda: reference.encode() in server.log)
             assert MARKS["text"] not in str(answer)
             await phone.echo()
         token = (await sign_in(server, "test_user"))["access"]
