@@ -150,9 +150,11 @@ class Glances:
 
     def _show(self, socket: Socket, now: float) -> int:
         """How many frames that were. Who can't take any now is asked again."""
+        if socket not in self._due:  # it left while others were shown
+            return 0
         glance = self._glances[socket]
         glance.at = now
-        if socket not in self._due or not socket.is_listening or not socket.outbox.has_room:
+        if not socket.is_listening or not socket.outbox.has_room:
             return 0
         self._due.discard(socket)
         news, glance.turn = self._news_for(socket, glance.turn), self._turn

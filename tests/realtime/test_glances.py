@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hplus.realtime.glances import REMEMBERED, Glances, News
+from hplus.realtime.glances import FRAMES_AT_ONCE, REMEMBERED, Glances, News
 from hplus.realtime.parcels import Parcel
 
 AUDIENCE = ("hospital", "")
@@ -127,3 +127,15 @@ def test_of_too_much_the_newest_of_each_author_is_remembered() -> None:
     for turn in range(1, REMEMBERED + 2):
         news.put(turn, position(f"crew{turn % 3}", turn))
     assert [turn for turn, _ in news.since(0)] == [REMEMBERED - 1, REMEMBERED, REMEMBERED + 1]
+
+
+async def test_who_leaves_while_others_are_shown_is_not_remembered() -> None:
+    glances = Glances(lambda: 0, only_newest=False)
+    first, gone = Watcher("first"), Watcher("gone")
+    gone.is_mobile = True  # so that it would be shown second
+    for number in range(FRAMES_AT_ONCE):  # a portion, after which the others have their turn
+        glances.offer(AUDIENCE, position(f"crew{number}", 1), [first, gone])
+    first.put = lambda _: glances.leave(gone)  # type: ignore[method-assign]
+    await settled(glances)
+    assert gone.seen == []
+    assert gone not in glances._glances
