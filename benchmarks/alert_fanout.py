@@ -47,14 +47,14 @@ async def receive(socket: ClientConnection, word: str, emergency_id: str = "") -
 
 async def call(patient: ClientConnection, hospital_id: str, request_id: str) -> str:
     """Call for help; the emergencyId."""
-    wish = {
+    command = {
         "patientId": "bench_patient",
         "hospitalId": hospital_id,
         "location": {"lat": 37.7749, "lng": -122.4194},
         "condition": "Benchmark",
         "priority": "low",
     }
-    await patient.send(json.dumps({"type": "emergencyRequest", "requestId": request_id, "data": wish}))
+    await patient.send(json.dumps({"type": "emergencyRequest", "requestId": request_id, "data": command}))
     while True:
         frame = json.loads(await patient.recv())
         if frame.get("requestId") == request_id:

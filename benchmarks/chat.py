@@ -48,8 +48,13 @@ class Writer:
         text = f"{self.name} {len(self.sent_at)}"
         self.is_free.clear()
         self.sent_at[text] = time.perf_counter()
-        wish = {"type": "sendMessage", "receiverId": self.other.name, "hospitalId": HOSPITAL, "message": text}
-        await self.socket.send(json.dumps(wish))
+        command = {
+            "type": "sendMessage",
+            "receiverId": self.other.name,
+            "hospitalId": HOSPITAL,
+            "message": text,
+        }
+        await self.socket.send(json.dumps(command))
 
     async def listen(self) -> None:
         async for frame in self.socket:

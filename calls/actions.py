@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from calls import leaving, messages
+from calls import messages, teardown
 from calls.models import Call, Part, Participant
-from calls.placing import busy_among, hold_lines, join, ring
+from calls.setup import busy_among, hold_lines, join, ring
 from hplus import errors
 from hplus.accounts.actions import counterpart
 from hplus.accounts.models import User
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.actions import Result, action, publish
 
 
 def find_call(user: User, call_id: str) -> Call:
@@ -36,8 +35,8 @@ def _locked(user: User, call_id: str) -> tuple[Call, Participant]:
     return call, mine
 
 
-@deed
-def accept(user: User, request: messages.AcceptCall, connection_id: str) -> Answer:
+@action
+def accept(user: User, request: messages.AcceptCall, connection_id: str) -> Result:
     """The first device wins; one that is gone can be followed by another of the same user.
 
     Raises CallNotFound, Forbidden or CallInvalidState.
@@ -47,7 +46,7 @@ def accept(user: User, request: messages.AcceptCall, connection_id: str) -> Answ
         raise errors.CallInvalidState(status=call.status, reason=_why_not(mine))
     if mine.connection_id != connection_id or mine.is_ringing:
         join(call, mine, connection_id, request.answer)
-    return Answer(made={"callId": call.pk})
+    return Result(ack_data={"callId": call.pk})
 
 
 def _may_take_over(call: Call, mine: Participant, connection_id: str) -> bool:
@@ -61,8 +60,8 @@ def _why_not(mine: Participant) -> str:
     return "answered elsewhere" if mine.has_joined else f"you have {mine.status} it"
 
 
-@deed
-def reject(user: User, request: messages.RejectCall, connection_id: str) -> Answer:
+@action
+def reject(user: User, request: messages.RejectCall, connection_id: str) -> Result:
     """Not for me. Where it stopped ringing by itself, nothing is left to do.
 
     Raises CallNotFound, Forbidden or CallInvalidState (already in it).
@@ -71,29 +70,29 @@ def reject(user: User, request: messages.RejectCall, connection_id: str) -> Answ
     if mine.status in (Part.JOINED, Part.LEFT):
         raise errors.CallInvalidState(status=call.status, reason="you are not being called")
     if mine.is_ringing:
-        leaving.reject(call, mine, request.reason, connection_id)
-    return Answer(made={"callId": call.pk})
+        teardown.reject(call, mine, request.reason, connection_id)
+    return Result(ack_data={"callId": call.pk})
 
 
-@deed
-def end(user: User, request: messages.EndCall, connection_id: str) -> Answer:
+@action
+def end(user: User, request: messages.EndCall, connection_id: str) -> Result:
     """I leave. Two who hang up at once are both right.
 
     Raises CallNotFound or Forbidden.
     """
     call, mine = _locked(user, request.call_id)
     if mine.is_ringing:
-        leaving.reject(call, mine, request.reason, connection_id)
+        teardown.reject(call, mine, request.reason, connection_id)
     elif mine.has_joined:
-        leaving.hang_up(call, mine, request.reason, connection_id)
-    return Answer(made={"callId": call.pk})
+        teardown.hang_up(call, mine, request.reason, connection_id)
+    return Result(ack_data={"callId": call.pk})
 
 
 # More people
 
 
-@deed
-def add(user: User, request: messages.AddParticipant, connection_id: str) -> Answer:
+@action
+def add(user: User, request: messages.AddParticipant, connection_id: str) -> Result:
     """Staff in the call ask somebody in; whoever rings or is there already is not asked again.
 
     Raises CallNotFound, Forbidden, CallInvalidState, CallBusy and what `counterpart` raises.
@@ -110,7 +109,7 @@ def add(user: User, request: messages.AddParticipant, connection_id: str) -> Ans
     if known is None or not known.is_present:
         _must_fit(call, asked)
         _ask_in(call, known or Participant(call=call, user=asked), user, connection_id)
-    return Answer(made={"callId": call.pk})
+    return Result(ack_data={"callId": call.pk})
 
 
 def _must_fit(call: Call, asked: User) -> None:
@@ -124,7 +123,7 @@ def _must_fit(call: Call, asked: User) -> None:
 
 
 def _ask_in(call: Call, callee: Participant, by: User, connection_id: str) -> None:
-    others = leaving.everyone(call)
+    others = teardown.everyone(call)
     callee.ring(by=by)
     callee.save()
     call.__dict__.pop("people")
@@ -135,14 +134,14 @@ def _ask_in(call: Call, callee: Participant, by: User, connection_id: str) -> No
         participant_id=callee.user_id,
         data=messages.CallRecord.of(call),
     )
-    tell(added, *others)
+    publish(added, *others)
     ring([callee])
 
 
 # From device to device
 
 
-@deed
+@action
 def signal(user: User, request: messages.SignalCall, connection_id: str) -> None:
     """Passed on between two who are in the call or ring; a candidate that comes too late is dropped.
 
@@ -155,7 +154,7 @@ def signal(user: User, request: messages.SignalCall, connection_id: str) -> None
     if len(parts) < 2:
         raise errors.UserNotFound("That person is not in the call.", field="targetUserId")
     if all(one.is_present for one in parts.values()):
-        tell(_signalled(user, request, connection_id), groups.person(request.target_user_id))
+        publish(_signalled(user, request, connection_id), groups.person(request.target_user_id))
     elif request.signal_type != "iceCandidate":
         raise errors.CallInvalidState("One of you is not in the call any more.")
 
@@ -185,10 +184,10 @@ def active_call(user: User) -> dict[str, Any] | None:
     return messages.CallRecord.of(mine.call).as_json() if mine else None
 
 
-def incoming(user: User) -> Answer | None:
+def incoming(user: User) -> Result | None:
     """The call that rings for this user, for a device that has just connected."""
     mine = _present_in(user)
-    return Answer(says=[messages.IncomingCall.of(mine)]) if mine and mine.is_ringing else None
+    return Result(events=[messages.IncomingCall.of(mine)]) if mine and mine.is_ringing else None
 
 
 def calls_of(user: User, before: str | None = None, limit: int = 50) -> tuple[list[Call], bool]:

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from calls.models import Call, Participant
-from hplus.accounts.tenancy_admin import ReadOnlyInline, TenancyAdmin
+from hplus.admin_site.tenancy_admin import ReadOnlyInline, TenancyAdmin
 
 
 class ParticipantInline(ReadOnlyInline):

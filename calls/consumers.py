@@ -4,47 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from calls import actions, messages, placing
-from hplus.realtime.answers import Answer
+from calls import actions, messages, setup
+from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.publishing.envelopes import Envelope
 
 
 class CallsConsumer(DomainConsumer):
     """What one device says and hears of calls."""
 
     @handles(messages.InitiateCall)
-    def initiate(self, request: messages.InitiateCall) -> Answer:
-        return placing.initiate(self.user, request, self.socket.connection_id)
+    def initiate(self, request: messages.InitiateCall) -> Result:
+        return setup.initiate(self.user, request, self.client.connection_id)
 
     @handles(messages.AcceptCall)
-    def accept(self, request: messages.AcceptCall) -> Answer:
-        return actions.accept(self.user, request, self.socket.connection_id)
+    def accept(self, request: messages.AcceptCall) -> Result:
+        return actions.accept(self.user, request, self.client.connection_id)
 
     @handles(messages.RejectCall)
-    def reject(self, request: messages.RejectCall) -> Answer:
-        return actions.reject(self.user, request, self.socket.connection_id)
+    def reject(self, request: messages.RejectCall) -> Result:
+        return actions.reject(self.user, request, self.client.connection_id)
 
     @handles(messages.EndCall)
-    def end(self, request: messages.EndCall) -> Answer:
-        return actions.end(self.user, request, self.socket.connection_id)
+    def end(self, request: messages.EndCall) -> Result:
+        return actions.end(self.user, request, self.client.connection_id)
 
     @handles(messages.AddParticipant)
-    def add(self, request: messages.AddParticipant) -> Answer:
-        return actions.add(self.user, request, self.socket.connection_id)
+    def add(self, request: messages.AddParticipant) -> Result:
+        return actions.add(self.user, request, self.client.connection_id)
 
     @handles(messages.SignalCall)
     def signal(self, request: messages.SignalCall) -> None:
-        actions.signal(self.user, request, self.socket.connection_id)
+        actions.signal(self.user, request, self.client.connection_id)
 
     # The handshake and what arrives
 
     def snapshot(self) -> dict[str, Any]:
         return {"activeCall": actions.active_call(self.user)}
 
-    def greet(self) -> Answer | None:
+    def on_connect(self) -> Result | None:
         return actions.incoming(self.user)
 
-    def hear(self, parcel: Parcel) -> Parcel | None:
+    def on_event(self, envelope: Envelope) -> Envelope | None:
         """What this device caused itself is news only for the others of the same user."""
-        return None if parcel.topic == self.socket.connection_id else parcel
+        return None if envelope.topic == self.client.connection_id else envelope

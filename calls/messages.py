@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from calls.ice import ice_servers
 from calls.models import Call, Participant
-from hplus.wire import Event, Id, OptionalId, Request, Shape, missing
+from hplus.protocol.wire import Event, Id, OptionalId, Request, Shape, missing
 
 MOST_INVITED = 7  # in a mesh each device sends to every other
 Description = str | dict[str, Any]  # SDP, bare or as a browser's RTCSessionDescription
@@ -172,7 +172,7 @@ class _CallNews(Event):
     call_id: str
     asked_by: str = Field(default="", exclude=True)  # a connectionId
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.call_id
 
     def topic(self) -> str:

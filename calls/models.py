@@ -12,8 +12,8 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from hplus.accounts.models import Hospital, User
+from hplus.protocol.wire import new_id
 from hplus.realtime.models import Connection
-from hplus.wire import new_id
 
 
 class CallType(models.TextChoices):

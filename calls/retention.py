@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from calls.models import Call, Participant
-from hplus.wire import REMOVED
+from hplus.protocol.wire import REMOVED
 
 # Why a call ended, in our own words; whatever else stands there somebody has said.
 OUR_REASONS = ("", "rejected", "hungUp", "cancelled", "missed", "dropped", "busy")

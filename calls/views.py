@@ -11,8 +11,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from calls import actions, messages
-from hplus.rest import described, query_of, shaped
-from hplus.wire import OptionalId, Shape
+from hplus.api.answers import shaped
+from hplus.api.openapi import described
+from hplus.api.requests import query_of
+from hplus.protocol.wire import OptionalId, Shape
 
 
 class CallQuery(Shape):

@@ -21,24 +21,23 @@ from hplus.accounts.models import User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer, Wish
+from hplus.realtime.actions import Command, Result, action, publish
+from hplus.realtime.hub.presence import online_among
 from hplus.realtime.models import Contact
-from hplus.realtime.parcels import Parcel, pack
-from hplus.realtime.presence import online_among
-from hplus.realtime.rounds import letters_about
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.publishing.envelopes import Envelope, envelope_of
+from hplus.realtime.publishing.mailbox import newest_entries_about
 
 JOINED_MESSAGES = 50
 PAGE_CHARACTERS = 500_000  # a phone takes a page in one frame
 ROOMS_LISTED = 200
 
 
-def send(user: User, request: messages.SendMessage) -> Answer:
+def send(user: User, request: messages.SendMessage) -> Result:
     """One message, for those who do not batch. Raises what `send_all` returns."""
     try:
-        [outcome] = send_all([Wish(user, request)])
+        [outcome] = send_all([Command(user, request)])
     except IntegrityError:  # the same clientMessageId, at the same moment: now it is a repetition
-        [outcome] = send_all([Wish(user, request)])
+        [outcome] = send_all([Command(user, request)])
     if isinstance(outcome, errors.Refusal):
         raise outcome
     return outcome
@@ -57,7 +56,7 @@ def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
     return room
 
 
-def join(user: User, request: messages.JoinChatRoom) -> Answer:
+def join(user: User, request: messages.JoinChatRoom) -> Result:
     """The conversation so far, then each unread message as if it came now, oldest first."""
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
@@ -71,7 +70,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Answer:
     joined = messages.ChatRoomJoined(
         chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
     )
-    return Answer(says=[joined, *unread], made={"chatRoomId": room.pk})
+    return Result(events=[joined, *unread], ack_data={"chatRoomId": room.pk})
 
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
@@ -82,7 +81,7 @@ def find_room(user: User, chat_room_id: str) -> ChatRoom:
     return room
 
 
-def history(user: User, request: messages.GetMessages) -> Answer:
+def history(user: User, request: messages.GetMessages) -> Result:
     """What was said there; that somebody read it who does not talk in it goes into the audit.
 
     Raises ChatRoomNotFound or MessageNotFound.
@@ -91,7 +90,7 @@ def history(user: User, request: messages.GetMessages) -> Answer:
     page = _page(room, before=request.before, after=request.after, limit=request.limit)
     if not room.is_of(user):
         record(user, Verb.READ, room)
-    return Answer(says=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
+    return Result(events=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
 
 
 def _page(
@@ -163,30 +162,30 @@ def unread_counts(user: User) -> list[dict[str, Any]]:
     return [{"chatRoomId": row["room"], "count": row["count"]} for row in counted]
 
 
-def unread_in(user: User, chat_room_id: str) -> list[Parcel]:
+def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
     """What this user has not read in a room, as if it came now, oldest first."""
     return _as_new(user, Message.objects.unread_by(user).filter(room=chat_room_id))
 
 
-def undelivered(user: User) -> list[Parcel]:
+def undelivered(user: User) -> list[Envelope]:
     """What no screen has shown yet, as if it came now, oldest first."""
     return _as_new(user, Message.objects.undelivered_to(user))
 
 
-def _as_new(user: User, waiting: QuerySet[Message]) -> list[Parcel]:
+def _as_new(user: User, waiting: QuerySet[Message]) -> list[Envelope]:
     """Each message by its letter; one whose letter is past keeping comes without a `seq`."""
     ids = list(waiting.order_by("id").values_list("message_id", flat=True))
-    told = {letter.about: letter for letter in letters_about(user, messages.NewMessage.type, ids)}
-    for event in messages.NewMessage.retell(set(ids) - told.keys()).values():
-        told[event.about()] = pack(event, event_id=event.about())
+    told = {entry.subject: entry for entry in newest_entries_about(user, messages.NewMessage.type, ids)}
+    for event in messages.NewMessage.rebuild(set(ids) - told.keys()).values():
+        told[event.subject()] = envelope_of(event, event_id=event.subject())
     return [told[message_id] for message_id in ids if message_id in told]
 
 
 # Second thoughts
 
 
-@deed
-def edit(user: User, request: messages.EditMessage) -> Answer:
+@action
+def edit(user: User, request: messages.EditMessage) -> Result:
     """Raises MessageNotFound, Forbidden (not one's own) or InvalidTransition (too late, deleted)."""
     message = _find(user, request.message_id)
     if message.sender_id != user.pk:
@@ -199,11 +198,11 @@ def edit(user: User, request: messages.EditMessage) -> Answer:
     message.text, message.edited_at = request.message, timezone.now()
     message.save(update_fields=["text", "edited_at"])
     _tell_both(message, messages.MessageEdited.of)
-    return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
+    return Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id})
 
 
-@deed
-def delete(user: User, request: messages.DeleteMessage) -> Answer:
+@action
+def delete(user: User, request: messages.DeleteMessage) -> Result:
     """By the sender, or with a reason by an admin of the hospital. The original stays for the audit.
 
     The files it carried are withdrawn with it.
@@ -221,7 +220,7 @@ def delete(user: User, request: messages.DeleteMessage) -> Answer:
             record(user, Verb.DELETE, message)
         attachments.withdraw_with(message)
         _tell_both(message, messages.MessageDeleted.of)
-    return Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id})
+    return Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id})
 
 
 def _must_moderate(user: User, message: Message, reason: str | None) -> None:
@@ -242,16 +241,16 @@ def _find(user: User, message_id: str, chat_room_id: str | None = None) -> Messa
 
 
 def _tell_both(message: Message, event: Callable[[Message], messages.Durable]) -> None:
-    tell(event(message), groups.person(message.sender_id), groups.person(message.receiver_id))
+    publish(event(message), groups.person(message.sender_id), groups.person(message.receiver_id))
 
 
 # Passing
 
 
-@deed
+@action
 def show_typing(user: User, receiver_id: str, hospital_id: str, chat_room_id: str, is_typing: bool) -> None:
     """For whoever has this room open now; nothing of it is kept."""
-    tell(
+    publish(
         messages.TypingShown(
             user_id=user.pk,
             sender_id=user.pk,

@@ -17,11 +17,11 @@ from django.utils.text import Truncator
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.utils import parse_date_str
 
-from chat import attachments, holding
+from chat import attachments, legal_hold
 from chat.models import Attachment, ChatRoom, Message
 from chat.transcript import transcript
 from hplus import errors
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.admin_site.tenancy_admin import TenancyAdmin
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
@@ -121,16 +121,16 @@ class ChatRoomAdmin(NewestFirst):
         return attachments.give(request, found)
 
     def hold_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, holding.hold, request.POST.get("reason", ""))
+        return self._do(request, object_id, legal_hold.hold, request.POST.get("reason", ""))
 
     def release_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, holding.release)
+        return self._do(request, object_id, legal_hold.release)
 
-    def _do(self, request: HttpRequest, room_id: str, act: Any, *wish: str) -> HttpResponse:
+    def _do(self, request: HttpRequest, room_id: str, act: Any, *command: str) -> HttpResponse:
         """Do it where it was posted, and go back to the transcript."""
         if request.method == "POST":
             try:
-                act(request.user, room_id, *wish)
+                act(request.user, room_id, *command)
             except errors.ChatRoomNotFound:
                 raise Http404 from None
             except errors.Refusal as refusal:

@@ -11,12 +11,12 @@ from typing import Any
 from django.conf import settings
 
 from chat import actions, messages, receipts
-from chat.notice import as_notice
+from chat.message_notification import as_notice
 from chat.sending import send_all
-from hplus.realtime.answers import Answer
+from hplus.realtime.actions import Result
+from hplus.realtime.connection.client import Client
 from hplus.realtime.consumers import DomainConsumer, handles, in_batches
-from hplus.realtime.parcels import Parcel
-from hplus.realtime.socket import Socket
+from hplus.realtime.publishing.envelopes import Envelope
 
 TYPING_AGAIN_SECONDS = 3  # a key a second is not news
 
@@ -24,55 +24,55 @@ TYPING_AGAIN_SECONDS = 3  # a key a second is not news
 class ChatConsumer(DomainConsumer):
     """What one socket says and hears of conversations; it knows which rooms its screen has open."""
 
-    def __init__(self, socket: Socket | None = None) -> None:
-        super().__init__(socket)
+    def __init__(self, client: Client | None = None) -> None:
+        super().__init__(client)
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
         self.known: dict[tuple[str, str], str] = {}  # also those only typed into
         self._joining = threading.Lock()
         self._showing = threading.Lock()
         self.typing: dict[tuple[str, str], float] = {}  # since when the other side sees us writing
 
-    @handles(messages.JoinChatRoom, holds=True)
-    def join(self, request: messages.JoinChatRoom) -> Answer:
+    @handles(messages.JoinChatRoom, buffers_delivery=True)
+    def join(self, request: messages.JoinChatRoom) -> Result:
         with self._joining:
             return self._entered(request, actions.join(self.user, request))
 
     def _is_elsewhere(self, request: messages.SendMessage) -> bool:
         return (request.receiver_id, request.hospital_id) not in self.rooms
 
-    @in_batches(messages.SendMessage, send_all, holds=_is_elsewhere)
-    def send(self, request: messages.SendMessage, answer: Answer) -> Answer:
+    @in_batches(messages.SendMessage, send_all, buffers_delivery=_is_elsewhere)
+    def send(self, request: messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)
         was_typing, is_first = pair in self.typing, pair not in self.rooms
-        answer = self._entered(request, answer)
+        result = self._entered(request, result)
         if not was_typing and not is_first:
-            return answer
-        return replace(answer, then=lambda: self._after_sending(pair, is_first))
+            return result
+        return replace(result, after_reply=lambda: self._after_sending(pair, is_first))
 
-    def _after_sending(self, pair: tuple[str, str], is_first: bool) -> Answer | None:
+    def _after_sending(self, pair: tuple[str, str], is_first: bool) -> Result | None:
         """A message ends the typing, and the first one into a room joins it."""
         self._show(pair, is_typing=False)
-        return Answer(says=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
+        return Result(events=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
 
-    def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, answer: Answer) -> Answer:
+    def _entered(self, request: messages.JoinChatRoom | messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)
-        self.rooms[pair] = self.known[pair] = (answer.made or {})["chatRoomId"]
-        return answer
+        self.rooms[pair] = self.known[pair] = (result.ack_data or {})["chatRoomId"]
+        return result
 
     @in_batches(messages.MarkAsRead, receipts.read_all)
-    def mark_as_read(self, request: messages.MarkAsRead, answer: Answer) -> Answer:
-        return answer
+    def mark_as_read(self, request: messages.MarkAsRead, result: Result) -> Result:
+        return result
 
     @handles(messages.EditMessage)
-    def edit(self, request: messages.EditMessage) -> Answer:
+    def edit(self, request: messages.EditMessage) -> Result:
         return actions.edit(self.user, request)
 
     @handles(messages.DeleteMessage)
-    def delete(self, request: messages.DeleteMessage) -> Answer:
+    def delete(self, request: messages.DeleteMessage) -> Result:
         return actions.delete(self.user, request)
 
     @handles(messages.GetMessages)
-    def history(self, request: messages.GetMessages) -> Answer:
+    def history(self, request: messages.GetMessages) -> Result:
         return actions.history(self.user, request)
 
     # Typing
@@ -94,7 +94,7 @@ class ChatConsumer(DomainConsumer):
         with self._showing:
             if is_typing:
                 self.typing[pair] = time.monotonic()
-                self.socket.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
+                self.client.later(settings.TYPING_SECONDS, lambda: self._stop_if_idle(pair))
             elif self.typing.pop(pair, None) is None:
                 return
             actions.show_typing(self.user, *pair, self.known[pair], is_typing)
@@ -103,18 +103,18 @@ class ChatConsumer(DomainConsumer):
         if pair in self.typing and not self._is_shown(pair, within_seconds=settings.TYPING_SECONDS):
             self._show(pair, is_typing=False)
 
-    def _stop_after(self, message: Parcel) -> None:
+    def _stop_after(self, message: Envelope) -> None:
         """A message ends the typing, whichever of one's screens it was sent from."""
         for pair, since in list(self.typing.items()):
             if self.known[pair] == message.topic:
-                self.socket.later(0, partial(self._stop_since, pair, since))
+                self.client.later(0, partial(self._stop_since, pair, since))
 
     def _stop_since(self, pair: tuple[str, str], since: float) -> None:
         """Not where the next message has been begun meanwhile."""
         if self.typing.get(pair) == since:
             self._show(pair, is_typing=False)
 
-    def left(self) -> None:
+    def on_disconnect(self) -> None:
         for pair in list(self.typing):
             self._show(pair, is_typing=False)
 
@@ -123,28 +123,28 @@ class ChatConsumer(DomainConsumer):
     def snapshot(self) -> dict[str, Any]:
         return {"unread": actions.unread_counts(self.user)}
 
-    def greet_late(self) -> Answer | None:
+    def on_settled(self) -> Result | None:
         """Not while a room is being joined, whose unread messages come oldest first."""
         with self._joining:
-            return None if self.rooms else Answer(says=actions.undelivered(self.user))
+            return None if self.rooms else Result(events=actions.undelivered(self.user))
 
-    def acknowledged(self, seq: int) -> None:
+    def on_ack(self, seq: int) -> None:
         receipts.delivered_up_to(self.user, seq)
 
-    def hear(self, parcel: Parcel) -> Parcel | None:
+    def on_event(self, envelope: Envelope) -> Envelope | None:
         """A message of another conversation never shows in this screen's."""
-        if parcel.word == messages.NewMessage.type and parcel.author == self.user.pk:
-            self._stop_after(parcel)
-        is_elsewhere = parcel.topic not in self.rooms.values()
-        if parcel.word == messages.TypingShown.type and is_elsewhere:
+        if envelope.event_type == messages.NewMessage.type and envelope.author == self.user.pk:
+            self._stop_after(envelope)
+        is_elsewhere = envelope.topic not in self.rooms.values()
+        if envelope.event_type == messages.TypingShown.type and is_elsewhere:
             return None
-        if parcel.word == messages.NewMessage.type and self.rooms and is_elsewhere:
-            return as_notice(parcel)
-        return parcel
+        if envelope.event_type == messages.NewMessage.type and self.rooms and is_elsewhere:
+            return as_notice(envelope)
+        return envelope
 
-    def wrote(self, parcel: Parcel) -> None:
-        if parcel.word == messages.NewMessage.type and parcel.author != self.user.pk:
-            written = self.socket.board.batch(
+    def on_delivered(self, envelope: Envelope) -> None:
+        if envelope.event_type == messages.NewMessage.type and envelope.author != self.user.pk:
+            written = self.client.hub.batch(
                 receipts.deliver_all, every_seconds=settings.RECEIPT_WRITE_SECONDS
             )
-            written.add((self.user.pk, parcel.about))
+            written.add((self.user.pk, envelope.subject))

@@ -10,10 +10,10 @@ from django.conf import settings
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from chat.lenient import as_bytes, as_text, name_in
 from chat.models import Message, MessageType
-from chat.reading import as_bytes, as_text, name_in
 from hplus.errors import ValidationFailed
-from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
+from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
 
 class Attached(Shape):
@@ -104,7 +104,7 @@ class Typing(Request):
     """I am writing, or I have stopped."""
 
     type = "typing"
-    quiet = True
+    no_reply = True
     receiver_id: Id
     hospital_id: Id
     is_typing: bool = True
@@ -236,7 +236,7 @@ class _AboutMessage(Durable):
     message_id: str
     chat_room_id: str
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.message_id
 
     def topic(self) -> str:
@@ -252,7 +252,7 @@ class _AboutMessage(Durable):
         raise NotImplementedError
 
     @classmethod
-    def retell(cls, subjects: Iterable[str]) -> dict[str, Durable]:
+    def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
         found = Message.objects.select_related("room", "sender").filter(message_id__in=subjects)
         return {message.message_id: cls.of(message) for message in found}
 
@@ -261,7 +261,7 @@ class NewMessage(_AboutMessage):
     """Somebody says something."""
 
     type = "newMessage"
-    doubled = True
+    flattened = True
     data: ChatMessage
 
     def author(self) -> str:

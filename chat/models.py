@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from hplus.accounts.models import Hospital, User
-from hplus.wire import new_id
+from hplus.protocol.wire import new_id
 
 
 class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):

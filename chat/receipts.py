@@ -11,22 +11,21 @@ from chat.models import Message
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer, Wish
-from hplus.realtime.models import Letter
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.actions import Command, Result, action, publish
+from hplus.realtime.models import MailboxEntry
 
 ACKNOWLEDGED_MESSAGES = 500
 
 
-def mark_as_read(user: User, request: messages.MarkAsRead) -> Answer:
+def mark_as_read(user: User, request: messages.MarkAsRead) -> Result:
     """One mark, for those who do not batch. Raises MessageNotFound."""
-    [outcome] = read_all([Wish(user, request)])
+    [outcome] = read_all([Command(user, request)])
     if isinstance(outcome, errors.Refusal):
         raise outcome
     return outcome
 
 
-@deed
+@action
 def deliver_all(written: list[tuple[str, str]]) -> list[None]:
     """Mark as delivered what was written to a receiver's socket: (userId, messageId) each."""
     wanted = set(written)
@@ -42,43 +41,43 @@ def _deliver(fresh: list[Message]) -> None:
         message.delivered_at = now
     Message.objects.filter(pk__in=[message.pk for message in fresh]).update(delivered_at=now)
     for message in fresh:
-        tell(messages.MessageDelivered.of(message), groups.person(message.sender_id))
+        publish(messages.MessageDelivered.of(message), groups.person(message.sender_id))
 
 
 def delivered_up_to(user: User, seq: int) -> None:
     """The client has its letters up to this one: the messages among them are delivered."""
     waiting = Message.objects.undelivered_to(user).values_list("message_id", flat=True)
-    heard = Letter.objects.filter(
+    heard = MailboxEntry.objects.filter(
         user=user,
         seq__lte=seq,
-        word=messages.NewMessage.type,
+        event_type=messages.NewMessage.type,
         subject__in=list(waiting[:ACKNOWLEDGED_MESSAGES]),
     )
     if reached := [(user.pk, subject) for subject in heard.values_list("subject", flat=True)]:
         deliver_all(reached)
 
 
-@deed
-def read_all(wishes: list[Wish]) -> list[Answer | errors.Refusal]:
+@action
+def read_all(commands: list[Command]) -> list[Result | errors.Refusal]:
     """Mark as read, each wish by its own right: the receiver's counts, the sender's does nothing."""
-    rows = {row.message_id: row for row in _locked({_mark(wish).message_id for wish in wishes})}
-    outcomes: list[Answer | errors.Refusal] = []
+    rows = {row.message_id: row for row in _locked({_mark(command).message_id for command in commands})}
+    outcomes: list[Result | errors.Refusal] = []
     fresh: dict[int, Message] = {}
-    for wish in wishes:
-        message, mark = rows.get(_mark(wish).message_id), _mark(wish)
-        if message is None or not _is_in(message, wish.user, mark.chat_room_id):
+    for command in commands:
+        message, mark = rows.get(_mark(command).message_id), _mark(command)
+        if message is None or not _is_in(message, command.user, mark.chat_room_id):
             outcomes.append(errors.MessageNotFound(field="messageId"))
             continue
-        if message.receiver_id == wish.user.pk:
+        if message.receiver_id == command.user.pk:
             fresh.update((row.pk, row) for row in _up_to(message, mark.up_to) if row.read_at is None)
-        outcomes.append(Answer(made={"messageId": message.message_id, "chatRoomId": message.room_id}))
+        outcomes.append(Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id}))
     _read([fresh[pk] for pk in sorted(fresh)])
     return outcomes
 
 
-def _mark(wish: Wish) -> messages.MarkAsRead:
-    assert isinstance(wish.request, messages.MarkAsRead)
-    return wish.request
+def _mark(command: Command) -> messages.MarkAsRead:
+    assert isinstance(command.request, messages.MarkAsRead)
+    return command.request
 
 
 def _is_in(message: Message, user: User, chat_room_id: str | None) -> bool:
@@ -104,7 +103,7 @@ def _read(fresh: list[Message]) -> None:
         message.read_at = now
     Message.objects.filter(pk__in=[message.pk for message in fresh]).update(read_at=now)
     for message in fresh:
-        tell(messages.MessageRead.of(message), groups.person(message.sender_id))
+        publish(messages.MessageRead.of(message), groups.person(message.sender_id))
 
 
 def _locked(message_ids: Iterable[str]) -> list[Message]:

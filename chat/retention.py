@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from chat.models import Attachment, ChatRoom, Message, Revision
-from hplus.wire import REMOVED
+from hplus.protocol.wire import REMOVED
 
 BATCH_ROWS = 1000
 

@@ -9,16 +9,17 @@ from django.utils import timezone
 
 from chat.messages import NewMessage, Place, SendMessage
 from chat.models import ChatRoom, Message, MessageType
-from hplus import errors, wire
+from hplus import errors
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
-from hplus.realtime import groups, rows
-from hplus.realtime.answers import Answer, Wish
+from hplus.protocol import wire
+from hplus.realtime import groups
+from hplus.realtime.actions import Command, Result, action, publish
+from hplus.realtime.execution import bulk_insert
 from hplus.realtime.models import Contact
-from hplus.realtime.tell import deed, tell
 from hplus.realtime.whereabouts import own_fixes
 
-Outcome = Answer | errors.Refusal
+Outcome = Result | errors.Refusal
 RoomKey = tuple[str, str, str]  # hospitalId and the two userIds, as ChatRoom.key
 Rooms = dict[RoomKey, ChatRoom]
 
@@ -34,10 +35,10 @@ class _Draft:
     room: ChatRoom | None = None
 
     @classmethod
-    def of(cls, wish: Wish) -> _Draft:
-        assert isinstance(wish.request, SendMessage)
-        content = wish.request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
-        return cls(wish.user, wish.request, wire.fingerprint(content))
+    def of(cls, command: Command) -> _Draft:
+        assert isinstance(command.request, SendMessage)
+        content = command.request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
+        return cls(command.user, command.request, wire.fingerprint(content))
 
     @property
     def once(self) -> tuple[str, str] | None:
@@ -54,11 +55,11 @@ class _Draft:
         return (self.request.hospital_id, *ChatRoom.pair(self.user.pk, self.request.receiver_id))
 
 
-@deed
-def send_all(wishes: list[Wish]) -> list[Outcome]:
+@action
+def send_all(commands: list[Command]) -> list[Outcome]:
     """Each message stored once, or its refusal: UserNotFound, HospitalNotFound, HospitalMismatch,
     Forbidden, MessageNotFound (an unknown replyTo), IdempotencyConflict."""
-    drafts = [_Draft.of(wish) for wish in wishes]
+    drafts = [_Draft.of(command) for command in commands]
     rooms = _locked_rooms({draft.room_key for draft in drafts})
     _judge(drafts, rooms)
     _find_rooms([draft for draft in drafts if draft.outcome is None], rooms)
@@ -104,7 +105,7 @@ def _stored(drafts: list[_Draft]) -> dict[Any, Message]:
 def _repeated(draft: _Draft, message: Message) -> Outcome:
     if message.fingerprint != draft.fingerprint:
         return errors.IdempotencyConflict(field="clientMessageId")
-    return Answer(made=_made(message), is_duplicate=True)
+    return Result(ack_data=_made(message), is_duplicate=True)
 
 
 def _find_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
@@ -153,9 +154,9 @@ def _store(drafts: list[_Draft]) -> None:
             continue
         message = _row(draft, here.get(draft.user.pk) if draft.means_here else None)
         fresh[draft.once or message.message_id] = message
-        draft.outcome = Answer(made=_made(message))
+        draft.outcome = Result(ack_data=_made(message))
     for message in _inserted(fresh, drafts):
-        tell(
+        publish(
             NewMessage.of(message),
             groups.person(message.sender_id),
             groups.person(message.receiver_id),
@@ -164,7 +165,7 @@ def _store(drafts: list[_Draft]) -> None:
 
 def _inserted(fresh: dict[Any, Message], drafts: list[_Draft]) -> list[Message]:
     """The rows that are new. What another server has just stored under the same clientMessageId is not."""
-    rows.insert(Message, map(rows.row_of, fresh.values()), ignore_conflicts=True)
+    bulk_insert.insert(Message, map(bulk_insert.row_of, fresh.values()), ignore_conflicts=True)
     stored = _stored(drafts)
     theirs = {once for once, row in stored.items() if row.message_id != fresh[once].message_id}
     for draft in drafts:

@@ -11,9 +11,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from chat import actions, attachments, messages
-from hplus.realtime.deeds import said
-from hplus.rest import body_of, described, id_of, read, shaped
-from hplus.wire import Id, Shape
+from hplus.api.answers import shaped
+from hplus.api.openapi import described
+from hplus.api.requests import body_of, id_of, read
+from hplus.protocol.wire import Id, Shape
+from hplus.realtime.rest import response_of
 
 
 class Room(Shape):
@@ -51,7 +53,7 @@ class RoomsView(APIView):
     @described(messages.JoinChatRoom, messages.ChatRoomJoined)
     def post(self, request: Request) -> Response:
         """Open the conversation with a person in a hospital (`joinChatRoom`)."""
-        return said(actions.join(request.user, body_of(request, messages.JoinChatRoom)))
+        return response_of(actions.join(request.user, body_of(request, messages.JoinChatRoom)))
 
 
 class RoomMessagesView(APIView):
@@ -66,7 +68,7 @@ class RoomMessagesView(APIView):
     def get(self, request: Request, chat_room_id: str) -> Response:
         """Messages of a room, oldest first (`getMessages`)."""
         asked = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
-        return said(actions.history(request.user, asked))
+        return response_of(actions.history(request.user, asked))
 
 
 class Upload(Shape):

@@ -12,20 +12,19 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from emergency import messages, telling
+from emergency import audience, messages
+from emergency.call_for_help import CLINICIANS, note_vitals
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.news2 import news2
-from emergency.requesting import CLINICIANS, note_vitals
 from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
 from emergency.vitals import read_vitals
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer
-from hplus.realtime.parcels import Parcel
-from hplus.realtime.rounds import letters_about
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.publishing.envelopes import Envelope
+from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest
 
 LISTED = 100
@@ -54,7 +53,7 @@ def _one(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
 
 def listed(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
     """The latest emergencies this user may see, in these states."""
-    return telling.shown_all(Emergency.objects.visible_to(user).filter(status__in=statuses)[:LISTED])
+    return audience.shown_all(Emergency.objects.visible_to(user).filter(status__in=statuses)[:LISTED])
 
 
 def active(user: User) -> list[dict[str, Any]]:
@@ -62,17 +61,17 @@ def active(user: User) -> list[dict[str, Any]]:
     return [emergency.as_json() for emergency in listed(user, OPEN)]
 
 
-def nearest_responders(user: User, request: messages.FindNearest) -> Answer:
+def nearest_responders(user: User, request: messages.FindNearest) -> Result:
     """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")
     staff = User.objects.staff_of(emergency.hospital_id).values_list("pk", flat=True)
     found = [messages.Responder(**near.model_dump()) for near in nearest(staff, emergency.lat, emergency.lng)]
-    return Answer(says=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
+    return Result(events=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
 
 
-def watch_board(user: User, request: messages.WatchBoard) -> Answer:
+def watch_board(user: User, request: messages.WatchBoard) -> Result:
     """Hear of every change, called to it or not: an admin the own hospital's, a superuser any one's.
 
     Raises ValidationFailed (a superuser has to name one), HospitalNotFound or Forbidden.
@@ -84,13 +83,13 @@ def watch_board(user: User, request: messages.WatchBoard) -> Answer:
         raise errors.Forbidden("Only the hospital's admins have its board.")
     find_hospital(hospital_id)
     watched = messages.BoardWatched(hospital_id=hospital_id)
-    return Answer(says=[watched], joins=[groups.board(hospital_id), groups.staff(hospital_id)])
+    return Result(events=[watched], subscribe=[groups.board(hospital_id), groups.staff(hospital_id)])
 
 
 # Alerts for a socket that has just come
 
 
-def unanswered_alerts(user: User) -> list[Parcel]:
+def unanswered_alerts(user: User) -> list[Envelope]:
     """What is open and unanswered by this user, each as one alert; whoever was never called is called now."""
     if user.is_patient or user.hospital_id is None:
         return []
@@ -104,10 +103,10 @@ def unanswered_alerts(user: User) -> list[Parcel]:
     if late := list(missing.values_list("pk", flat=True)[:LATE_ALERTS]):
         _alert_late(user, late)
     entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
-    return letters_about(user, messages.EmergencyAlert.type, entries)
+    return newest_entries_about(user, messages.EmergencyAlert.type, entries)
 
 
-@deed
+@action
 def _alert_late(user: User, emergency_ids: list[str]) -> None:
     """In the order of their ids, so that no two deeds wait for each other."""
     waiting = Emergency.objects.pending().filter(pk__in=emergency_ids).order_by("pk")
@@ -115,14 +114,14 @@ def _alert_late(user: User, emergency_ids: list[str]) -> None:
     known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
     for emergency in rows:
         if emergency.pk not in known:
-            telling.alert(emergency, [user.pk], timezone.now())
+            audience.alert(emergency, [user.pk], timezone.now())
 
 
 # Status and phase
 
 
-@deed
-def update_status(user: User, request: messages.UpdateStatus) -> Answer:
+@action
+def update_status(user: User, request: messages.UpdateStatus) -> Result:
     """Raises EmergencyNotFound, Forbidden or InvalidTransition."""
     emergency, now = locked(user, request.emergency_id), timezone.now()
     previous = emergency.status
@@ -131,15 +130,15 @@ def update_status(user: User, request: messages.UpdateStatus) -> Answer:
     _move(emergency, status, request, now)
     vitals = _take_vitals(emergency, user, request.vitals, now)
     emergency.save_change()
-    change = telling.status_change(
+    change = audience.status_change(
         emergency, user, now, previous,
         notes=request.notes, vitals=vitals, completion_details=request.completion_details,
     )  # fmt: skip
-    entry = telling.note(emergency, EntryKind.STATUS, user, change, now)
+    entry = audience.note(emergency, EntryKind.STATUS, user, change, now)
     if not emergency.is_open:
-        telling.stop_sharing(emergency, emergency.status)
-    telling.tell_status(entry, groups.person(user.pk), emergency=emergency)
-    return Answer(made={"emergencyId": emergency.pk})
+        audience.stop_sharing(emergency, emergency.status)
+    audience.tell_status(entry, groups.person(user.pk), emergency=emergency)
+    return Result(ack_data={"emergencyId": emergency.pk})
 
 
 def _status_asked(emergency: Emergency, request: messages.UpdateStatus) -> str:
@@ -196,8 +195,8 @@ def _take_vitals(
 # By admins, and between hospitals
 
 
-@deed
-def reassign(user: User, request: messages.Reassign) -> Answer:
+@action
+def reassign(user: User, request: messages.Reassign) -> Result:
     """An admin of the hospital names who takes it.
 
     Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
@@ -211,7 +210,7 @@ def reassign(user: User, request: messages.Reassign) -> Answer:
     _must_be_open(emergency)
     if emergency.assigned_to_id != assignee.pk:
         _hand_to(emergency, assignee, user, request.reason, now)
-    return Answer(made={"emergencyId": emergency.pk})
+    return Result(ack_data={"emergencyId": emergency.pk})
 
 
 def _hand_to(emergency: Emergency, assignee: User, admin: User, reason: str, now: datetime) -> None:
@@ -220,15 +219,15 @@ def _hand_to(emergency: Emergency, assignee: User, admin: User, reason: str, now
         close_grants(emergency.pk, "reassigned", subject_id=before)
     emergency.assign(assignee, now)
     emergency.save_change()
-    telling.share_locations(emergency)
-    change = telling.status_change(emergency, admin, now, previous, notes=reason)
-    entry = telling.note(emergency, EntryKind.REASSIGNED, admin, change, now)
+    audience.share_locations(emergency)
+    change = audience.status_change(emergency, admin, now, previous, notes=reason)
+    entry = audience.note(emergency, EntryKind.REASSIGNED, admin, change, now)
     others = [groups.person(pk) for pk in (admin.pk, before) if pk]
     knows = Alert.objects.filter(emergency=emergency, user=assignee).exclude(entry=None).exists()
     if not knows and assignee.pk != emergency.requested_by_id:
-        telling.alert(emergency, [assignee.pk], now)
-    telling.remember_reply(emergency, assignee, Reply.ACCEPTED, now)
-    telling.tell_status(entry, *others, emergency=emergency)
+        audience.alert(emergency, [assignee.pk], now)
+    audience.remember_reply(emergency, assignee, Reply.ACCEPTED, now)
+    audience.tell_status(entry, *others, emergency=emergency)
 
 
 def _must_be_open(emergency: Emergency) -> None:
@@ -236,8 +235,8 @@ def _must_be_open(emergency: Emergency) -> None:
         raise errors.InvalidTransition(f"This emergency is {emergency.status}.", status=emergency.status)
 
 
-@deed
-def transfer(user: User, request: messages.Transfer) -> Answer:
+@action
+def transfer(user: User, request: messages.Transfer) -> Result:
     """Another hospital takes over: there it is pending, with all its staff's alerts; here it is gone.
 
     By the assignee or an admin; while nobody has it, by any of the staff. Raises EmergencyNotFound,
@@ -253,29 +252,29 @@ def transfer(user: User, request: messages.Transfer) -> Answer:
     if hospital.pk == emergency.hospital_id:
         raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")
     _move_to(emergency, hospital.pk, user, request.reason, now)
-    return Answer(made={"emergencyId": emergency.pk})
+    return Result(ack_data={"emergencyId": emergency.pk})
 
 
 def _move_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
-    previous, left_behind = emergency.status, telling.listeners(emergency)
-    telling.tell_board(emergency)
-    telling.stop_sharing(emergency, "transferred")
+    previous, left_behind = emergency.status, audience.listeners(emergency)
+    audience.tell_board(emergency)
+    audience.stop_sharing(emergency, "transferred")
     Alert.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id
-    emergency.wait_again(telling.due_from_now(emergency))
+    emergency.wait_again(audience.due_from_now(emergency))
     emergency.save_change()
-    change = telling.status_change(emergency, user, now, previous, notes=reason)
-    entry = telling.note(emergency, EntryKind.TRANSFERRED, user, change, now)
-    tell(messages.EmergencyStatusUpdate.of(entry), *left_behind, groups.person(user.pk))
-    telling.alert(emergency, telling.audience(emergency), now)
-    telling.share_locations(emergency)
+    change = audience.status_change(emergency, user, now, previous, notes=reason)
+    entry = audience.note(emergency, EntryKind.TRANSFERRED, user, change, now)
+    publish(messages.EmergencyStatusUpdate.of(entry), *left_behind, groups.person(user.pk))
+    audience.alert(emergency, audience.audience(emergency), now)
+    audience.share_locations(emergency)
 
 
 # Diversion
 
 
-@deed
-def set_diversion(user: User, request: messages.SetDiversion) -> Answer:
+@action
+def set_diversion(user: User, request: messages.SetDiversion) -> Result:
     """An admin says whether the hospital takes patients. A call for help is stored all the same."""
     if not user.is_hospital_admin or user.hospital_id is None:
         raise errors.Forbidden("Only an admin of the hospital may say this.")
@@ -292,5 +291,5 @@ def set_diversion(user: User, request: messages.SetDiversion) -> Answer:
         updated_by=user.pk,
         timestamp=timezone.now(),
     )
-    tell(status, groups.staff(hospital.pk), groups.announcements(hospital.pk))
-    return Answer(made={"hospitalId": hospital.pk})
+    publish(status, groups.staff(hospital.pk), groups.announcements(hospital.pk))
+    return Result(ack_data={"hospitalId": hospital.pk})

@@ -18,17 +18,17 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from emergency import actions, board, fhir, telling, timeline
+from emergency import actions, audience, board, fhir, timeline
+from emergency.case_report import Teller, assignable, clock, other_hospitals, words
 from emergency.hospital_admin import HospitalAdmin
 from emergency.messages import Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency
-from emergency.story import Teller, assignable, clock, other_hospitals, words
 from hplus import errors
 from hplus.accounts.models import Hospital, User
-from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
+from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.wire import Request
+from hplus.protocol.wire import Request
 
 __all__ = ["EmergencyAdmin", "HospitalAdmin"]
 
@@ -151,7 +151,7 @@ class EmergencyAdmin(TenancyAdmin):
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
-            "shown": telling.shown(emergency),
+            "shown": audience.shown(emergency),
             "status_words": words(emergency.status),
             "phase_words": words(emergency.phase),
             "band_words": words((emergency.news2 or {}).get("band")),
@@ -181,19 +181,19 @@ class EmergencyAdmin(TenancyAdmin):
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None or name not in DEEDS:
             raise Http404
-        wish, act, done = DEEDS[name]
+        command, act, done = DEEDS[name]
         given = {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
         if name == "cancel":
             given["status"] = "cancelled"
         try:
-            act(request.user, wish.read({**given, "emergencyId": emergency.pk}))
+            act(request.user, command.read({**given, "emergencyId": emergency.pk}))
             self.log_change(request, emergency, done)
             messages.success(request, done)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)
-        is_here = Emergency.objects.visible_to(request.user).filter(pk=emergency.pk).exists()
+        has_connection = Emergency.objects.visible_to(request.user).filter(pk=emergency.pk).exists()
         here = reverse("admin:emergency_emergency_change", args=[emergency.pk])
-        return HttpResponseRedirect(here if is_here else reverse("admin:index"))
+        return HttpResponseRedirect(here if has_connection else reverse("admin:index"))
 
     def export_view(self, request: HttpRequest, object_id: str, kind: str) -> HttpResponse:
         """The whole emergency as a file: our own JSON, or an HL7 FHIR R4 Bundle."""
@@ -211,4 +211,4 @@ class EmergencyAdmin(TenancyAdmin):
 
 def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:
     told = timeline.timeline(emergency, reader).as_json()
-    return {"emergency": telling.shown(emergency).as_json(), "timeline": told["entries"]}
+    return {"emergency": audience.shown(emergency).as_json(), "timeline": told["entries"]}

@@ -9,15 +9,15 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 
-from emergency import response_times, telling
+from emergency import audience, response_times
 from emergency.models import Emergency
 from emergency.status import Status
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import Hospital, User
+from hplus.protocol.wire import Shape
 from hplus.realtime.models import Presence
-from hplus.realtime.models import Status as Presently
-from hplus.wire import Shape
+from hplus.realtime.models import PresenceStatus as Presently
 from location.actions import seen_at
 from location.models import Latest
 
@@ -135,7 +135,7 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
 
 def _rows(opened: Iterable[Emergency]) -> list[Row]:
     found = sorted(opened.select_related("assigned_to"), key=urgency)[:SHOWN]  # type: ignore[attr-defined]
-    shown = telling.shown_all(found)
+    shown = audience.shown_all(found)
     return [_row(emergency, as_seen.eta_seconds) for emergency, as_seen in zip(found, shown, strict=True)]
 
 
@@ -180,5 +180,5 @@ def _unit(row: Latest) -> Unit:
         lng=row.lng,
         at=row.at,
         is_stale=row.is_stale(timezone.now()),
-        emergency_id=row.topic or None,
+        emergency_id=row.reason_id or None,
     )

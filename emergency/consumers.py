@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from emergency import actions, messages
-from emergency.requesting import request_help
-from emergency.responding import respond
-from hplus.realtime.answers import Answer
+from emergency.call_for_help import request_help
+from emergency.response import respond
+from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 
 
@@ -15,35 +15,35 @@ class EmergencyConsumer(DomainConsumer):
     """What one socket says and hears of emergencies."""
 
     @handles(messages.RequestHelp)
-    def request_help(self, request: messages.RequestHelp) -> Answer:
+    def request_help(self, request: messages.RequestHelp) -> Result:
         return request_help(self.user, request)
 
     @handles(messages.Respond)
-    def respond(self, request: messages.Respond) -> Answer:
+    def respond(self, request: messages.Respond) -> Result:
         return respond(self.user, request)
 
     @handles(messages.UpdateStatus)
-    def update_status(self, request: messages.UpdateStatus) -> Answer:
+    def update_status(self, request: messages.UpdateStatus) -> Result:
         return actions.update_status(self.user, request)
 
     @handles(messages.Reassign)
-    def reassign(self, request: messages.Reassign) -> Answer:
+    def reassign(self, request: messages.Reassign) -> Result:
         return actions.reassign(self.user, request)
 
     @handles(messages.Transfer)
-    def transfer(self, request: messages.Transfer) -> Answer:
+    def transfer(self, request: messages.Transfer) -> Result:
         return actions.transfer(self.user, request)
 
     @handles(messages.SetDiversion)
-    def set_diversion(self, request: messages.SetDiversion) -> Answer:
+    def set_diversion(self, request: messages.SetDiversion) -> Result:
         return actions.set_diversion(self.user, request)
 
     @handles(messages.FindNearest)
-    def nearest_responders(self, request: messages.FindNearest) -> Answer:
+    def nearest_responders(self, request: messages.FindNearest) -> Result:
         return actions.nearest_responders(self.user, request)
 
     @handles(messages.WatchBoard)
-    def watch_board(self, request: messages.WatchBoard) -> Answer:
+    def watch_board(self, request: messages.WatchBoard) -> Result:
         return actions.watch_board(self.user, request)
 
     # The handshake
@@ -51,5 +51,5 @@ class EmergencyConsumer(DomainConsumer):
     def snapshot(self) -> dict[str, Any]:
         return {"activeEmergencies": actions.active(self.user)}
 
-    def greet(self) -> Answer:
-        return Answer(says=actions.unanswered_alerts(self.user))
+    def on_connect(self) -> Result:
+        return Result(events=actions.unanswered_alerts(self.user))

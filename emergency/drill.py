@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from hplus.wire import new_id
+from hplus.protocol.wire import new_id
 
 Frame = dict[str, Any]
 Key = tuple[str, ...]
@@ -57,7 +57,7 @@ class Refused(Exception):
     """The server said no where a drill needs a yes."""
 
 
-class Line:
+class Deadline:
     """One socket. Whoever waits for a frame waits for its key; a frame may come before."""
 
     def __init__(self, player: Player, url: str, patience_seconds: float) -> None:
@@ -148,13 +148,13 @@ class Drill:
             ]
             return [played for turn in await asyncio.gather(*turns) for played in turn]
 
-    def _line(self, player: Player) -> Line:
-        return Line(player, self.url, self.patience_seconds)
+    def _line(self, player: Player) -> Deadline:
+        return Deadline(player, self.url, self.patience_seconds)
 
-    async def _calls(self, patient: Line, crews: Sequence[Line], count: int) -> list[Played]:
+    async def _calls(self, patient: Deadline, crews: Sequence[Deadline], count: int) -> list[Played]:
         return [await self._emergency(patient, crews) for _ in range(count)]
 
-    async def _emergency(self, patient: Line, crews: Sequence[Line]) -> Played:
+    async def _emergency(self, patient: Deadline, crews: Sequence[Deadline]) -> Played:
         played, began = Played(), time.monotonic()
         try:
             await self._through_all_steps(patient, crews, played, began)
@@ -164,7 +164,7 @@ class Drill:
         return played
 
     async def _through_all_steps(
-        self, patient: Line, crews: Sequence[Line], played: Played, began: float
+        self, patient: Deadline, crews: Sequence[Deadline], played: Played, began: float
     ) -> None:
         def reached(step: str) -> None:
             played.seconds[step] = time.monotonic() - began
@@ -187,9 +187,9 @@ class Drill:
         repeated = [crew for crew in crews if crew.heard["emergencyAlert", emergency_id] > 1]
         played.lost += [f"{crew.player.user_id} was alerted twice" for crew in repeated]
 
-    async def _call(self, patient: Line) -> str:
+    async def _call(self, patient: Deadline) -> str:
         lat, lng = (degrees + random.uniform(-0.05, 0.05) for degrees in SCENE)
-        wish = {
+        command = {
             "patientId": patient.player.user_id,
             "patientName": "Drill",
             "patientPhone": None,
@@ -199,12 +199,12 @@ class Drill:
             "priority": random.choice(["low", "medium", "high", "critical"]),
             "vitals": {"pulse": random.randint(50, 140), "spo2": random.randint(88, 99)},
         }
-        answer = await patient.ask("emergencyRequest", clientMessageId=new_id(), data=wish)
+        answer = await patient.ask("emergencyRequest", clientMessageId=new_id(), data=command)
         if answer["type"] != "ack":
             raise Refused(answer["code"])
         return str(answer["data"]["emergencyId"])
 
-    async def _alerted(self, crews: Sequence[Line], emergency_id: str, played: Played) -> None:
+    async def _alerted(self, crews: Sequence[Deadline], emergency_id: str, played: Played) -> None:
         """Every crew must hear it."""
         waits = (crew.expect("emergencyAlert", emergency_id) for crew in crews)
         outcomes = await asyncio.gather(*waits, return_exceptions=True)
@@ -212,11 +212,11 @@ class Drill:
             if isinstance(outcome, BaseException):
                 played.lost.append(f"{crew.player.user_id} never heard the alert")
 
-    async def _accepted(self, crews: Sequence[Line], emergency_id: str) -> Line:
+    async def _accepted(self, crews: Sequence[Deadline], emergency_id: str) -> Deadline:
         """Two want it. Raises Refused where neither gets it."""
         wanting = random.sample(list(crews), min(2, len(crews)))
-        wish = {"emergencyId": emergency_id, "action": "accept", "estimatedArrival": "8 minutes"}
-        answers = await asyncio.gather(*(crew.ask("emergencyResponse", data=wish) for crew in wanting))
+        command = {"emergencyId": emergency_id, "action": "accept", "estimatedArrival": "8 minutes"}
+        answers = await asyncio.gather(*(crew.ask("emergencyResponse", data=command) for crew in wanting))
         for crew, answer in zip(wanting, answers, strict=True):
             if answer["type"] == "ack":
                 return crew

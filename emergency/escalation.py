@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.utils import timezone
 
-from emergency import messages, telling
+from emergency import audience, messages
 from emergency.models import Emergency, EntryKind
 from hplus.accounts.models import Hospital, Role, User
 from hplus.notifications.actions import notify
 from hplus.realtime import groups
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.actions import action, publish
 
 HIGHEST_LEVEL = 2
 AT_ONCE = 100
@@ -21,7 +21,7 @@ def escalate_due() -> int:
     return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:AT_ONCE]))
 
 
-@deed
+@action
 def _escalate(emergency_id: str) -> bool:
     """Level 1 calls all staff; level 2 tells the admins, and again each time after."""
     now = timezone.now()
@@ -32,10 +32,10 @@ def _escalate(emergency_id: str) -> bool:
     if emergency is None:
         return False
     emergency.escalation_level = min(emergency.escalation_level + 1, HIGHEST_LEVEL)
-    emergency.escalate_at = telling.due_from_now(emergency)
+    emergency.escalate_at = audience.due_from_now(emergency)
     emergency.save_change()
-    telling.note(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
-    telling.alert_the_rest(emergency, now)
+    audience.note(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
+    audience.alert_the_rest(emergency, now)
     if emergency.escalation_level == HIGHEST_LEVEL:
         _tell_admins(emergency)
     return True
@@ -51,7 +51,7 @@ def _tell_admins(emergency: Emergency) -> None:
         title="Nobody has accepted an emergency",
         body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
         priority="urgent",
-        data={"emergencyId": emergency.pk, "emergency": telling.shown(emergency).as_json()},
+        data={"emergencyId": emergency.pk, "emergency": audience.shown(emergency).as_json()},
     )
 
 
@@ -61,7 +61,7 @@ def end_diversions() -> int:
     return sum(_end_diversion(pk) for pk in list(over.values_list("pk", flat=True)))
 
 
-@deed
+@action
 def _end_diversion(hospital_id: str) -> bool:
     now = timezone.now()
     due = Hospital.objects.filter(pk=hospital_id, is_on_diversion=True, diversion_until__lte=now)
@@ -70,5 +70,5 @@ def _end_diversion(hospital_id: str) -> bool:
     status = messages.HospitalStatus(
         hospital_id=hospital_id, on_diversion=False, reason=None, until=None, updated_by=None, timestamp=now
     )
-    tell(status, groups.staff(hospital_id), groups.announcements(hospital_id))
+    publish(status, groups.staff(hospital_id), groups.announcements(hospital_id))
     return True

@@ -11,7 +11,7 @@ from typing import Any
 
 from emergency.models import Emergency, Entry, EntryKind, Priority
 from emergency.status import Status
-from hplus.wire import rfc3339
+from hplus.protocol.wire import rfc3339
 
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"

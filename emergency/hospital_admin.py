@@ -133,12 +133,12 @@ class HospitalAdmin(PlainHospitalAdmin):
             self._divert(request, form.cleaned_data)
 
     def _divert(self, request: HttpRequest, said: dict[str, Any]) -> None:
-        wish = SetDiversion(
+        command = SetDiversion(
             on_diversion=said["is_on_diversion"],
             reason=said["diversion_reason"] or None,
             until=said["diversion_until"],
         )
         try:
-            set_diversion(request.user, wish)
+            set_diversion(request.user, command)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)

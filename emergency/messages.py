@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from emergency.lenient import LenientObject, LenientText, Sent, SentObject, as_id
 from emergency.models import Emergency, Entry
-from emergency.reading import LenientObject, LenientText, Sent, SentObject, as_id
 from emergency.status import Phase, Status
-from hplus.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
+from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -38,7 +38,7 @@ class RequestHelp(Request):
 
     type = "emergencyRequest"
     rate_limited = False
-    always_heard = True
+    urgent = True
 
     patient_id: Id
     hospital_id: Id
@@ -67,7 +67,7 @@ class Respond(Request):
 
     type = "emergencyResponse"
     rate_limited = False
-    always_heard = True
+    urgent = True
     emergency_id: Id
     action: Literal["accept", "reject"]
     estimated_arrival: LenientText = None
@@ -196,7 +196,7 @@ class _FromEntry(Durable):
 
     entry_id: str = Field(exclude=True)
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.entry_id
 
     @classmethod
@@ -204,7 +204,7 @@ class _FromEntry(Durable):
         return cls(entry_id=entry.pk, data=entry.data)  # type: ignore[call-arg]
 
     @classmethod
-    def retell(cls, subjects: Iterable[str]) -> dict[str, Durable]:
+    def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
         return {entry.pk: cls.of(entry) for entry in Entry.objects.filter(pk__in=list(subjects))}
 
 
@@ -227,7 +227,7 @@ class EmergencyAlert(_FromEntry):
     """Somebody needs help, and you may take it."""
 
     type = "emergencyAlert"
-    doubled = True
+    flattened = True
     data: EmergencyRequest
 
     @classmethod
@@ -314,7 +314,7 @@ class HospitalStatus(Event):
     updated_by: str | None
     timestamp: datetime
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.hospital_id
 
 
@@ -350,5 +350,5 @@ class BoardChanged(Event):
     hospital_id: str
     emergency_id: str
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.emergency_id

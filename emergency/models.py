@@ -14,7 +14,7 @@ from django.db.models import Q
 from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Status
 from emergency.status import Phase as PhaseWord
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
-from hplus.wire import new_id, rfc3339
+from hplus.protocol.wire import new_id, rfc3339
 
 
 class Priority(models.TextChoices):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from emergency.models import Emergency, HospitalPolicy, default_targets
 from hplus import errors
 from hplus.accounts.models import User
-from hplus.wire import Shape
+from hplus.protocol.wire import Shape
 
 # step → the column whose time counts from the call
 STEPS = {"alert": "alerted_at", "accept": "accepted_at", "scene": "on_scene_at"}

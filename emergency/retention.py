@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from emergency.models import Emergency, Entry
 from emergency.status import OPEN
-from hplus.wire import REMOVED
+from hplus.protocol.wire import REMOVED
 
 BATCH_ROWS = 200
 # What people say in words or numbers about the patient, wherever it stands in an entry.

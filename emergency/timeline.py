@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from emergency.models import Emergency, Entry
 from hplus.accounts.models import User
-from hplus.wire import Shape, rfc3339
+from hplus.protocol.wire import Shape, rfc3339
 from location.actions import read_track
 from location.models import Fix
 

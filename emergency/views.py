@@ -11,12 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from emergency import actions, fhir, messages, response_times, telling, timeline
-from emergency.requesting import request_help
+from emergency import actions, audience, fhir, messages, response_times, timeline
+from emergency.call_for_help import request_help
 from emergency.status import Status
-from hplus.realtime.deeds import Done, said
-from hplus.rest import body_of, described, query_of, shaped
-from hplus.wire import Shape
+from hplus.api.answers import shaped
+from hplus.api.openapi import described
+from hplus.api.requests import body_of, query_of
+from hplus.protocol.wire import Shape
+from hplus.realtime.rest import ActionResult, response_of
 from location.actions import read_track
 from location.geojson import collection
 
@@ -53,10 +55,10 @@ class EmergenciesView(APIView):
         statuses = query_of(request, Wanted).status.split(",")
         return shaped(Emergencies(emergencies=actions.listed(request.user, statuses)))
 
-    @described(messages.RequestHelp, Done)
+    @described(messages.RequestHelp, ActionResult)
     def post(self, request: Request) -> Response:
         """Somebody needs help here (`emergencyRequest`)."""
-        return said(request_help(request.user, body_of(request, messages.RequestHelp)), 201)
+        return response_of(request_help(request.user, body_of(request, messages.RequestHelp)), 201)
 
     def get_throttles(self) -> list[Any]:
         """A call for help is never too much."""
@@ -67,7 +69,7 @@ class EmergencyView(APIView):
     @described(None, messages.EmergencyRequest)
     def get(self, request: Request, emergency_id: str) -> Response:
         """One emergency as it stands now."""
-        return shaped(telling.shown(actions.find_emergency(request.user, emergency_id)))
+        return shaped(audience.shown(actions.find_emergency(request.user, emergency_id)))
 
 
 class TimelineView(APIView):
@@ -97,7 +99,7 @@ class NearestView(APIView):
     def get(self, request: Request, emergency_id: str) -> Response:
         """Staff with a fresh position, the nearest first (`nearestResponders`)."""
         asked: Any = messages.FindNearest(emergency_id=emergency_id)
-        return said(actions.nearest_responders(request.user, asked))
+        return response_of(actions.nearest_responders(request.user, asked))
 
 
 class ResponseTimesView(APIView):

@@ -8,4 +8,4 @@ class HPlusConfig(AppConfig):
     verbose_name = "HPlus"
 
     def ready(self) -> None:
-        from hplus import checks  # noqa: F401 registers the checks
+        from hplus.operations import checks  # noqa: F401 registers the checks

@@ -12,10 +12,10 @@ django_application = get_asgi_application()
 # Only after Django has loaded the applications.
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from hplus.in_time import InTime  # noqa: E402
+from hplus.api.timeouts import TimeLimit  # noqa: E402
 from hplus.realtime.process import ServerApplication  # noqa: E402
-from hplus.routing import DUTIES, socket_urls  # noqa: E402
+from hplus.routing import JOBS, socket_urls  # noqa: E402
 
 application = ServerApplication(
-    ProtocolTypeRouter({"http": InTime(django_application), "websocket": URLRouter(socket_urls)}), DUTIES
+    ProtocolTypeRouter({"http": TimeLimit(django_application), "websocket": URLRouter(socket_urls)}), JOBS
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from calls import leaving
+from calls import teardown
 from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from emergency.consumers import EmergencyConsumer
@@ -12,12 +12,13 @@ from emergency.escalation import end_diversions, escalate_due
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
+from hplus.operations.retention import anonymise_what_expired
 from hplus.push.actions import delete_old_pushes, send_due_pushes
-from hplus.realtime import catching_up, presence
 from hplus.realtime.consumers import HostConsumer
-from hplus.realtime.duties import Duty
+from hplus.realtime.hub import presence
 from hplus.realtime.process import nowhere
-from hplus.retention import anonymise_what_expired
+from hplus.realtime.publishing import replay
+from hplus.realtime.scheduler import PeriodicJob
 from location.actions import forget_old_fixes, forget_old_whereabouts
 from location.consumers import LocationConsumer
 
@@ -54,20 +55,20 @@ socket_urls = [
     re_path(r"", nowhere),
 ]
 
-DUTIES = [
-    Duty(escalate_due, every_seconds=0.5),
-    Duty(end_diversions, every_seconds=5),
-    Duty(presence.bury_dead_servers, every_seconds=5),
-    Duty(presence.say_goodbye_for_the_gone, every_seconds=1),
-    Duty(leaving.miss_the_unanswered, every_seconds=1),
-    Duty(leaving.let_the_dropped_go, every_seconds=1),
-    Duty(catching_up.delete_old_letters, every_seconds=3600),
-    Duty(delete_expired_tokens, every_seconds=3600),
-    Duty(delete_old_sessions, every_seconds=3600),
-    Duty(forget_old_fixes, every_seconds=10),
-    Duty(forget_old_whereabouts, every_seconds=3600),
-    Duty(send_due_pushes, every_seconds=1, apart=True),
-    Duty(delete_old_notifications, every_seconds=3600),
-    Duty(delete_old_pushes, every_seconds=3600),
-    Duty(anonymise_what_expired, every_seconds=3600, apart=True),
+JOBS = [
+    PeriodicJob(escalate_due, every_seconds=0.5),
+    PeriodicJob(end_diversions, every_seconds=5),
+    PeriodicJob(presence.expire_dead_servers, every_seconds=5),
+    PeriodicJob(presence.expire_presence, every_seconds=1),
+    PeriodicJob(teardown.mark_missed_calls, every_seconds=1),
+    PeriodicJob(teardown.drop_lost_participants, every_seconds=1),
+    PeriodicJob(replay.delete_old_entries, every_seconds=3600),
+    PeriodicJob(delete_expired_tokens, every_seconds=3600),
+    PeriodicJob(delete_old_sessions, every_seconds=3600),
+    PeriodicJob(forget_old_fixes, every_seconds=10),
+    PeriodicJob(forget_old_whereabouts, every_seconds=3600),
+    PeriodicJob(send_due_pushes, every_seconds=1, own_thread=True),
+    PeriodicJob(delete_old_notifications, every_seconds=3600),
+    PeriodicJob(delete_old_pushes, every_seconds=3600),
+    PeriodicJob(anonymise_what_expired, every_seconds=3600, own_thread=True),
 ]

@@ -10,10 +10,10 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),  # the socket at the same address is none of Django's
     path("admin/", admin.site.urls),
-    path("", include("hplus.pages")),
-    path("console/", include("hplus.console")),
-    path("health/", include("hplus.health")),
-    path("", include("hplus.metrics")),
+    path("", include("hplus.protocol.views")),
+    path("console/", include("hplus.console.views")),
+    path("health/", include("hplus.operations.health")),
+    path("", include("hplus.operations.metrics")),
     path("api/auth/", include("hplus.accounts.urls")),
     path("api/sync/", include("hplus.realtime.urls")),
     path("api/chat/", include("chat.urls")),

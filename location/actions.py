@@ -11,14 +11,13 @@ from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts.models import Hospital, User
+from hplus.protocol.wire import new_id
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer
-from hplus.realtime.tell import deed, tell
-from hplus.wire import new_id
+from hplus.realtime.actions import Result, action, publish
 from location import messages
 from location.geo import Point, distance_m, eta_seconds
-from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Reading, seen_by
-from location.sight import as_seen
+from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, PositionAccess, seen_by
+from location.visible_position import as_seen
 
 TRACK_SHOWN = 500
 FORGOTTEN_AT_ONCE = 10_000
@@ -26,9 +25,9 @@ FORGOTTEN_AT_ONCE = 10_000
 # Grants: opened and closed by whoever knows why
 
 
-@deed
+@action
 def open_grant(
-    topic: str,
+    reason_id: str,
     subject_id: str,
     *,
     to_user: str | None = None,
@@ -44,9 +43,9 @@ def open_grant(
     """
     if not _are_known(subject_id, to_user, to_hospital) or subject_id == to_user:
         return
-    lat, lng = destination or _destination_of(topic, subject_id)
+    lat, lng = destination or _destination_of(reason_id, subject_id)
     grant = Grant(
-        topic=topic,
+        reason_id=reason_id,
         subject_id=subject_id,
         to_user_id=to_user,
         to_hospital_id=to_hospital,
@@ -56,10 +55,10 @@ def open_grant(
     )
     Grant.objects.bulk_create([grant], ignore_conflicts=True)
     if destination:
-        Grant.objects.open().filter(topic=topic, subject=subject_id).update(
+        Grant.objects.open().filter(reason_id=reason_id, subject=subject_id).update(
             destination_lat=lat, destination_lng=lng
         )
-    tell(messages.LocationSharingBegan(user_id=subject_id), groups.person(subject_id))
+    publish(messages.LocationSharingBegan(user_id=subject_id), groups.person(subject_id))
 
 
 def _are_known(subject_id: str, to_user: str | None, to_hospital: str | None) -> bool:
@@ -68,19 +67,21 @@ def _are_known(subject_id: str, to_user: str | None, to_hospital: str | None) ->
     return known and (to_hospital is None or Hospital.objects.filter(pk=to_hospital).exists())
 
 
-def _destination_of(topic: str, subject_id: str) -> tuple[float | None, float | None]:
+def _destination_of(reason_id: str, subject_id: str) -> tuple[float | None, float | None]:
     """Where the subject is expected in this matter, if that has been said."""
-    known = Grant.objects.open().filter(topic=topic, subject=subject_id, destination_lat__isnull=False)
+    known = Grant.objects.open().filter(
+        reason_id=reason_id, subject=subject_id, destination_lat__isnull=False
+    )
     return known.values_list("destination_lat", "destination_lng").first() or (None, None)
 
 
-@deed
-def close_grants(topic: str, reason: str, *, subject_id: str | None = None) -> None:
+@action
+def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) -> None:
     """Sharing ends, for all subjects of the matter or for one. Safe to repeat.
 
     Nothing that comes later is stored or relayed; a phone that goes on is told once why.
     """
-    grants = Grant.objects.open().filter(topic=topic)
+    grants = Grant.objects.open().filter(reason_id=reason_id)
     if subject_id is not None:
         grants = grants.filter(subject=subject_id)
     # In the order of their ids, as positions lock them, so that no two deeds wait for each other.
@@ -88,7 +89,9 @@ def close_grants(topic: str, reason: str, *, subject_id: str | None = None) -> N
     open_no_more = Grant.objects.filter(pk__in=[grant.pk for grant in closing])
     open_no_more.update(closed_at=timezone.now(), close_reason=reason[:200])
     for subject in {grant.subject_id for grant in closing}:
-        tell(messages.LocationSharingEnded(user_id=subject, emergency_id=topic), groups.person(subject))
+        publish(
+            messages.LocationSharingEnded(user_id=subject, emergency_id=reason_id), groups.person(subject)
+        )
 
 
 # Looking, for the domains above: they have judged the right themselves
@@ -111,17 +114,17 @@ def nearest(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Ne
     ]
 
 
-def track(topic: str) -> list[Fix]:
+def track(reason_id: str) -> list[Fix]:
     """Every fix of a matter, in the order of time."""
-    return list(Fix.objects.filter(topic=topic).order_by("at", "id"))
+    return list(Fix.objects.filter(reason_id=reason_id).order_by("at", "id"))
 
 
-def read_track(user: User, topic: str) -> list[Fix]:
+def read_track(user: User, reason_id: str) -> list[Fix]:
     """The same for somebody's eyes: that it was read is recorded, for everyone whose way it shows."""
-    fixes = track(topic)
+    fixes = track(reason_id)
     seen = sorted({fix.user_id for fix in fixes} - {user.pk})
-    Reading.objects.bulk_create(
-        Reading(reader=user, subject_id=user_id, why="track", topic=topic) for user_id in seen
+    PositionAccess.objects.bulk_create(
+        PositionAccess(reader=user, subject_id=user_id, why="track", reason_id=reason_id) for user_id in seen
     )
     return fixes
 
@@ -148,7 +151,7 @@ def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:
 # Asking
 
 
-def ask(user: User, request: messages.AskLocation) -> Answer:
+def ask(user: User, request: messages.AskLocation) -> Result:
     """The last fix at once; the person asked is told, and the next fix comes to the asker.
 
     Raises Forbidden or LocationUnavailable (the question stands even so).
@@ -156,10 +159,10 @@ def ask(user: User, request: messages.AskLocation) -> Answer:
     found = _ask(user, request)
     if found is None:
         raise errors.LocationUnavailable(field="targetUserId")
-    return Answer(says=[found])
+    return Result(events=[found])
 
 
-@deed
+@action
 def _ask(user: User, request: messages.AskLocation) -> messages.LocationUpdate | None:
     target = _find_visible(user, request.target_user_id)
     grant = _grant_between(user, target)
@@ -167,10 +170,10 @@ def _ask(user: User, request: messages.AskLocation) -> messages.LocationUpdate |
         asker=user,
         subject=target,
         request_id=request.request_id or new_id(),
-        topic=grant.topic if grant else "",
+        reason_id=grant.reason_id if grant else "",
         expires_at=timezone.now() + timedelta(seconds=settings.LOCATION_REQUEST_SECONDS),
     )
-    tell(asked(inquiry), groups.person(target.pk))
+    publish(asked(inquiry), groups.person(target.pk))
     return _read(user, target, grant)
 
 
@@ -180,7 +183,7 @@ def asked(inquiry: Inquiry) -> messages.LocationAsked:
         user_id=inquiry.asker_id,
         requester_role=inquiry.asker.role,
         target_user_id=inquiry.subject_id,
-        emergency_id=inquiry.topic or None,
+        emergency_id=inquiry.reason_id or None,
         expires_at=inquiry.expires_at,
     )
 
@@ -196,7 +199,7 @@ def shares(user: User) -> bool:
     return Grant.objects.open().filter(subject=user).exists()
 
 
-@deed
+@action
 def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]:
     """The last fix of a person and the way there.
 
@@ -236,11 +239,11 @@ def record_reading(user: User, subject_id: str, grant: Grant | None = None, why:
     """Who has read whose position, and why. One's own is nobody's business."""
     if subject_id == user.pk:
         return
-    Reading.objects.create(
+    PositionAccess.objects.create(
         reader=user,
         subject_id=subject_id,
         why=why or (grant.why if grant else "superuser" if user.is_superuser else "on duty"),
-        topic=grant.topic if grant else "",
+        reason_id=grant.reason_id if grant else "",
     )
 
 
@@ -249,7 +252,7 @@ def record_reading(user: User, subject_id: str, grant: Grant | None = None, why:
 
 def forget_old_fixes() -> int:
     """Where paramedics went between emergencies is forgotten after a day; the track of a matter stays."""
-    old = Fix.objects.filter(topic="", received_at__lt=_a_day_ago()).values_list("pk", flat=True)
+    old = Fix.objects.filter(reason_id="", received_at__lt=_a_day_ago()).values_list("pk", flat=True)
     return Fix.objects.filter(pk__in=list(old[:FORGOTTEN_AT_ONCE])).delete()[0]
 
 

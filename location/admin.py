@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.admin_site.tenancy_admin import TenancyAdmin
 from location import actions
-from location.models import Fix, Grant, Inquiry, Latest, Position, Reading
+from location.models import Fix, Grant, Inquiry, Latest, Position, PositionAccess
 
 
 class PositionAdmin(TenancyAdmin):
@@ -18,11 +18,11 @@ class PositionAdmin(TenancyAdmin):
 
     is_confidential = True
     list_filter = ["is_emergency", "is_inaccurate", "is_implausible"]
-    search_fields = ["user__user_id", "user__name", "topic"]
+    search_fields = ["user__user_id", "user__name", "reason_id"]
     list_select_related = ["user"]
     fields = [
         "user", "lat", "lng", "accuracy_m", "speed_mps", "heading_degrees", "at", "received_at", "said_at",
-        "doubts", "is_emergency", "topic", "status", "hospital",
+        "doubts", "is_emergency", "reason_id", "status", "hospital",
     ]  # fmt: skip
 
     @admin.display
@@ -34,7 +34,7 @@ class PositionAdmin(TenancyAdmin):
     @admin.display
     def why(self, position: Position) -> str:
         """Why the hospital may see it."""
-        return "emergency" if position.is_emergency or position.topic else "on duty"
+        return "emergency" if position.is_emergency or position.reason_id else "on duty"
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         position = self.get_object(request, unquote(object_id))
@@ -57,7 +57,7 @@ class FixAdmin(PositionAdmin):
 @admin.register(Grant)
 class GrantAdmin(TenancyAdmin):
     list_display = ["subject", "to", "why", "opened_at", "closed_at"]
-    search_fields = ["topic", "subject__user_id", "subject__name"]
+    search_fields = ["reason_id", "subject__user_id", "subject__name"]
     list_select_related = ["subject", "to_user", "to_hospital"]
 
     @admin.display(description="may be seen by")
@@ -71,8 +71,8 @@ class InquiryAdmin(TenancyAdmin):
     list_select_related = ["asker", "subject"]
 
 
-@admin.register(Reading)
-class ReadingAdmin(TenancyAdmin):
+@admin.register(PositionAccess)
+class PositionAccessAdmin(TenancyAdmin):
     list_display = ["reader", "subject", "why", "at"]
-    search_fields = ["reader__user_id", "reader__name", "subject__user_id", "subject__name", "topic"]
+    search_fields = ["reader__user_id", "reader__name", "subject__user_id", "subject__name", "reason_id"]
     list_select_related = ["reader", "subject"]

@@ -18,10 +18,10 @@ class Audience:
     people: dict[str, Grant]
 
     @classmethod
-    def of(cls, user: User, grants: list[Grant], topic: str, *, is_on_duty: bool) -> Audience:
+    def of(cls, user: User, grants: list[Grant], reason_id: str, *, is_on_duty: bool) -> Audience:
         """Nobody hears it twice; whoever is in several matters hears it for the one it belongs to."""
         audience = cls({}, {})
-        ordered = sorted(grants, key=lambda grant: grant.topic != topic)
+        ordered = sorted(grants, key=lambda grant: grant.reason_id != reason_id)
         for grant in ordered:
             if grant.to_hospital_id:
                 audience.hospitals.setdefault(grant.to_hospital_id, grant)
@@ -35,15 +35,15 @@ class Audience:
     def includes(self, user: User) -> bool:
         return user.pk in self.people or any(user.works_at(hospital) for hospital in self.hospitals)
 
-    def by_matter(self) -> list[tuple[Grant | None, list[Group]]]:
+    def by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
         """One telling for each matter, so that none learns of another."""
         heard: dict[str, tuple[Grant | None, list[Group]]] = {}
         for hospital_id, grant in self.hospitals.items():
-            heard.setdefault(_topic(grant), (grant, []))[1].append(groups.staff(hospital_id))
+            heard.setdefault(_reason_id(grant), (grant, []))[1].append(groups.staff(hospital_id))
         for user_id, grant in self.people.items():
-            heard.setdefault(_topic(grant), (grant, []))[1].append(groups.person(user_id))
+            heard.setdefault(_reason_id(grant), (grant, []))[1].append(groups.person(user_id))
         return list(heard.values())
 
 
-def _topic(grant: Grant | None) -> str:
-    return grant.topic if grant else ""
+def _reason_id(grant: Grant | None) -> str:
+    return grant.reason_id if grant else ""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from hplus.wire import rfc3339
+from hplus.protocol.wire import rfc3339
 from location.models import Fix
 
 

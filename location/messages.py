@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from hplus.wire import Event, Id, Latitude, Longitude, OptionalId, Request, Shape, Verbatim
+from hplus.protocol.wire import Event, Id, Latitude, Longitude, OptionalId, Request, Shape, Verbatim
 
 
 def _measure(value: Any) -> Any:
@@ -44,7 +44,7 @@ class TellLocation(Request):
     """I am here."""
 
     type = "locationUpdate"
-    quiet = True
+    no_reply = True
     location: Measured
     is_emergency: bool = False
     emergency_id: OptionalId = None
@@ -98,7 +98,7 @@ class LocationUpdate(Event):
     """This person is here."""
 
     type = "locationUpdate"
-    fleeting = "paced"
+    delivery = "latest"
     user_id: str
     role: str
     hospital_id: str | None
@@ -148,7 +148,7 @@ class LocationSharingEnded(Event):
 
     type = "locationSharingEnded"
     internal = True
-    withdraws = True
+    revokes = True
     user_id: str
     emergency_id: str
 

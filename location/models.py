@@ -11,14 +11,14 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from hplus.accounts.models import Hospital, Role, User
-from hplus.realtime.models import Status
-from hplus.wire import new_id
+from hplus.protocol.wire import new_id
+from hplus.realtime.models import PresenceStatus
 
 # Whose position the staff of the same hospital may see at any time.
 ON_DUTY = Q(
     role=Role.PARAMEDIC,
     is_active=True,
-    presence__status__in=[Status.AVAILABLE, Status.BUSY, Status.AWAY],
+    presence__status__in=[PresenceStatus.AVAILABLE, PresenceStatus.BUSY, PresenceStatus.AWAY],
 )
 
 
@@ -44,12 +44,12 @@ def _shows(user: User) -> Q:
 
 
 class Grant(models.Model):
-    """Somebody, or all staff of a hospital, may see where the subject is, until the matter is closed.
+    """Somebody, or all staff of a hospital, may see where the subject is, until the reason has ended.
 
-    `topic` is the matter's public id; location does not know what it is.
+    `reason_id` is the public id of the reason (an emergency); location does not know what it is.
     """
 
-    topic = models.CharField(max_length=36)
+    reason_id = models.CharField(max_length=36)
     subject = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
     to_user = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     to_hospital = models.ForeignKey(
@@ -71,16 +71,16 @@ class Grant(models.Model):
         ordering = ["id"]
         indexes = [
             models.Index(fields=["subject", "closed_at"], name="grant_by_subject"),
-            models.Index(fields=["topic"], name="grant_by_topic"),
+            models.Index(fields=["reason_id"], name="grant_by_reason"),
         ]
         constraints = [
             models.UniqueConstraint(
-                fields=["topic", "subject", "to_user"],
+                fields=["reason_id", "subject", "to_user"],
                 condition=Q(closed_at=None, to_user__isnull=False),
                 name="granted_once_to_a_person",
             ),
             models.UniqueConstraint(
-                fields=["topic", "subject", "to_hospital"],
+                fields=["reason_id", "subject", "to_hospital"],
                 condition=Q(closed_at=None, to_hospital__isnull=False),
                 name="granted_once_to_a_hospital",
             ),
@@ -137,7 +137,7 @@ class Position(models.Model):
     hospital = models.ForeignKey(
         Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
-    topic = models.CharField(max_length=36, blank=True)
+    reason_id = models.CharField(max_length=36, blank=True)
     is_emergency = models.BooleanField(default=False)
     status = models.CharField(max_length=50, blank=True)
     is_inaccurate = models.BooleanField(default=False)
@@ -156,11 +156,11 @@ class FixQuerySet(models.QuerySet["Fix"]):
         if user.is_superuser:
             return self
         granted = Grant.objects.open().shown_to(user)
-        granted = granted.filter(topic=OuterRef("topic"), subject=OuterRef("user"))
+        granted = granted.filter(reason_id=OuterRef("reason_id"), subject=OuterRef("user"))
         allowed = Q(user=user) | Exists(granted)
         if not user.is_patient and user.hospital_id is not None:
             on_duty = User.objects.filter(ON_DUTY, hospital=user.hospital_id)
-            allowed |= Q(topic="", hospital=user.hospital_id, user__in=on_duty)
+            allowed |= Q(reason_id="", hospital=user.hospital_id, user__in=on_duty)
         return self.filter(allowed)
 
 
@@ -176,8 +176,8 @@ class Fix(Position):
         verbose_name_plural = "fixes"
         indexes = [
             models.Index(fields=["user", "at"], name="fix_by_user"),
-            models.Index(fields=["topic", "at"], name="fix_by_topic", condition=~Q(topic="")),
-            models.Index(fields=["received_at"], name="fix_off_topic", condition=Q(topic="")),
+            models.Index(fields=["reason_id", "at"], name="fix_by_reason", condition=~Q(reason_id="")),
+            models.Index(fields=["received_at"], name="fix_without_reason", condition=Q(reason_id="")),
         ]
 
     def __str__(self) -> str:
@@ -228,7 +228,7 @@ class Inquiry(models.Model):
     asker = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     subject = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
     request_id = models.CharField("requestId as sent", max_length=150)
-    topic = models.CharField(max_length=36, blank=True)
+    reason_id = models.CharField(max_length=36, blank=True)
     asked_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True, blank=True)
@@ -246,7 +246,7 @@ class Inquiry(models.Model):
         return f"{self.asker_id} asks for {self.subject_id}"
 
 
-class ReadingQuerySet(models.QuerySet["Reading"]):
+class PositionAccessQuerySet(models.QuerySet["PositionAccess"]):
     def visible_to(self, user: User) -> Self:
         """Who has read whose position: for the subject, and for the admins of the reader's hospital."""
         if user.is_superuser:
@@ -263,16 +263,16 @@ class ReadingQuerySet(models.QuerySet["Reading"]):
         raise TypeError("What has been read stays recorded.")
 
 
-class Reading(models.Model):
+class PositionAccess(models.Model):
     """Somebody has read where somebody was: who, whom, why. Only ever added to."""
 
     reader = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     subject = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     why = models.CharField(max_length=200)
-    topic = models.CharField(max_length=36, blank=True)
+    reason_id = models.CharField(max_length=36, blank=True)
     at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = ReadingQuerySet.as_manager()
+    objects = PositionAccessQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

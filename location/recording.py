@@ -11,14 +11,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import User
-from hplus.realtime import groups, rows
-from hplus.realtime.answers import Answer
-from hplus.realtime.tell import deed, tell
+from hplus.realtime import groups
+from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.execution import bulk_insert
 from location import messages
 from location.audience import Audience
 from location.geo import distance_m
 from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, seen_by
-from location.sight import as_seen, zoned
+from location.visible_position import as_seen, zoned
 
 INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
@@ -37,10 +37,10 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Recorded(Answer):
-    """`is_in_matter`: the position belongs to an open grant, so none of the next ones may be lost."""
+class Recorded(Result):
+    """`is_under_grant`: the position belongs to an open grant, so none of the next ones may be lost."""
 
-    is_in_matter: bool = False
+    is_under_grant: bool = False
 
 
 @dataclass
@@ -50,9 +50,9 @@ class _Step:
     heard: Heard
     grants: list[Grant]
     is_on_duty: bool
-    topic: str = ""
+    reason_id: str = ""
     ended: Grant | None = None  # nobody listens any more
-    says: tuple[messages.LocationSharingStopped, ...] = ()
+    events: tuple[messages.LocationSharingStopped, ...] = ()
 
     @property
     def user(self) -> User:
@@ -67,21 +67,21 @@ class _Step:
         return bool(self.grants) or self.is_on_duty
 
     def outcome(self) -> Recorded:
-        return Recorded(says=self.says, is_in_matter=bool(self.grants))
+        return Recorded(events=self.events, is_under_grant=bool(self.grants))
 
 
-def record(user: User, request: messages.TellLocation) -> Answer:
+def record(user: User, request: messages.TellLocation) -> Result:
     """One position, for those who do not batch."""
     [outcome] = record_all([Heard(user, request, timezone.now())])
     return outcome
 
 
-def record_at_leisure(heard: list[Heard]) -> list[Recorded]:
+def record_batched(heard: list[Heard]) -> list[Recorded]:
     """The same for positions outside any matter, which wait a second for company."""
     return record_all(heard)
 
 
-@deed
+@action
 def record_all(heard: list[Heard]) -> list[Recorded]:
     """Each position stored as what it is, then told to those who may see it.
 
@@ -107,7 +107,7 @@ def _steps(heard: list[Heard]) -> list[_Step]:
             heard=one,
             grants=grants.get(one.user.pk, []),
             is_on_duty=one.user.pk in on_duty,
-            topic=_matter(one.request.emergency_id, grants.get(one.user.pk, [])),
+            reason_id=_matter(one.request.emergency_id, grants.get(one.user.pk, [])),
         )
         for one in heard
     ]
@@ -127,8 +127,8 @@ def _locked_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
 
 def _matter(named: str | None, grants: list[Grant]) -> str:
     """The one named where it is open for the sender, else the newest that is."""
-    topics = [grant.topic for grant in grants]
-    return named if named and named in topics else next(iter(topics), "")
+    reason_ids = [grant.reason_id for grant in grants]
+    return named if named and named in reason_ids else next(iter(reason_ids), "")
 
 
 def _find_the_ended(steps: list[_Step]) -> None:
@@ -139,7 +139,7 @@ def _find_the_ended(steps: list[_Step]) -> None:
     doubtful = [step for step in steps if _may_have_ended(step)]
     if not doubtful:
         return
-    named = Q(topic__in={step.named for step in doubtful if step.named})
+    named = Q(reason_id__in={step.named for step in doubtful if step.named})
     recent = Q(closed_at__gt=timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS))
     meant = Grant.objects.closed().filter(named | recent, subject__in={step.user.pk for step in doubtful})
     closed = defaultdict(list)
@@ -150,23 +150,23 @@ def _find_the_ended(steps: list[_Step]) -> None:
 
 
 def _may_have_ended(step: _Step) -> bool:
-    if step.named and step.named != step.topic:
+    if step.named and step.named != step.reason_id:
         return True
     return not step.grants and (step.heard.request.is_emergency or not step.is_on_duty)
 
 
 def _end(step: _Step, closed: list[Grant]) -> None:
-    of_matter = [grant for grant in closed if step.named in (None, grant.topic)]
+    of_matter = [grant for grant in closed if step.named in (None, grant.reason_id)]
     if not of_matter:
         return
     last = of_matter[0]
     is_untold = last.told_at is None
     if is_untold:
-        _mark_as_told(step.user, [grant for grant in closed if grant.topic == last.topic])
+        _mark_as_told(step.user, [grant for grant in closed if grant.reason_id == last.reason_id])
         stopped = messages.LocationSharingStopped(
-            user_id=step.user.pk, emergency_id=last.topic, reason=last.close_reason
+            user_id=step.user.pk, emergency_id=last.reason_id, reason=last.close_reason
         )
-        step.says = (stopped,)
+        step.events = (stopped,)
     if is_untold or step.named or step.heard.request.is_emergency:
         step.ended = last
 
@@ -193,7 +193,7 @@ def _store(steps: list[_Step]) -> None:
         if before is None or fix.at >= before.at:
             current[step.user.pk] = newest[step.user.pk] = _as_latest(fix)
             told.append((step, fix))
-    rows.insert(Fix, map(rows.row_of, fixes))
+    bulk_insert.insert(Fix, map(bulk_insert.row_of, fixes))
     Latest.objects.bulk_create(
         [newest[user_id] for user_id in sorted(newest)],
         update_conflicts=True,
@@ -221,7 +221,7 @@ def _fix(step: _Step, before: Latest | None) -> Fix:
         received_at=received_at,
         said_at=said.timestamp or "",
         hospital_id=user.hospital_id if step.is_on_duty else None,
-        topic=step.topic,
+        reason_id=step.reason_id,
         is_emergency=step.heard.request.is_emergency,
         status=step.heard.request.status or "active",
     )
@@ -246,9 +246,9 @@ def _tell(told: list[tuple[_Step, Fix]]) -> None:
     """By hospital, so that what is for one group travels together."""
     inquiries = _pending_inquiries({step.user.pk for step, _ in told})
     for step, fix in sorted(told, key=lambda pair: pair[0].user.hospital_id or ""):
-        audience = Audience.of(step.user, step.grants, step.topic, is_on_duty=step.is_on_duty)
-        for grant, listeners in audience.by_matter():
-            tell(as_seen(fix, grant), *listeners, but=[step.user.pk])
+        audience = Audience.of(step.user, step.grants, step.reason_id, is_on_duty=step.is_on_duty)
+        for grant, listeners in audience.by_reason():
+            publish(as_seen(fix, grant), *listeners, but=[step.user.pk])
         for inquiry in inquiries.pop(step.user.pk, []):
             _answer(inquiry, fix, audience)
 
@@ -267,4 +267,4 @@ def _answer(inquiry: Inquiry, fix: Fix, audience: Audience) -> None:
     """Whoever asked hears the next fix, if the right to see it has lasted."""
     asker = inquiry.asker
     if not audience.includes(asker) and seen_by(asker).filter(pk=fix.user_id).exists():
-        tell(as_seen(fix, None), groups.person(asker.pk))
+        publish(as_seen(fix, None), groups.person(asker.pk))

@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hplus.rest import described
+from hplus.api.openapi import described
 from location import actions, geojson
 from location.messages import LastSeen
 

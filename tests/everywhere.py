@@ -9,15 +9,15 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from calls import actions as calls
 from calls.messages import EndCall, InitiateCall
-from calls.placing import initiate
+from calls.setup import initiate
 from chat import actions as chat
 from chat import attachments
 from chat.messages import SendMessage
 from chat.models import ChatRoom
+from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond
-from emergency.requesting import request_help
-from emergency.responding import respond
-from hplus.accounts.models import Session, User
+from emergency.response import respond
+from hplus.accounts.models import DeviceSession, User
 from hplus.audit.actions import record as write_down
 from hplus.audit.models import Verb
 from hplus.notifications.actions import notify
@@ -59,21 +59,21 @@ def _talk(patient: User, nurse: User, hospital_id: str) -> None:
 
 def _arrive(nurse: User, chief: User) -> None:
     """The nurse has a phone in the drawer, the admin one in the hand."""
-    register(Session.objects.create(user=nurse, device_id="drawer"), f"token of {nurse.pk}")
+    register(DeviceSession.objects.create(user=nurse, device_id="drawer"), f"token of {nurse.pk}")
     server = ServerProcess.objects.create(host="ward", pid=1)
     Connection.objects.create(server=server, user=chief, role=chief.role, hospital=chief.hospital_id)
 
 
 def _call(nurse: User, patient: User) -> None:
     wish = InitiateCall(receiver_id=patient.pk, call_type="video")
-    call_id = (initiate(nurse, wish, connection_id="").made or {})["callId"]
+    call_id = (initiate(nurse, wish, connection_id="").ack_data or {})["callId"]
     calls.end(nurse, EndCall(call_id=call_id), connection_id="")
 
 
 def _rescue(reception: User, crew: User, hospital_id: str) -> None:
     Presence.objects.update_or_create(pk=crew.pk, defaults={"status": "available"})
     asked = create_emergency_request(patientId=f"walk-in at {hospital_id}", hospitalId=hospital_id)
-    made = request_help(reception, RequestHelp.read(asked)).made or {}
+    made = request_help(reception, RequestHelp.read(asked)).ack_data or {}
     respond(crew, Respond.read({"emergencyId": made["emergencyId"], "action": "accept"}))
     place = {"location": {"lat": 37.77, "lng": -122.42, "accuracy": 5.0}, "isEmergency": True}
     record(crew, TellLocation.read({"data": {**place, "emergencyId": made["emergencyId"]}}))

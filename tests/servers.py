@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from django.db import connection
 
-from hplus.serving import Server, configuration, listening_socket
+from hplus.operations.serving import Server, configuration, listening_socket
 from tests.phone import Phone
 
 ROOT = Path(__file__).resolve().parent.parent

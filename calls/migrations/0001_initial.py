@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import hplus.wire
+import hplus.protocol.wire
 from django.conf import settings
 from django.db import migrations, models
 
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Call',
             fields=[
-                ('call_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='callId')),
+                ('call_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='callId')),
                 ('call_type', models.CharField(choices=[('audio', 'Audio'), ('video', 'Video')], max_length=10)),
                 ('emergency_id', models.CharField(blank=True, max_length=150, verbose_name='emergencyId')),
                 ('status', models.CharField(choices=[('ringing', 'Ringing'), ('active', 'Active'), ('ended', 'Ended'), ('missed', 'Missed'), ('rejected', 'Rejected'), ('cancelled', 'Cancelled'), ('busy', 'Busy'), ('failed', 'Failed')], default='ringing', max_length=10)),

@@ -3,7 +3,7 @@
 import chat.models
 import django.db.models.deletion
 import django.utils.timezone
-import hplus.wire
+import hplus.protocol.wire
 from django.conf import settings
 from django.db import migrations, models
 
@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='ChatRoom',
             fields=[
-                ('chat_room_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='chatRoomId')),
+                ('chat_room_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='chatRoomId')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('first', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('hospital', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rooms', to='accounts.hospital')),
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Attachment',
             fields=[
-                ('attachment_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False)),
+                ('attachment_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False)),
                 ('file', models.FileField(upload_to=chat.models.stored_as)),
                 ('name', models.CharField(max_length=255)),
                 ('size_bytes', models.PositiveIntegerField()),
@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
             name='Message',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('message_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, unique=True, verbose_name='messageId')),
+                ('message_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, unique=True, verbose_name='messageId')),
                 ('text', models.TextField(blank=True)),
                 ('message_type', models.CharField(choices=[('text', 'Text'), ('image', 'Image'), ('file', 'File'), ('audio', 'Audio'), ('video', 'Video'), ('location', 'Location')], default='text', max_length=10)),
                 ('priority', models.CharField(choices=[('normal', 'Normal'), ('urgent', 'Urgent')], default='normal', max_length=10)),

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import emergency.models
-import hplus.wire
+import hplus.protocol.wire
 from django.conf import settings
 from django.db import migrations, models
 
@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Emergency',
             fields=[
-                ('emergency_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='emergencyId')),
+                ('emergency_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='emergencyId')),
                 ('patient_id', models.CharField(db_index=True, max_length=150, verbose_name='patientId')),
                 ('patient_name', models.TextField(blank=True, null=True, verbose_name='patientName')),
                 ('patient_phone', models.TextField(blank=True, null=True, verbose_name='patientPhone')),
@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Entry',
             fields=[
-                ('entry_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False)),
+                ('entry_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False)),
                 ('kind', models.CharField(choices=[('requested', 'Requested'), ('alerted', 'Alerted'), ('responded', 'Responded'), ('status', 'Status'), ('vitals', 'Vitals'), ('escalated', 'Escalated'), ('reassigned', 'Reassigned'), ('transferred', 'Transferred')], max_length=12)),
                 ('at', models.DateTimeField()),
                 ('by_role', models.CharField(blank=True, choices=[('patient', 'Patient'), ('doctor', 'Doctor'), ('nurse', 'Nurse'), ('paramedic', 'Paramedic'), ('admin', 'Admin'), ('receptionist', 'Receptionist'), ('technician', 'Technician'), ('pharmacist', 'Pharmacist')], max_length=20)),

@@ -13,9 +13,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
-from hplus.accounts import browsers
-from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
-from hplus.accounts.throttle import forget_failures, wait_seconds
+from hplus.accounts import admin_sessions
+from hplus.accounts.login_throttle import forget_failures, wait_seconds
+from hplus.accounts.models import DeviceSession, Hospital, Role, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
@@ -32,7 +32,7 @@ class Claim:
     token: str = ""
     device_id: str = ""
     # The admin site's session, where one of its own pages connects and says nothing else.
-    browser_session: str = ""
+    admin_session_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Identity:
     """Who a client is: the account, and the session where it showed a token or a page's cookie."""
 
     user: User
-    session: Session | None = None
+    session: DeviceSession | None = None
     expires_at: datetime | None = None
-    browser_session: str = ""
+    admin_session_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Tokens:
 
 def check_claim(claim: Claim) -> None:
     """What must hold before any identity is looked at. Raises the first refusal of the contract's order."""
-    if claim.browser_session:
+    if claim.admin_session_key:
         return
     if not claim.user_id or len(claim.user_id) > 150 or "\x00" in claim.user_id:
         raise errors.AuthenticationFailed("userId is missing or is not a text of up to 150 characters.")
@@ -74,8 +74,8 @@ def identify(claim: Claim) -> Identity | None:
     check_claim(claim)
     if claim.hospital_id:
         find_hospital(claim.hospital_id)
-    if claim.browser_session:
-        return _identify_by_browser(claim)
+    if claim.admin_session_key:
+        return _identify_by_admin_session(claim)
     if claim.token:
         identity = identify_by_token(claim.token)
     elif settings.HPLUS_DEMO:
@@ -106,14 +106,14 @@ def identify_by_token(secret: str) -> Identity:
     return Identity(token.session.user, token.session)
 
 
-def _identify_by_browser(claim: Claim) -> Identity:
+def _identify_by_admin_session(claim: Claim) -> Identity:
     """Whoever is signed in to the admin site; a superuser may name any hospital, others only their own."""
-    user = browsers.signed_in([claim.browser_session]).get(claim.browser_session)
+    user = admin_sessions.signed_in([claim.admin_session_key]).get(claim.admin_session_key)
     if user is None:
         raise errors.AuthenticationFailed("This browser is not signed in to the admin site.")
     if claim.hospital_id and not user.is_superuser and claim.hospital_id != user.hospital_id:
         raise errors.AuthenticationFailed("hospitalId is not that of the account.")
-    return Identity(user, browser_session=claim.browser_session)
+    return Identity(user, admin_session_key=claim.admin_session_key)
 
 
 def find_hospital(hospital_id: str) -> Hospital:
@@ -165,14 +165,14 @@ def sign_in(user_id: str, password: str, device_id: str = "", request: HttpReque
             raise errors.RateLimited("Too many attempts.", retry_after=round(seconds, 1))
         raise errors.AuthenticationFailed("userId or password is wrong.")
     with transaction.atomic():
-        tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
+        tokens = issue_tokens(DeviceSession.objects.create(user=user, device_id=device_id))
         record(user, Verb.LOGIN, user, where="API")
         forget_failures(request, user_id)
     return tokens
 
 
 @transaction.atomic
-def issue_tokens(session: Session) -> Tokens:
+def issue_tokens(session: DeviceSession) -> Tokens:
     access, expires_at = Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)
     refresh, _ = Token.issue(session, TokenKind.REFRESH, settings.REFRESH_TOKEN_SECONDS)
     return Tokens(access, refresh, expires_at, session.user)
@@ -191,19 +191,19 @@ def refresh(secret: str) -> Tokens:
         raise errors.SessionRevoked()
     _must_be_active(token.session.user)
     if not token.use_up():
-        Session.objects.filter(pk=token.session_id).revoke("refresh token used twice")
+        DeviceSession.objects.filter(pk=token.session_id).revoke("refresh token used twice")
         raise errors.SessionRevoked("This token was used before, so the session has been ended.")
     return issue_tokens(token.session)
 
 
-def issue_ticket(session: Session) -> str:
+def issue_ticket(session: DeviceSession) -> str:
     """For one handshake within a minute, where no header can be set."""
     return Token.issue(session, TokenKind.TICKET, settings.TICKET_SECONDS)[0]
 
 
 def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = False) -> None:
     """End this session, that of one device, or all."""
-    sessions = Session.objects.filter(user=identity.user)
+    sessions = DeviceSession.objects.filter(user=identity.user)
     if all_devices:
         sign_out_everywhere([identity.user], "signed out everywhere")
     elif device_id:
@@ -216,8 +216,8 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
 def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
     """End all sessions of these people at once: those of their devices, and those in the admin site."""
     User.objects.filter(pk__in=[user.pk for user in users]).update(signed_out_at=timezone.now())
-    Session.objects.filter(user__in=users).revoke(reason)
-    browsers.sign_out([user.pk for user in users if user.is_staff])
+    DeviceSession.objects.filter(user__in=users).revoke(reason)
+    admin_sessions.sign_out([user.pk for user in users if user.is_staff])
 
 
 def set_password(user: User, password: str) -> None:
@@ -233,7 +233,7 @@ def delete_expired_tokens() -> int:
 def delete_old_sessions() -> int:
     """Sessions nobody can use any more: without a token, without a socket, older than the retention."""
     oldest = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS)
-    over = Session.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
+    over = DeviceSession.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
     return over.exclude(revoked_at__gte=oldest).delete()[0]
 
 

@@ -179,7 +179,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_hospital_admin and self.works_at(hospital_id)
 
 
-class SessionQuerySet(models.QuerySet["Session"]):
+class DeviceSessionQuerySet(models.QuerySet["DeviceSession"]):
     def visible_to(self, user: User) -> Self:
         """The own ones and those of the people whose account one may change; a superuser all."""
         if user.is_superuser:
@@ -191,7 +191,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
         return self.filter(revoked_at=None).update(revoked_at=timezone.now(), revoked_reason=reason)
 
 
-class Session(models.Model):
+class DeviceSession(models.Model):
     """One sign-in on one device. Its sockets and its tokens end with it."""
 
     session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -201,7 +201,7 @@ class Session(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoked_reason = models.CharField(max_length=100, blank=True)
 
-    objects = SessionQuerySet.as_manager()
+    objects = DeviceSessionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
@@ -221,7 +221,7 @@ class Token(models.Model):
 
     digest = models.CharField(max_length=64, primary_key=True)
     kind = models.CharField(max_length=10, choices=TokenKind)
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="tokens")
+    session = models.ForeignKey(DeviceSession, on_delete=models.CASCADE, related_name="tokens")
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True, blank=True)
 
@@ -233,7 +233,7 @@ class Token(models.Model):
         return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
-    def issue(cls, session: Session, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
+    def issue(cls, session: DeviceSession, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
         """A new token: the secret, told once and never stored, and when it expires."""
         secret = secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=lifetime_seconds)

@@ -12,10 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hplus import errors, wire
+from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Identity, Tokens
-from hplus.rest import body_of, described, shaped
+from hplus.api.answers import shaped
+from hplus.api.openapi import described
+from hplus.api.requests import body_of
+from hplus.protocol import wire
 
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.admin_site.tenancy_admin import TenancyAdmin
 from hplus.audit.models import Record
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 from django.db import models
 from django.utils import timezone
 
-from hplus.wire import rfc3339
+from hplus.protocol.wire import rfc3339
 
 GENESIS = "0" * 64  # what the first row follows
 

@@ -15,12 +15,11 @@ from hplus.accounts.models import STAFF_ROLES, User
 from hplus.notifications.messages import Announced, Notified, Notify, Target
 from hplus.notifications.models import Notification, Priority
 from hplus.realtime import groups
-from hplus.realtime.answers import Answer
-from hplus.realtime.models import Contact, Letter
-from hplus.realtime.tell import deed, tell
+from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.models import Contact, MailboxEntry
 
 
-@deed
+@action
 def notify(
     user_ids: Iterable[str],
     *,
@@ -54,14 +53,14 @@ def _give(notices: Iterable[Notification]) -> int:
     given = Notification.objects.bulk_create(notices)
     for notice in given:
         assert notice.recipient_id is not None
-        tell(Notified.of(notice), groups.person(notice.recipient_id))
+        publish(Notified.of(notice), groups.person(notice.recipient_id))
     return len(given)
 
 
 # The word
 
 
-def do(user: User, request: Notify) -> Answer:
+def do(user: User, request: Notify) -> Result:
     """Send a notice, or mark one as read. Raises like `send` and `mark_read`."""
     if request.action == "markRead":
         assert request.notification_id is not None
@@ -69,8 +68,8 @@ def do(user: User, request: Notify) -> Answer:
     return send(user, request)
 
 
-@deed
-def send(user: User, request: Notify) -> Answer:
+@action
+def send(user: User, request: Notify) -> Result:
     """A notice from staff to people of the own hospital; never to the sender.
 
     Raises Forbidden (a patient; hospital-wide by others than its admins), HospitalMismatch or
@@ -83,7 +82,7 @@ def send(user: User, request: Notify) -> Answer:
     given = _give(_draft(user, request, person.pk) for person in _recipients(user, target))
     if target.is_hospital_wide:
         _announce(user, request)
-    return Answer(made={"recipients": given})
+    return Result(ack_data={"recipients": given})
 
 
 def _must_be_allowed(user: User, target: Target) -> None:
@@ -139,16 +138,16 @@ def _announce(user: User, request: Notify) -> None:
     notice = _draft(user, request, None)
     notice.read_at = notice.sent_at
     notice.save(force_insert=True)
-    tell(Announced.of(notice), groups.announcements(user.hospital_id))
+    publish(Announced.of(notice), groups.announcements(user.hospital_id))
 
 
-def mark_read(user: User, notification_id: str) -> Answer:
+def mark_read(user: User, notification_id: str) -> Result:
     """One's own notice; again is fine. Raises MessageNotFound, also for a notice of others."""
     own = Notification.objects.of(user).filter(pk=notification_id)
     own.filter(read_at=None).update(read_at=timezone.now())
     if not own.exists() and not _was_passing(user, notification_id):
         raise errors.MessageNotFound("There is no such notification.", field="notificationId")
-    return Answer(made={"notificationId": notification_id, "unreadCount": unread_count(user)})
+    return Result(ack_data={"notificationId": notification_id, "unreadCount": unread_count(user)})
 
 
 def _was_passing(user: User, notification_id: str) -> bool:
@@ -159,7 +158,7 @@ def _was_passing(user: User, notification_id: str) -> bool:
         event_id = uuid.UUID(notification_id)
     except ValueError:
         return False
-    return Letter.objects.filter(user=user, event_id=event_id).exists()
+    return MailboxEntry.objects.filter(user=user, event_id=event_id).exists()
 
 
 # Looking

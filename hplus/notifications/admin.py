@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.admin_site.tenancy_admin import TenancyAdmin
 from hplus.notifications.models import Notification
 
 

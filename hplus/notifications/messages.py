@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_snake
 
 from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
-from hplus.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
+from hplus.protocol.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
 # Said by HPlus alone: a phone that reads `message` expects a ChatMessage in `data`.
 OWN_CATEGORIES = ("message", "emergencyEscalated")
@@ -137,11 +137,11 @@ class Notified(Notice, Durable):
     type = "notification"
 
     @classmethod
-    def retell(cls, subjects: Iterable[str]) -> dict[str, Durable]:
+    def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
         found = Notification.objects.filter(pk__in=list(subjects))
         return {notice.pk: cls.of(notice) for notice in found}
 
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.notification_id
 
     def push_category(self) -> str:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import Hospital, User
-from hplus.wire import new_id
+from hplus.protocol.wire import new_id
 
 
 class Priority(models.TextChoices):

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from hplus.notifications.models import Notification
-from hplus.wire import REMOVED
+from hplus.protocol.wire import REMOVED
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:

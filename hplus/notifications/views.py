@@ -11,11 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from hplus.api.answers import shaped
+from hplus.api.openapi import described
+from hplus.api.requests import body_of, query_of
 from hplus.notifications import actions, messages
 from hplus.notifications.models import Notification
-from hplus.realtime.deeds import Done, said
-from hplus.rest import body_of, described, query_of, shaped
-from hplus.wire import Id, OptionalId, Shape
+from hplus.protocol.wire import Id, OptionalId, Shape
+from hplus.realtime.rest import ActionResult, response_of
 
 
 class PageQuery(Shape):
@@ -70,16 +72,16 @@ class NotificationsView(APIView):
         )
         return shaped(page)
 
-    @described(messages.Notify, Done)
+    @described(messages.Notify, ActionResult)
     def post(self, request: Request) -> Response:
         """These people of my hospital should know this (`notification`)."""
-        wish = body_of(request, messages.Notify)
-        return said(actions.do(request.user, wish), 201 if wish.action == "send" else 200)
+        command = body_of(request, messages.Notify)
+        return response_of(actions.do(request.user, command), 201 if command.action == "send" else 200)
 
 
 class ReadView(APIView):
-    @described(MarkRead, Done)
+    @described(MarkRead, ActionResult)
     def post(self, request: Request) -> Response:
         """I have read this notice (`notification` with action markRead)."""
-        wish = body_of(request, MarkRead)
-        return said(actions.mark_read(request.user, wish.notification_id))
+        command = body_of(request, MarkRead)
+        return response_of(actions.mark_read(request.user, command.notification_id))

@@ -13,8 +13,8 @@ import yaml
 
 from hplus.protocol import rules
 from hplus.protocol.examples import example
+from hplus.protocol.registry import Domain, WireMessage, domains, wire_messages
 from hplus.protocol.schemas import PREFIX, Schemas
-from hplus.protocol.words import Domain, Word, domains, words
 
 Part = dict[str, Any]
 CHANNEL = "socket"
@@ -23,7 +23,7 @@ ANSWERS = ("server.ack", "server.error")
 
 def as_asyncapi() -> Part:
     """The whole document."""
-    spoken = words()
+    spoken = wire_messages()
     schemas = Schemas.of(spoken)
     return {
         "asyncapi": "3.0.0",
@@ -85,7 +85,7 @@ def _security_schemes() -> Part:
     }
 
 
-def _channel(spoken: list[Word]) -> Part:
+def _channel(spoken: list[WireMessage]) -> Part:
     return {
         "address": rules.ADDRESS,
         "title": "The one socket",
@@ -114,8 +114,8 @@ def _operations() -> Part:
     """What each domain hears from a client, and what it says."""
     found = {}
     for domain in domains():
-        heard = [word for word in domain.words if word.speaker == "client"]
-        said = [word for word in domain.words if word.speaker == "server"]
+        heard = [word for word in domain.wire_messages if word.speaker == "client"]
+        said = [word for word in domain.wire_messages if word.speaker == "server"]
         if heard:
             reply = {"channel": _channel_ref(), "messages": [_in_channel(key) for key in ANSWERS]}
             found[f"receive.{domain.label}"] = {**_operation("receive", domain, heard), "reply": reply}
@@ -124,7 +124,7 @@ def _operations() -> Part:
     return found
 
 
-def _operation(action: str, domain: Domain, spoken: list[Word]) -> Part:
+def _operation(action: str, domain: Domain, spoken: list[WireMessage]) -> Part:
     title = {"receive": "What a client says", "send": "What HPlus says"}[action]
     return {
         "action": action,
@@ -136,7 +136,7 @@ def _operation(action: str, domain: Domain, spoken: list[Word]) -> Part:
     }
 
 
-def _message(word: Word, schemas: Schemas) -> Part:
+def _message(word: WireMessage, schemas: Schemas) -> Part:
     payloads = [{"$ref": PREFIX + schemas.names[kind]} for kind in word.kinds]
     remarks: Part = {"description": " ".join(word.remarks)} if word.remarks else {}
     return {
@@ -151,8 +151,8 @@ def _message(word: Word, schemas: Schemas) -> Part:
 
 
 def _error(code: rules.ErrorCode) -> Part:
-    words = {"http_status": "httpStatus", "close_code": "closeCode", "closes_when": "closesWhen"}
-    return {words.get(key, key): value for key, value in asdict(code).items() if value}
+    wire_messages = {"http_status": "httpStatus", "close_code": "closeCode", "closes_when": "closesWhen"}
+    return {wire_messages.get(key, key): value for key, value in asdict(code).items() if value}
 
 
 def _channel_ref() -> Part:

@@ -71,7 +71,7 @@ def example(kind: type[Any], schemas: Schemas) -> dict[str, Any]:
     if "examples" in schema:
         return {"type": kind.type, **schema["examples"][0]}
     own = _object(schema, schemas)
-    twice = own["data"] if getattr(kind, "doubled", False) else {}
+    twice = own["data"] if getattr(kind, "flattened", False) else {}
     return {"type": kind.type, **twice, **own}
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from hplus.protocol import rules
+from hplus.protocol.registry import WireMessage
 from hplus.protocol.tables import COMMON_FIELDS, Entry, Row, Section, ShapeEntry, Variant, sheet
-from hplus.protocol.words import Word
 
 MADE_BY = "<!-- Written by `manage.py protocol`. Change the classes, not this file. -->"
 FIELD_HEADINGS = ("Field", "Type", "Presence", "Notes")
@@ -68,8 +68,8 @@ def _overview(sections: list[Section]) -> Iterable[str]:
     yield "## Words"
     for section in sections:
         yield f"**{section.domain.title}**"
-        words = section.domain.words
-        rows = [(_link(word.type, _title(word)), word.who, word.meaning) for word in words]
+        wire_messages = section.domain.wire_messages
+        rows = [(_link(word.type, _title(word)), word.who, word.meaning) for word in wire_messages]
         yield _table(("Word", "Who says it", "Meaning"), rows)
 
 
@@ -124,7 +124,7 @@ def _endings() -> Iterable[str]:
 # Markdown itself
 
 
-def _title(word: Word) -> str:
+def _title(word: WireMessage) -> str:
     return f"{word.who}: {word.type}"
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from hplus import errors, wire
+from hplus import errors
 from hplus.accounts.models import Role
-from hplus.protocol.words import refusals
+from hplus.protocol import wire
+from hplus.protocol.registry import refusals
 from hplus.realtime.messages import ConnectionEstablished
 
 VERSION = str(ConnectionEstablished.model_fields["protocol_version"].default)

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from hplus import wire
-from hplus.protocol.words import Word
+from hplus.protocol import wire
+from hplus.protocol.registry import WireMessage
 
 Schema = dict[str, Any]
 PREFIX = "#/components/schemas/"
@@ -50,8 +50,8 @@ class Schemas:
     names: Mapping[type[Any], str]
 
     @classmethod
-    def of(cls, words: list[Word]) -> Schemas:
-        asked = [(kind, _mode(kind)) for word in words for kind in word.kinds]
+    def of(cls, wire_messages: list[WireMessage]) -> Schemas:
+        asked = [(kind, _mode(kind)) for word in wire_messages for kind in word.kinds]
         found, definitions = models_json_schema(
             asked, ref_template=PREFIX + "{model}", schema_generator=_Generator
         )
@@ -94,7 +94,7 @@ def _spoken(kind: type[Any], schema: Schema) -> Schema:
         "properties": {"type": {"type": "string", "const": kind.type}, **properties, **added},
         "required": ["type", *schema.get("required", []), *added],
     }
-    return {**spoken, "allOf": [properties["data"]]} if getattr(kind, "doubled", False) else spoken
+    return {**spoken, "allOf": [properties["data"]]} if getattr(kind, "flattened", False) else spoken
 
 
 def _in_json_schema(part: Any) -> Any:

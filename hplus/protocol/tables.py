@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hplus import wire
+from hplus.protocol import wire
 from hplus.protocol.examples import example
+from hplus.protocol.registry import Domain, WireMessage, domains, meaning_of, remarks_of, wire_messages
 from hplus.protocol.schemas import PREFIX, Schema, Schemas
-from hplus.protocol.words import Domain, Word, domains, meaning_of, remarks_of, words
 
 # What every request may carry is told once, not in each table.
 COMMON_FIELDS = {
@@ -46,7 +46,7 @@ class Variant:
 class Entry:
     """A word with all its variants; nearly always one."""
 
-    word: Word
+    word: WireMessage
     variants: list[Variant]
 
 
@@ -78,24 +78,26 @@ class Sheet:
 
 @cache  # classes do not change while they run
 def sheet() -> Sheet:
-    return _Writer(words()).sheet()
+    return _Writer(wire_messages()).sheet()
 
 
 class _Writer:
     """Turns schemas into tables; knows which shapes clients send, where null and absent are the same."""
 
-    def __init__(self, spoken: list[Word]) -> None:
+    def __init__(self, spoken: list[WireMessage]) -> None:
         self.schemas = Schemas.of(spoken)
         self.is_of_word = set(self.schemas.names.values())
         asked = {name for kind, name in self.schemas.names.items() if issubclass(kind, wire.Request)}
         self.asked = self.schemas.reach(asked)
 
     def sheet(self) -> Sheet:
-        sections = [Section(domain, [self._entry(word) for word in domain.words]) for domain in domains()]
+        sections = [
+            Section(domain, [self._entry(word) for word in domain.wire_messages]) for domain in domains()
+        ]
         shapes = [self._shape(name) for name in self.schemas.shapes if name not in self.is_of_word]
         return Sheet(sections, shapes)
 
-    def _entry(self, word: Word) -> Entry:
+    def _entry(self, word: WireMessage) -> Entry:
         return Entry(word, [self._variant(kind) for kind in word.kinds])
 
     def _variant(self, kind: type[Any]) -> Variant:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from hplus.accounts.models import Session
+from hplus.accounts.models import DeviceSession
 from hplus.push.models import PushDevice, PushOutbox, State
 from hplus.push.senders import Rejected, Unregistered, current_sender
 
@@ -22,7 +22,7 @@ LEASE_SECONDS = 60  # one worker's time to send; then another may
 
 
 @dataclass(frozen=True)
-class Wake:
+class Wakeup:
     """Somebody should look into the app: why, and at what."""
 
     user_id: str
@@ -32,7 +32,7 @@ class Wake:
 
 
 @transaction.atomic
-def register(session: Session, token: str, *, device_id: str = "", platform: str = "") -> None:
+def register(session: DeviceSession, token: str, *, device_id: str = "", platform: str = "") -> None:
     """This session's device can be woken by this token from now on.
 
     A device has one token, the newest; a token has one user, the last one who signed in. What an
@@ -64,7 +64,7 @@ def can_be_woken(user_ids: Iterable[str]) -> set[str]:
     return set(devices.values_list("user_id", flat=True))
 
 
-def wake(wakes: Sequence[Wake]) -> None:
+def wake(wakes: Sequence[Wakeup]) -> None:
     """A row for each device of each of them, in the caller's transaction; the worker sends them."""
     devices = PushDevice.objects.reachable().filter(user__in={w.user_id for w in wakes})
     by_user: dict[str, list[int]] = {}

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from hplus.accounts.tenancy_admin import TenancyAdmin, may_administer
+from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
 from hplus.push.models import PushDevice, PushOutbox
 
 

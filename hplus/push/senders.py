@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from hplus import wire
+from hplus.protocol import wire
 from hplus.push.models import PushOutbox
 
 logger = logging.getLogger(__name__)

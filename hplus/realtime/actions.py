@@ -1,86 +1,93 @@
-"""Signing in and out on a live socket, and the other words of the connection itself."""
+"""What an action is made of: one transaction, what it publishes, and what it gives back.
+
+`publish` inside an action collects events. When the action is done, the mailbox entries of its durable
+events are written, last thing before the commit, so that mailboxes are locked briefly and always in
+the same order; beside them, the pushes for recipients without a connection. After the commit the
+envelopes are delivered. A wake-up that gets lost on the way costs a moment: the listening server finds
+the entry at its next reconciliation.
+"""
 
 from __future__ import annotations
 
-from django.utils import timezone
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
-from hplus import errors
-from hplus.accounts import actions as accounts
-from hplus.accounts.actions import Identity
+from django.db import transaction
+
 from hplus.accounts.models import User
-from hplus.push import actions as push
-from hplus.realtime import groups, messages
-from hplus.realtime.answers import Answer
-from hplus.realtime.models import Connection
-from hplus.realtime.tell import deed, tell
+from hplus.protocol.wire import Event, Request
+from hplus.realtime.groups import Group
+from hplus.realtime.publishing.envelopes import Envelope
+from hplus.realtime.publishing.outgoing import Outgoing
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def login(user: User, connection_id: str, request: messages.Login) -> Identity:
-    """A fresh token on a live socket, which ends with that token's session from now on.
+@dataclass(frozen=True)
+class Command:
+    """A request in a batch, with the user who sent it."""
 
-    Raises AuthenticationFailed, also where it is somebody else's.
+    user: User
+    request: Request
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an action gives back to the connection that asked.
+
+    `events` go to that connection alone, in this order; an envelope among them is an event rebuilt from
+    the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
+    connection has had them: the client asked for that. `subscribe` names groups the connection listens
+    to from now on, `close_code` closes it after the reply. `after_reply` runs in a database thread after
+    the reply and before the next frame; its own result is written too, and an exception in it does not
+    fail the request.
     """
-    identity = accounts.identify_by_token(request.token)
-    if identity.user.pk != user.pk:
-        raise errors.AuthenticationFailed("The token is another user's.")
-    Connection.objects.filter(pk=connection_id).update(session=identity.session)
-    _note_device(identity, request)
-    return identity
+
+    events: Sequence[Event | Envelope] = ()
+    ack_data: dict[str, Any] | None = None
+    is_duplicate: bool = False
+    replayed: bool = False
+    subscribe: Sequence[Group] = ()
+    close_code: int | None = None
+    after_reply: Callable[[], Result | None] | None = None
 
 
-def first_login(claim: accounts.Claim, request: messages.Login) -> Identity:
-    """The token that came as the first message. Raises AuthenticationFailed where it is somebody else's."""
-    identity = accounts.identify_by_token(request.token)
-    accounts.must_match(claim, identity.user)
-    _note_device(identity, request)
-    return identity
+_outgoing: ContextVar[Outgoing | None] = ContextVar("outgoing", default=None)
 
 
-def _note_device(identity: Identity, request: messages.Login) -> None:
-    """Where this user can be woken while no socket is open."""
-    push_token = (request.push_token or "").strip()
-    if push_token and identity.session is not None:
-        push.register(
-            identity.session,
-            push_token,
-            device_id=request.device_id or "",
-            platform=request.platform or "",
-        )
+def action(function: Callable[P, R]) -> Callable[P, R]:
+    """Run the function in one transaction; what it publishes is delivered if, and only if, it commits.
 
-
-def login_success(identity: Identity) -> messages.LoginSuccess:
-    user = identity.user
-    return messages.LoginSuccess(
-        user_id=user.user_id,
-        role=user.role,
-        hospital_id=user.hospital_id,
-        expires_at=identity.expires_at,
-    )
-
-
-@deed
-def logout(identity: Identity, connection_id: str, request: messages.Logout) -> Answer:
-    accounts.sign_out(identity, device_id=request.device_id or "", all_devices=request.all_devices)
-    if request.all_devices:
-        tell(
-            messages.SignedOut(user_id=identity.user.user_id, but=connection_id),
-            groups.person(identity.user.pk),
-        )
-    return Answer(says=[messages.LogoutSuccess()], close_code=1000)
-
-
-def heartbeat(request: messages.Heartbeat) -> messages.HeartbeatAnswer:
-    return messages.HeartbeatAnswer(timestamp=request.client_timestamp, server_time=timezone.now())
-
-
-def join_hospital(user: User, hospital_id: str) -> Answer:
-    """Staff hear their own hospital anyway; a patient hears what it announces.
-
-    Raises HospitalMismatch or HospitalNotFound.
+    An action called by another action is part of its transaction.
     """
-    if not user.is_patient and user.hospital_id != hospital_id:
-        raise errors.HospitalMismatch()
-    hospital = accounts.find_hospital(hospital_id)
-    info = messages.HospitalInfo(name=hospital.name, on_diversion=hospital.is_on_diversion)
-    joined = messages.HospitalJoined(hospital_id=hospital_id, data=info)
-    return Answer(says=[joined], joins=[groups.announcements(hospital_id)])
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _outgoing.get() is not None:
+            return function(*args, **kwargs)
+        token = _outgoing.set(outgoing := Outgoing())
+        try:
+            with transaction.atomic():
+                result = function(*args, **kwargs)
+                outgoing.write()
+                return result
+        finally:
+            _outgoing.reset(token)
+
+    return run
+
+
+def publish(event: Event, *groups: Group, but: Iterable[str] = ()) -> None:
+    """Deliver the event to these groups once the action has committed, in the order of the calls.
+
+    A durable event is kept in the mailbox of every member; any other reaches who is connected then.
+    `but` are userIds it is not for. Raises RuntimeError outside an action.
+    """
+    outgoing = _outgoing.get()
+    if outgoing is None:
+        raise RuntimeError(f"publish({event.type}) outside an action")
+    outgoing.add(event, groups, frozenset(but))

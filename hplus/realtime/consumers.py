@@ -1,68 +1,50 @@
-"""What every domain's ears have in common, and the words of the connection itself.
+"""What the consumers of all domains have in common, and the requests of the connection itself.
 
-A domain consumer names the requests it handles and calls one action for each. It is a real
-Channels consumer: alone it serves `/ws/<domain>/`, and `HPlusConsumer` hosts one of each
-domain on the one socket at `/`.
+A domain consumer names the requests it handles and calls one action for each. It is a real Channels
+consumer: alone it serves `/ws/<domain>/`, and `HPlusConsumer` hosts one of each domain at `/`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from channels.consumer import AsyncConsumer
 
-from hplus import wire
 from hplus.accounts.models import User
-from hplus.realtime import actions, catching_up, messages, presence
-from hplus.realtime.answers import Answer
-from hplus.realtime.parcels import Parcel
-from hplus.realtime.visit import Visit
-
-if TYPE_CHECKING:
-    from hplus.realtime.socket import Socket
-
-
-Holds = bool | Callable[[Any, Any], bool]  # of a consumer and its request
+from hplus.protocol import wire
+from hplus.realtime import messages
+from hplus.realtime.actions import Result
+from hplus.realtime.connection import actions
+from hplus.realtime.connection.client import BuffersDelivery, Client, Handler
+from hplus.realtime.connection.lifecycle import ConnectionLifecycle
+from hplus.realtime.hub import presence
+from hplus.realtime.publishing.envelopes import Envelope
 
 
-@dataclass(frozen=True)
-class Handler:
-    """How one request is handled: by a method in a thread or in the loop, or by an action that takes
-    a batch."""
+def handles(
+    request: type[wire.Request], *, buffers_delivery: BuffersDelivery = False
+) -> Callable[[Any], Any]:
+    """The method answers this request, in a database thread.
 
-    request: type[wire.Request]
-    method: str
-    batch: Callable[..., Any] | None = None
-    holds: Holds = False
-    in_loop: bool = False
-
-    def must_hold(self, ear: DomainConsumer, request: wire.Request) -> bool:
-        return self.holds(ear, request) if callable(self.holds) else self.holds
-
-
-def handles(request: type[wire.Request], *, holds: Holds = False) -> Callable[[Any], Any]:
-    """The method answers this request, in a thread.
-
-    With `holds`, what arrives for the socket meanwhile waits until the answer is written: for
-    a request that reads what it subscribes to.
+    With `buffers_delivery` events that arrive for the connection meanwhile wait until the reply is
+    written: for a request that reads what it subscribes to.
     """
 
     def mark(method: Any) -> Any:
-        method.handler = Handler(request, method.__name__, holds=holds)
+        method.handler = Handler(request, method.__name__, buffers_delivery=buffers_delivery)
         return method
 
     return mark
 
 
 def in_batches(
-    request: type[wire.Request], action: Callable[..., Any], *, holds: Holds = False
+    request: type[wire.Request], action: Callable[..., Any], *, buffers_delivery: BuffersDelivery = False
 ) -> Callable[[Any], Any]:
-    """The action takes all waiting requests at once; the method gets the answer to its own, in the loop."""
+    """The action takes all waiting requests at once; the method gets its own result, in the loop."""
 
     def mark(method: Any) -> Any:
-        method.handler = Handler(request, method.__name__, batch=action, holds=holds)
+        method.handler = Handler(request, method.__name__, batch=action, buffers_delivery=buffers_delivery)
         return method
 
     return mark
@@ -79,7 +61,7 @@ def in_loop(request: type[wire.Request]) -> Callable[[Any], Any]:
 
 
 class DomainConsumer(AsyncConsumer):
-    """The ears of one domain on one socket. Override what the domain needs."""
+    """One domain on one connection. Override what the domain needs."""
 
     handlers: ClassVar[tuple[Handler, ...]] = ()
 
@@ -87,11 +69,11 @@ class DomainConsumer(AsyncConsumer):
         super().__init_subclass__(**kwargs)
         cls.handlers = tuple(m.handler for m in vars(cls).values() if hasattr(m, "handler"))
 
-    def __init__(self, socket: Socket | None = None) -> None:
-        self.socket: Socket = socket  # type: ignore[assignment]
+    def __init__(self, client: Client | None = None) -> None:
+        self.client: Client = client  # type: ignore[assignment]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await Visit(scope, receive, send, [ConnectionConsumer, *self.hosted()]).take_place()
+        await ConnectionLifecycle(scope, receive, send, [ConnectionConsumer, *self.hosted()]).accept()
 
     @classmethod
     def hosted(cls) -> Iterable[type[DomainConsumer]]:
@@ -99,45 +81,45 @@ class DomainConsumer(AsyncConsumer):
 
     @classmethod
     def overrides(cls, method: str) -> bool:
-        """Whether this domain does anything there; else the socket need not ask."""
+        """Whether this domain does anything there; else it need not be called."""
         return getattr(cls, method) is not getattr(DomainConsumer, method)
 
     @property
     def user(self) -> User:
-        return self.socket.user
+        return self.client.user
 
-    # In a thread, at the handshake
+    # In a database thread
 
     def snapshot(self) -> dict[str, Any]:
         """The domain's part of `connection_established.data`."""
         return {}
 
-    def greet(self) -> Answer | None:
-        """What a new socket gets right after it is connected."""
+    def on_connect(self) -> Result | None:
+        """What a new connection gets right after `connection_established`."""
         return None
 
-    def greet_late(self) -> Answer | None:
-        """What a socket gets that has been there for half a second."""
+    def on_settled(self) -> Result | None:
+        """What a connection gets half a second later."""
         return None
 
-    def acknowledged(self, seq: int) -> None:
-        """The client has everything up to this letter."""
+    def on_ack(self, seq: int) -> None:
+        """The client has everything up to this entry of its mailbox."""
 
-    def left(self) -> None:
-        """The socket has gone."""
+    def on_disconnect(self) -> None:
+        """The connection has ended."""
 
     # In the loop; quick, and never to the database
 
-    def hear(self, parcel: Parcel) -> Parcel | None:
-        """What this socket makes of what arrives: as it is, in another dress, or nothing."""
-        return parcel
+    def on_event(self, envelope: Envelope) -> Envelope | None:
+        """What this connection gets of an event that arrives: as it is, another in its place, or nothing."""
+        return envelope
 
-    def wrote(self, parcel: Parcel) -> None:
-        """This has been written to the socket."""
+    def on_delivered(self, envelope: Envelope) -> None:
+        """This durable event has been written to the connection."""
 
 
 class HostConsumer(DomainConsumer):
-    """The one socket: hosts an object of each domain, no more."""
+    """The one connection: hosts a consumer of each domain, no more."""
 
     domains: ClassVar[tuple[type[DomainConsumer], ...]] = ()
 
@@ -150,19 +132,19 @@ class ConnectionConsumer(DomainConsumer):
     """Signing in and out, presence and replay."""
 
     @handles(messages.Login)
-    def login(self, request: messages.Login) -> Answer:
-        return self.socket.renew(actions.login(self.user, self.socket.connection_id, request))
+    def login(self, request: messages.Login) -> Result:
+        return self.client.renew(actions.login(self.user, self.client.connection_id, request))
 
     @handles(messages.Logout)
-    def logout(self, request: messages.Logout) -> Answer:
-        return actions.logout(self.socket.identity, self.socket.connection_id, request)
+    def logout(self, request: messages.Logout) -> Result:
+        return actions.logout(self.client.identity, self.client.connection_id, request)
 
     @handles(messages.Heartbeat)
-    def heartbeat(self, request: messages.Heartbeat) -> Answer:
-        return Answer(says=[actions.heartbeat(request)])
+    def heartbeat(self, request: messages.Heartbeat) -> Result:
+        return Result(events=[actions.heartbeat(request)])
 
     @handles(messages.JoinHospital)
-    def join_hospital(self, request: messages.JoinHospital) -> Answer:
+    def join_hospital(self, request: messages.JoinHospital) -> Result:
         return actions.join_hospital(self.user, request.hospital_id)
 
     @handles(messages.GoOnline)
@@ -173,11 +155,11 @@ class ConnectionConsumer(DomainConsumer):
     def go_offline(self, request: messages.GoOffline) -> None:
         presence.set_status(self.user, "offline")
 
-    @handles(messages.Sync, holds=True)
-    def sync(self, request: messages.Sync) -> Answer:
-        return catching_up.sync(self.user, request)
+    @handles(messages.Sync, buffers_delivery=True)
+    def sync(self, request: messages.Sync) -> Result:
+        return actions.sync(self.user, request)
 
     @handles(messages.Acknowledge)
     def acknowledge(self, request: messages.Acknowledge) -> None:
-        for ear in self.socket.ears:
-            ear.acknowledged(request.seq)
+        for consumer in self.client.consumers:
+            consumer.on_ack(request.seq)

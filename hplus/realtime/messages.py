@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
 
-from hplus.wire import Event, Id, OptionalId, Request, Shape
+from hplus.protocol.wire import Event, Id, OptionalId, Request, Shape
 
 
 def _short(value: Any) -> str | None:
@@ -79,7 +79,7 @@ class Acknowledge(Request):
     """I have everything up to here."""
 
     type = "ack"
-    quiet = True
+    no_reply = True
     rate_limited = False
     seq: Since
 
@@ -168,7 +168,7 @@ class HospitalJoined(Event):
 
 
 class _PresenceChanged(Event):
-    fleeting = "prompt"
+    delivery = "live"
     user_id: str
     role: str
     hospital_id: str | None

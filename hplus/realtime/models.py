@@ -1,4 +1,4 @@
-"""How they hear: mailboxes with what must not be lost, live connections, and who is there."""
+"""Mailboxes with what must not be lost, open connections, servers, and presence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connection, models
 from django.utils import timezone
 
 from hplus.accounts.models import User
-from hplus.wire import new_id
+from hplus.protocol.wire import new_id
 
 
 class Epoch(models.Model):
@@ -60,7 +60,7 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
 
 
 class Mailbox(models.Model):
-    """The counter of one person's letters. Its row lock makes seq order and commit order the same."""
+    """The last `seq` of one user. Its row lock makes seq order and commit order the same."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True)
     last_seq = models.BigIntegerField(default=0)
@@ -68,19 +68,19 @@ class Mailbox(models.Model):
     objects = MailboxQuerySet.as_manager()
 
     def __str__(self) -> str:
-        return f"{self.user_id}, {self.last_seq} letters"
+        return f"{self.user_id}, {self.last_seq} entries"
 
 
-class LetterQuerySet(models.QuerySet["Letter"]):
+class MailboxEntryQuerySet(models.QuerySet["MailboxEntry"]):
     def between(self, user_id: str, after: int, up_to: int) -> Self:
         return self.filter(user_id=user_id, seq__gt=after, seq__lte=up_to).order_by("seq")
 
 
-class Letter(models.Model):
-    """One durable event for one person: its place in the mailbox, its type, and the row it is about.
+class MailboxEntry(models.Model):
+    """One durable event for one user: its place in the mailbox, its type, and the row it is about.
 
-    The event itself is not stored; it is told again from its row (`Durable.retell`). The `seq`
-    of a mailbox has no gaps, so a listener sees at once that it has missed something.
+    The event itself is not stored; it is rebuilt from its row (`Durable.rebuild`). The `seq` of a
+    mailbox has no gaps, so a listener sees at once that it has missed something.
     """
 
     pk = models.CompositePrimaryKey("user_id", "seq")
@@ -88,21 +88,21 @@ class Letter(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False, related_name="+"
     )
     seq = models.BigIntegerField()
-    word = models.CharField(max_length=40)
+    event_type = models.CharField(max_length=40)
     subject = models.CharField(max_length=40)
     event_id = models.CharField(max_length=36)
     at = models.DateTimeField(default=timezone.now)
 
-    objects = LetterQuerySet.as_manager()
+    objects = MailboxEntryQuerySet.as_manager()
 
     class Meta:
         indexes = [
-            models.Index(fields=["user", "subject"], name="letter_by_subject"),
-            models.Index(fields=["at"], name="letter_by_age"),
+            models.Index(fields=["user", "subject"], name="entry_by_subject"),
+            models.Index(fields=["at"], name="entry_by_age"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.word} {self.seq} for {self.user_id}"
+        return f"{self.event_type} {self.seq} for {self.user_id}"
 
 
 class ServerProcess(models.Model):
@@ -130,7 +130,7 @@ class Connection(models.Model):
     connection_id = models.CharField(max_length=36, primary_key=True, default=new_id)
     server = models.ForeignKey(ServerProcess, on_delete=models.CASCADE)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="connections")
-    session = models.ForeignKey("accounts.Session", on_delete=models.CASCADE, null=True, blank=True)
+    session = models.ForeignKey("accounts.DeviceSession", on_delete=models.CASCADE, null=True, blank=True)
     # As they were at the handshake: a socket whose user changed them must go.
     role = models.CharField(max_length=20)
     hospital = models.CharField(max_length=150, blank=True)
@@ -155,7 +155,7 @@ class Connection(models.Model):
         return signed_out_at is not None and signed_out_at > self.connected_at
 
 
-class Status(models.TextChoices):
+class PresenceStatus(models.TextChoices):
     AVAILABLE = "available"
     BUSY = "busy"
     AWAY = "away"
@@ -171,7 +171,7 @@ class Presence(models.Model):
         primary_key=True,
         related_name="presence",
     )
-    status = models.CharField(max_length=10, choices=Status, default=Status.OFFLINE)
+    status = models.CharField(max_length=10, choices=PresenceStatus, default=PresenceStatus.OFFLINE)
     last_seen_at = models.DateTimeField(default=timezone.now)
     # Set while the last socket is gone and might come back; then a duty says goodbye.
     offline_due_at = models.DateTimeField(null=True, blank=True, db_index=True)

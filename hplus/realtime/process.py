@@ -1,4 +1,4 @@
-"""What a server process runs beside its connections: the switchboard and the duties."""
+"""What a server process runs beside its connections: the hub and the periodic jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 from django.conf import settings
 
-from hplus.realtime.duties import Duty, Worker
-from hplus.realtime.switchboard import Switchboard
+from hplus.api import throttling
+from hplus.realtime.connection import rate_limits
+from hplus.realtime.connection.admission import admission
+from hplus.realtime.hub.hub import Hub
+from hplus.realtime.scheduler import PeriodicJob, Worker
 
 Application = Any
 
@@ -17,8 +20,8 @@ Application = Any
 class ServerApplication:
     """Starts with the first thing that arrives (the lifespan on uvicorn, a request on daphne)."""
 
-    def __init__(self, application: Application, duties: Sequence[Duty]) -> None:
-        self.application, self.duties = application, duties
+    def __init__(self, application: Application, jobs: Sequence[PeriodicJob]) -> None:
+        self.application, self.jobs = application, jobs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: Worker | None = None
 
@@ -32,18 +35,21 @@ class ServerApplication:
             await self.application(scope, receive, send)
 
     async def start(self) -> None:
-        await Switchboard.of_this_process()
+        Hub.of_this_process()
+        admission.reset()
+        rate_limits.forget()
+        throttling.forget()
         if settings.HPLUS_WORKER_INSIDE:
-            self._worker = Worker(self.duties)
+            self._worker = Worker(self.jobs)
             self._worker.start()
 
     async def stop(self) -> None:
-        """Answer what was accepted, say goodbye, end the duties. Safe to repeat."""
+        """Answer what was accepted, close the connections, end the jobs. Safe to repeat."""
         self._loop = None
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop(timeout_seconds=0)
-        await (await Switchboard.of_this_process()).stop()
+        await Hub.of_this_process().stop()
         if worker is not None:
             await asyncio.to_thread(worker.stop, 1)
 
@@ -57,6 +63,6 @@ class ServerApplication:
 
 
 async def nowhere(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """There is no socket at this path."""
+    """Close a connection to a path that has none."""
     await receive()
     await send({"type": "websocket.close", "code": 1000})

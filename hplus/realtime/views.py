@@ -1,4 +1,4 @@
-"""Catching up over HTTP."""
+"""Replay over HTTP."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hplus.realtime.catching_up import sync
+from hplus.api.requests import query_of
+from hplus.protocol.wire import Event, Shape
+from hplus.realtime.connection.actions import sync
 from hplus.realtime.messages import Sync
-from hplus.realtime.parcels import Parcel
-from hplus.rest import query_of
-from hplus.wire import Event, Shape
+from hplus.realtime.publishing.envelopes import Envelope
 
 
 class Missed(Shape):
@@ -35,7 +35,7 @@ class SyncView(APIView):
     )
     def get(self, request: Request) -> Response:
         """What happened since the last letter I have."""
-        said = sync(request.user, query_of(request, Sync)).says
-        letters = [json.loads(letter.frame) for letter in said if isinstance(letter, Parcel)]
+        said = sync(request.user, query_of(request, Sync)).events
+        entries = [json.loads(entry.frame) for entry in said if isinstance(entry, Envelope)]
         [complete] = [event.fields() for event in said if isinstance(event, Event)]
-        return Response({"events": letters, "complete": complete})
+        return Response({"events": entries, "complete": complete})

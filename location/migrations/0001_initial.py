@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import hplus.wire
+import hplus.protocol.wire
 from django.conf import settings
 from django.db import migrations, models
 
@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Inquiry',
             fields=[
-                ('inquiry_id', models.CharField(default=hplus.wire.new_id, max_length=36, primary_key=True, serialize=False, verbose_name='requestId')),
+                ('inquiry_id', models.CharField(default=hplus.protocol.wire.new_id, max_length=36, primary_key=True, serialize=False, verbose_name='requestId')),
                 ('request_id', models.CharField(max_length=150, verbose_name='requestId as sent')),
                 ('topic', models.CharField(blank=True, max_length=36)),
                 ('asked_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),

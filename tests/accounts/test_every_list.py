@@ -10,7 +10,7 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 
 from hplus.accounts.models import User
-from hplus.accounts.tenancy_admin import TenancyAdmin
+from hplus.admin_site.tenancy_admin import TenancyAdmin
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
 from tests.admin_site import desk_of, page

@@ -10,9 +10,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from hplus.accounts import actions
-from hplus.accounts.models import Session, Token, User
+from hplus.accounts.models import DeviceSession, Token, User
 from hplus.management.commands.seed_demo import PASSWORD
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api, refused
 from tests.servers import ThreadServer
 
@@ -67,7 +67,7 @@ async def test_signing_in_and_what_is_refused(server: ThreadServer) -> None:
         assert (await http.get("chat/rooms/", headers=shown)).status_code == 200
         await Token.objects.filter(kind="access").aupdate(expires_at=timezone.now())
         refused(await http.get("chat/rooms/", headers=shown), 401, "AUTHENTICATION_FAILED")
-        assert await in_thread(actions.delete_expired_tokens) == 2
+        assert await in_db_thread(actions.delete_expired_tokens) == 2
 
 
 async def test_a_session_nobody_can_use_is_deleted_after_its_time(
@@ -75,15 +75,15 @@ async def test_a_session_nobody_can_use_is_deleted_after_its_time(
 ) -> None:
     long_ago = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS + 1)
     async with Api(server, "doctor_123"), Api(server, "doctor_456"):
-        [used, unused] = [s async for s in Session.objects.order_by("user_id")]
-        await Session.objects.all().aupdate(created_at=long_ago)
+        [used, unused] = [s async for s in DeviceSession.objects.order_by("user_id")]
+        await DeviceSession.objects.all().aupdate(created_at=long_ago)
         await Token.objects.filter(session=unused).adelete()
-        young = await Session.objects.acreate(user_id="nurse_001")
-        just_revoked = await Session.objects.acreate(
+        young = await DeviceSession.objects.acreate(user_id="nurse_001")
+        just_revoked = await DeviceSession.objects.acreate(
             user_id="nurse_001", created_at=long_ago, revoked_at=timezone.now()
         )
-        assert await in_thread(actions.delete_old_sessions) == 1
-        left = {session.pk async for session in Session.objects.all()}
+        assert await in_db_thread(actions.delete_old_sessions) == 1
+        left = {session.pk async for session in DeviceSession.objects.all()}
         assert left == {used.pk, young.pk, just_revoked.pk}
 
 
@@ -119,7 +119,7 @@ async def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_session(serv
 
 
 async def test_signing_out_here_there_and_everywhere(server: ThreadServer, settings: Any) -> None:
-    settings.ROUND_SECONDS = 0.2
+    settings.RECONCILE_SECONDS = 0.2
     async with (
         Api(server, "doctor_123") as phone,
         Api(server, "doctor_123") as tablet,
@@ -171,14 +171,14 @@ async def test_a_new_password_ends_the_old_sessions(server: ThreadServer) -> Non
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         for change, ends in ((by_action, True), (as_the_admin_site_does, True), (renamed, False)):
             await doctor.sign_in()
-            await in_thread(change)
+            await in_db_thread(change)
             answer = await doctor.get("chat/rooms/")
             if ends:
                 refused(answer, 401, "SESSION_REVOKED")
             else:
                 assert answer.status_code == 200
         assert (await nurse.get("chat/rooms/")).status_code == 200
-        assert await Session.objects.filter(revoked_reason="password changed").acount() == 3
+        assert await DeviceSession.objects.filter(revoked_reason="password changed").acount() == 3
 
 
 def test_the_demo_says_its_password_and_nobody_elses(transactional_db: None, settings: Any) -> None:

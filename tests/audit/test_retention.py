@@ -15,9 +15,9 @@ from django.utils import timezone
 from calls import actions as calls
 from calls.messages import EndCall, InitiateCall
 from calls.models import Call
-from calls.placing import initiate
+from calls.setup import initiate
 from chat import actions as chat
-from chat import attachments, holding
+from chat import attachments, legal_hold
 from chat.messages import SendMessage
 from chat.models import Attachment, ChatRoom, Message
 from emergency.models import Emergency
@@ -25,7 +25,7 @@ from emergency.retention import without_people
 from hplus.accounts.models import User
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
-from hplus.retention import anonymise_what_expired
+from hplus.operations.retention import anonymise_what_expired
 from location.models import Fix
 
 LONG_AGO = timezone.now() - timedelta(days=40)
@@ -46,7 +46,9 @@ def people(transactional_db: None) -> dict[str, User]:
             requested_by=people[patient], requested_by_role="patient", requested_at=LONG_AGO,
         )  # fmt: skip
         call(people, patient, "in pain again")
-        Fix.objects.create(user=people[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, topic="old")
+        Fix.objects.create(
+            user=people[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, reason_id="old"
+        )
     Message.objects.update(sent_at=LONG_AGO)
     Call.objects.update(started_at=LONG_AGO)
     say(people, "patient_123", "It is better now")
@@ -55,14 +57,14 @@ def people(transactional_db: None) -> dict[str, User]:
 
 def say(people: dict[str, User], patient: str, text: str) -> ChatRoom:
     wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message=text)
-    made = chat.send(people[patient], wish).made
+    made = chat.send(people[patient], wish).ack_data
     assert made is not None
     return ChatRoom.objects.get(pk=made["chatRoomId"])
 
 
 def call(people: dict[str, User], patient: str, reason: str | None) -> None:
     wish = InitiateCall(receiver_id="doctor_456", call_type="audio")
-    call_id = (initiate(people[patient], wish, connection_id="").made or {})["callId"]
+    call_id = (initiate(people[patient], wish, connection_id="").ack_data or {})["callId"]
     calls.end(people[patient], EndCall(call_id=call_id, reason=reason), connection_id="")
 
 
@@ -114,7 +116,7 @@ def test_what_is_old_is_replaced_and_only_once() -> None:
 
 def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(people: dict[str, User]) -> None:
     held = ChatRoom.objects.get(second="test_user")
-    holding.hold(people["admin_001"], held.pk, "Case 17")
+    legal_hold.hold(people["admin_001"], held.pk, "Case 17")
     command("--days", "30", "--apply")
     assert texts() == ["(removed)", "My arm hurts", "It is better now"]
     assert list(Attachment.objects.values_list("room", flat=True)) == [held.pk]
@@ -123,7 +125,7 @@ def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(people: dict
     ]
     assert list(Fix.objects.values_list("user", flat=True)) == ["test_user"]
     assert reasons() == {("patient_123", "(removed)"), ("test_user", "in pain again")}
-    holding.release(people["admin_001"], held.pk)
+    legal_hold.release(people["admin_001"], held.pk)
     assert command("--days", "30", "--apply")["messages"] == 1
 
 

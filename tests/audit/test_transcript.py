@@ -32,7 +32,7 @@ def people(db: None) -> dict[str, User]:
 def say(people: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:
     hospital = people[receiver].hospital_id or people[sender].hospital_id
     wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text, **more)
-    made = chat.send(people[sender], wish).made
+    made = chat.send(people[sender], wish).ack_data
     assert made is not None
     return Message.objects.select_related("room").get(message_id=made["messageId"])
 

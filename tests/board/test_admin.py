@@ -16,10 +16,10 @@ from calls.models import Call, Participant
 from chat import actions as chat
 from chat.messages import SendMessage
 from emergency.actions import update_status
+from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond, UpdateStatus
 from emergency.models import Emergency, HospitalPolicy
-from emergency.requesting import request_help
-from emergency.responding import respond
+from emergency.response import respond
 from hplus.accounts.models import Hospital, User
 from hplus.audit.models import Record
 from hplus.management.commands.seed_demo import seed_people
@@ -42,8 +42,8 @@ def people(db: None) -> dict[str, User]:
 def call_for_help(people: dict[str, User], **wish: Any) -> str:
     asked = RequestHelp.read(create_emergency_request(**wish))
     answer = request_help(people["patient_123"], asked)
-    assert answer.made is not None
-    return str(answer.made["emergencyId"])
+    assert answer.ack_data is not None
+    return str(answer.ack_data["emergencyId"])
 
 
 def page_of(emergency_id: str) -> str:

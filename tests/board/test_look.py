@@ -91,7 +91,7 @@ def half_an_hour_ago(emergency_id: str) -> None:
     entries = sorted(Entry.objects.filter(emergency=emergency_id), key=lambda entry: entry.place)
     for step, entry in enumerate(entries):
         Entry.objects.filter(pk=entry.pk).update(at=begun + timedelta(seconds=75 * max(0, step - 2)))
-    for step, fix in enumerate(Fix.objects.filter(topic=emergency_id).order_by("id")):
+    for step, fix in enumerate(Fix.objects.filter(reason_id=emergency_id).order_by("id")):
         Fix.objects.filter(pk=fix.pk).update(at=begun + timedelta(seconds=80 + 28 * step))
     for step, message in enumerate(Message.objects.order_by("id")):
         Message.objects.filter(pk=message.pk).update(sent_at=begun + timedelta(seconds=100 + 40 * step))

@@ -8,7 +8,7 @@ from django.db import connection
 
 from calls import actions, messages
 from calls.models import Call, Participant
-from calls.placing import initiate
+from calls.setup import initiate
 from hplus import errors
 from hplus.accounts.models import User
 from tests.calls.test_ringing import ring
@@ -67,7 +67,7 @@ async def test_who_may_not_be_called(server: ThreadServer) -> None:
 def test_who_may_be_called_and_where(people: People) -> None:
     for caller, callee, hospital_id in ALLOWED:
         wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
-        made = initiate(people[caller], wish, "a device").made or {}
+        made = initiate(people[caller], wish, "a device").ack_data or {}
         call = actions.find_call(people[callee], made["callId"])
         assert (call.hospital_id, call.status) == (hospital_id, "ringing")
         actions.end(people[caller], messages.EndCall(call_id=call.pk), "a device")
@@ -193,7 +193,7 @@ def test_at_the_very_same_moment(people: People) -> None:
         try:
             wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
             answer = initiate(people[caller], wish, f"device of {caller}")
-            return str((answer.made or {})["callId"])
+            return str((answer.ack_data or {})["callId"])
         finally:
             connection.close()
 
@@ -226,7 +226,7 @@ def test_many_who_call_one_at_the_same_moment_find_one_line(people: People) -> N
 
 def test_of_two_devices_one_takes_it(people: People) -> None:
     wish = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
-    made = initiate(people["patient_123"], wish, "device of patient_123").made or {}
+    made = initiate(people["patient_123"], wish, "device of patient_123").ack_data or {}
 
     def take(device: str) -> str:
         try:

@@ -18,9 +18,9 @@ from django.test import Client
 from calls import actions, messages
 from calls.ice import credentials, ice_servers
 from calls.models import Call
-from calls.placing import initiate
+from calls.setup import initiate
 from hplus.accounts.actions import issue_tokens
-from hplus.accounts.models import Session, User
+from hplus.accounts.models import DeviceSession, User
 from tests.admin_site import desk_of
 from tests.servers import ROOT
 
@@ -30,14 +30,14 @@ People = dict[str, User]
 def called(people: People, caller: str, callee: str, **fields: Any) -> str:
     """A call that was taken, and ended."""
     wish = messages.InitiateCall(receiver_id=callee, call_type="audio", **fields)
-    call_id = str((initiate(people[caller], wish, "one device").made or {})["callId"])
+    call_id = str((initiate(people[caller], wish, "one device").ack_data or {})["callId"])
     actions.accept(people[callee], messages.AcceptCall(call_id=call_id), "the other")
     actions.end(people[caller], messages.EndCall(call_id=call_id), "one device")
     return call_id
 
 
 def get(path: str, user: User) -> Any:
-    token = issue_tokens(Session.objects.create(user=user)).access
+    token = issue_tokens(DeviceSession.objects.create(user=user)).access
     return Client().get(path, headers={"Authorization": f"Bearer {token}"})
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from django.conf import LazySettings
 from django.db import connection
 
-from calls import leaving, messages
+from calls import messages, teardown
 from calls.models import Call
-from calls.placing import initiate
-from hplus.accounts.models import Session, User
+from calls.setup import initiate
+from hplus.accounts.models import DeviceSession, User
 from hplus.notifications.models import Notification
 from hplus.push import actions as push
 from hplus.push.models import PushOutbox
@@ -153,25 +153,25 @@ def test_however_many_servers_run_a_call_is_missed_once(
 
     def a_server(_number: int) -> int:
         try:
-            return leaving.miss_the_unanswered()
+            return teardown.mark_missed_calls()
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
         missed = sum(pool.map(a_server, range(4)))
-    assert missed + leaving.miss_the_unanswered() == 2
+    assert missed + teardown.mark_missed_calls() == 2
     assert Call.objects.get().status == "missed"
     assert sorted(Notification.objects.values_list("recipient", flat=True)) == ["doctor_456", "nurse_001"]
 
 
 def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(people: dict[str, User]) -> None:
     for user_id in ("doctor_456", "nurse_001"):
-        push.register(Session.objects.create(user=people[user_id]), f"token of {user_id}")
+        push.register(DeviceSession.objects.create(user=people[user_id]), f"token of {user_id}")
     Connection.objects.create(
         server=ServerProcess.objects.create(host="ward", pid=1), user=people["nurse_001"], role="nurse"
     )
     wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio", offer="v=0")
-    made = initiate(people["doctor_123"], wish, "a device").made or {}
+    made = initiate(people["doctor_123"], wish, "a device").ack_data or {}
     [waking] = PushOutbox.objects.select_related("device")
     assert waking.device.user_id == "doctor_456"
     content = waking.content()

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission
 from chat.models import Attachment
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import PASSWORD
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api, refused
 from tests.servers import ThreadServer
 
@@ -141,7 +141,7 @@ def somebody_who_may_read_originals() -> None:
 
 async def test_a_file_goes_with_the_message_that_carried_it(server: ThreadServer) -> None:
     """For everybody but those who may read originals; what another message still shows stays."""
-    await in_thread(somebody_who_may_read_originals)
+    await in_db_thread(somebody_who_may_read_originals)
     async with (
         Api(server, "patient_123") as patient,
         Api(server, "doctor_123") as doctor,

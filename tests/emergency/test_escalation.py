@@ -13,10 +13,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from emergency.call_for_help import request_help
 from emergency.escalation import escalate_due
 from emergency.messages import RequestHelp
 from emergency.models import Alert, Emergency, Entry, HospitalPolicy
-from emergency.requesting import request_help
 from emergency.status import Status
 from hplus.accounts.models import User
 from hplus.notifications.models import Notification

@@ -108,13 +108,13 @@ def test_what_phones_call_the_signs() -> None:
         "systolic": 120,
         "diastolic": 80,
     }
-    apart = {
+    own_thread = {
         "blood_pressure_systolic": 120,
         "bloodPressureDiastolic": 80,
         "pulseOx": "97%",
         "respiration": 16,
     }
-    assert read_vitals(apart) == (
+    assert read_vitals(own_thread) == (
         {"systolic": 120, "diastolic": 80, "spo2": 97, "respirationRate": 16},
         [],
     )

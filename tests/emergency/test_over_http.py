@@ -11,7 +11,7 @@ from fhir.resources.R4B.bundle import Bundle
 from emergency.models import Emergency, HospitalPolicy
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import PASSWORD
-from location.models import Reading
+from location.models import PositionAccess
 from tests.api import Api, refused
 from tests.emergency import guide
 from tests.servers import ThreadServer
@@ -136,7 +136,7 @@ def test_the_other_hospital_sees_nothing_at_any_address(server: ThreadServer) ->
     emergency_id = Desk(server, "patient_123").post("", **guide.create_emergency_request())["data"][
         "emergencyId"
     ]
-    wishes: dict[str, dict[str, Any]] = {
+    commands: dict[str, dict[str, Any]] = {
         "response/": {"action": "accept"},
         "status/": {"status": "cancelled"},
         "reassign/": {"assigneeId": "doctor_002", "reason": "x"},
@@ -149,7 +149,7 @@ def test_the_other_hospital_sees_nothing_at_any_address(server: ThreadServer) ->
             foreign = desk.http.get(f"/api/emergencies/{emergency_id}/{path}")
             missing = desk.http.get(f"/api/emergencies/no-such/{path}")
             assert (foreign.status_code, foreign.json()) == (404, missing.json())
-        for path, body in wishes.items():
+        for path, body in commands.items():
             foreign = desk.http.post(f"/api/emergencies/{emergency_id}/{path}", json=body)
             missing = desk.http.post(f"/api/emergencies/no-such/{path}", json=body)
             assert foreign.status_code in (403, 404), path
@@ -166,14 +166,14 @@ async def test_the_other_hospital_hears_nothing_by_any_word(server: ThreadServer
     ):
         made = await patient.ask("emergencyRequest", data=guide.create_emergency_request())
         emergency_id = made["data"]["emergencyId"]
-        wishes: dict[str, dict[str, Any]] = {
+        commands: dict[str, dict[str, Any]] = {
             "emergencyResponse": {"action": "accept"},
             "emergencyStatusUpdate": {"status": "cancelled"},
             "emergencyReassign": {"assigneeId": "doctor_002", "reason": "x"},
             "emergencyTransfer": {"toHospitalId": "hospital_002", "reason": "x"},
             "nearestResponders": {},
         }
-        for word, wish in wishes.items():
+        for word, wish in commands.items():
             foreign = await admin.ask(word, emergencyId=emergency_id, **wish)
             missing = await admin.ask(word, emergencyId="no-such", **wish)
             for answer in (foreign, missing):
@@ -259,7 +259,7 @@ async def test_who_reads_a_track_is_recorded(server: ThreadServer) -> None:
         assert position["data"]["measuredAt"] == "2024-11-22T07:15:00Z"
         assert (await patient.get(f"{at}/track.geojson")).status_code == 200, "one's own is nobody's business"
         refused(await elsewhere.get(f"{at}/track.geojson"), 404, "EMERGENCY_NOT_FOUND")
-    readings = Reading.objects.values_list("reader", "subject", "why", "topic")
+    readings = PositionAccess.objects.values_list("reader", "subject", "why", "reason_id")
     assert [row async for row in readings] == [("nurse_001", "patient_123", "track", emergency_id)] * 2
 
 

@@ -8,11 +8,11 @@ from django.test import Client
 from hplus.accounts.models import User
 from location import actions
 from location.messages import TellLocation
-from location.models import Fix, Reading
+from location.models import Fix, PositionAccess
 from location.recording import record
 from tests.location.places import update
 
-PAGES = ["latest", "fix", "grant", "inquiry", "reading"]
+PAGES = ["latest", "fix", "grant", "inquiry", "positionaccess"]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_lists_show_the_own_hospital_and_no_coordinates(site: Client) -> None:
 
 def test_who_opens_one_is_recorded(site: Client) -> None:
     assert b"12.3456" in site.get("/admin/location/latest/paramedic_5F456/change/").content
-    reading = Reading.objects.get()
+    reading = PositionAccess.objects.get()
     assert (reading.reader_id, reading.subject_id, reading.why) == (
         "admin_001",
         "paramedic_456",
@@ -52,7 +52,7 @@ def test_who_opens_one_is_recorded(site: Client) -> None:
     )
     foreign = Fix.objects.get(user="paramedic_002")
     assert site.get(f"/admin/location/fix/{foreign.pk}/change/").status_code == 302
-    assert Reading.objects.count() == 1
+    assert PositionAccess.objects.count() == 1
 
 
 def test_nothing_can_be_changed(site: Client, everyone: dict[str, User]) -> None:

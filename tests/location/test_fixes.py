@@ -14,7 +14,7 @@ from hplus.realtime.models import Presence
 from location.messages import TellLocation
 from location.models import Fix, Latest
 from location.recording import Heard, record_all
-from location.sight import as_seen
+from location.visible_position import as_seen
 from tests.location.places import update
 
 NEW_YORK, TOKYO = timezone(timedelta(hours=-5)), timezone(timedelta(hours=9))

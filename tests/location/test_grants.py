@@ -9,11 +9,11 @@ import pytest
 from django.utils import timezone
 
 from hplus.accounts.models import User
-from hplus.realtime.tell import deed
+from hplus.realtime.actions import action
 from location import actions
 from location.geo import EARTH_RADIUS_M, distance_m, eta_seconds
 from location.messages import TellLocation
-from location.models import Fix, Grant, Latest, Reading, seen_by
+from location.models import Fix, Grant, Latest, PositionAccess, seen_by
 from location.recording import Heard, record_all
 from tests.location.places import MATTER, OTHER_MATTER, update
 
@@ -122,7 +122,7 @@ def test_there_is_nothing_to_grant_to_or_about_the_unknown(grant: dict[str, Any]
 
 
 def test_a_grant_is_part_of_the_deed_around_it() -> None:
-    @deed
+    @action
     def change_of_mind() -> None:
         actions.open_grant(MATTER, "patient_123", **HELP)
         actions.close_grants(MATTER, "completed")
@@ -144,7 +144,7 @@ def test_a_matter_of_yesterday_is_meant_only_by_its_name(everyone: dict[str, Use
     record(crew, emergency_id=MATTER)
     assert not Fix.objects.exists()
     record(crew, is_emergency=True)
-    assert Fix.objects.get().topic == ""
+    assert Fix.objects.get().reason_id == ""
 
 
 def test_what_nobody_may_see_is_no_track(everyone: dict[str, User]) -> None:
@@ -190,12 +190,12 @@ def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(everyone: d
 def test_what_has_been_read_stays_recorded(everyone: dict[str, User]) -> None:
     actions.record_reading(everyone["doctor_123"], "paramedic_456", why="on duty")
     actions.record_reading(everyone["doctor_123"], "doctor_123")
-    reading = Reading.objects.get()
-    for change in (reading.save, reading.delete, Reading.objects.all().delete):
+    reading = PositionAccess.objects.get()
+    for change in (reading.save, reading.delete, PositionAccess.objects.all().delete):
         with pytest.raises(TypeError):
             change()
     with pytest.raises(TypeError):
-        Reading.objects.all().update(why="nothing")
+        PositionAccess.objects.all().update(why="nothing")
 
 
 def test_distances_on_the_earth() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from hplus.accounts.models import User
-from hplus.realtime.parcels import Parcel
+from hplus.realtime.publishing.envelopes import Envelope
 from location import messages
 from location.consumers import LocationConsumer
 from location.models import Fix
@@ -48,7 +48,7 @@ async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadS
 async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
     server: ThreadServer, settings: Any
 ) -> None:
-    settings.LOCATION_PACE_SECONDS = 2
+    settings.LOCATION_INTERVAL_SECONDS = 2
     async with (
         server.phone(*CREW) as crew,
         server.phone("test_user", "patient") as other,
@@ -101,7 +101,7 @@ async def test_no_position_of_an_emergency_is_lost_on_kill_9(people: object) -> 
             await patient.expect("locationUpdate", userId="paramedic_456")
             await sync_to_async(server.kill)()
             assert await crew.expect_close() == await patient.expect_close() == 1006
-    assert [fix.lat async for fix in Fix.objects.filter(topic=MATTER)] == [2.0]
+    assert [fix.lat async for fix in Fix.objects.filter(reason_id=MATTER)] == [2.0]
 
 
 async def test_an_emergency_waits_for_no_company(server: ThreadServer, settings: Any) -> None:
@@ -145,12 +145,12 @@ async def test_what_was_recorded_before_does_not_silence_what_was_heard_since() 
     """A position on its way knows nothing of the emergency that begins meanwhile."""
     routine = messages.TellLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
     for word in (messages.LocationSharingBegan.type, messages.LocationAsked.type):
-        board = Board()
-        crew: Any = SimpleNamespace(board=board, user=User(pk="paramedic_456", role="paramedic"))
-        ears = LocationConsumer(crew)
-        ears.has_spoken = True
-        await ears.tell(routine)
-        ears.hear(Parcel(word=word, frame=""))
-        board.outcome.set_result(Recorded(is_in_matter=False))
+        hub = Board()
+        crew: Any = SimpleNamespace(hub=hub, user=User(pk="paramedic_456", role="paramedic"))
+        consumer = LocationConsumer(crew)
+        consumer.has_spoken = True
+        await consumer.tell(routine)
+        consumer.on_event(Envelope(event_type=word, frame=""))
+        hub.outcome.set_result(Recorded(is_under_grant=False))
         await asyncio.sleep(0)  # the loop calls back
-        assert ears._matters(routine)
+        assert consumer._must_be_durable(routine)

@@ -7,8 +7,8 @@ import pytest
 from hplus.accounts.models import User
 from hplus.notifications.actions import notify
 from hplus.notifications.models import Notification
-from hplus.realtime.models import Letter
-from hplus.realtime.tell import deed
+from hplus.realtime.actions import action
+from hplus.realtime.models import MailboxEntry
 
 NOTICE = {"category": "emergencyEscalated", "title": "Nobody has accepted", "body": "For 30 seconds."}
 
@@ -22,8 +22,8 @@ def test_each_recipient_gets_a_row_and_a_letter(people: dict[str, User]) -> None
         (person, "hospital_001", *NOTICE.values(), "urgent", {"id": "7"}, None)
         for person in ("admin_001", "doctor_123")
     ]
-    letters = set(Letter.objects.values_list("user", "word", "subject"))
-    assert letters == {(row.recipient_id, "notification", row.pk) for row in Notification.objects.all()}
+    entries = set(MailboxEntry.objects.values_list("user", "event_type", "subject"))
+    assert entries == {(row.recipient_id, "notification", row.pk) for row in Notification.objects.all()}
 
 
 def test_a_deactivated_account_gets_none(people: dict[str, User]) -> None:
@@ -33,7 +33,7 @@ def test_a_deactivated_account_gets_none(people: dict[str, User]) -> None:
 
 
 def test_it_shares_the_fate_of_the_deed_around_it(people: dict[str, User]) -> None:
-    @deed
+    @action
     def escalate() -> None:
         notify(["admin_001"], **NOTICE)
         raise RuntimeError("the row is locked")
@@ -41,4 +41,4 @@ def test_it_shares_the_fate_of_the_deed_around_it(people: dict[str, User]) -> No
     with pytest.raises(RuntimeError):
         escalate()
     assert not Notification.objects.exists()
-    assert not Letter.objects.exists()
+    assert not MailboxEntry.objects.exists()

@@ -19,22 +19,22 @@ from jsonschema import Draft202012Validator
 from pydantic.alias_generators import to_camel
 
 from chat.messages import MessageNotice, NewMessage
-from hplus import errors, wire
+from hplus import errors
 from hplus.accounts.actions import Claim
 from hplus.management.commands.protocol import documents
-from hplus.protocol import rules
+from hplus.protocol import rules, wire
 from hplus.protocol.asyncapi import _message, as_yaml
 from hplus.protocol.examples import example
 from hplus.protocol.markdown import as_markdown
+from hplus.protocol.registry import WireMessage, meaning_of, wire_messages
 from hplus.protocol.schemas import Schemas
 from hplus.protocol.tables import COMMON_FIELDS
-from hplus.protocol.words import Word, meaning_of, words
 from hplus.realtime.consumers import ConnectionConsumer
 from hplus.routing import HPlusConsumer
 from tests.protocol.published import document, faults_of
 from tests.servers import ThreadServer
 
-WORDS = words()
+WORDS = wire_messages()
 REQUESTS = [kind for word in WORDS if word.speaker == "client" for kind in word.kinds]
 EVENTS = [kind for word in WORDS if word.speaker == "server" for kind in word.kinds]
 SCHEMAS = Schemas.of(WORDS)
@@ -154,7 +154,7 @@ def test_doubled_fields_stand_in_both_places() -> None:
 
 
 def test_two_domains_may_share_a_type() -> None:
-    word = Word("notification", "server", (MessageNotice, LampNotice))
+    word = WireMessage("notification", "server", (MessageNotice, LampNotice))
     schemas = Schemas.of([word])
     message = _message(word, schemas)
     judge = Draft202012Validator({**message["payload"], "components": {"schemas": schemas.shapes}})
@@ -212,7 +212,7 @@ def test_every_close_code_of_a_refusal_appears() -> None:
 
 
 def test_the_query_is_what_the_door_reads() -> None:
-    from_the_cookie = {"browserSession"}
+    from_the_cookie = {"adminSessionKey"}
     read = {to_camel(field.name) for field in fields(Claim)} - from_the_cookie | {"since", "epoch"}
     assert {parameter.name for parameter in rules.QUERY} == read
 
@@ -254,7 +254,7 @@ def test_every_link_in_the_text_leads_to_a_heading() -> None:
     assert len(anchors) == len(set(anchors))
 
 
-@pytest.mark.urls("hplus.pages")
+@pytest.mark.urls("hplus.protocol.views")
 def test_the_page_shows_every_word_and_needs_nothing_else(client: Client) -> None:
     page = client.get("/protocol/").content.decode()
     ids = re.findall(r' id="(.+?)"', page)
@@ -265,7 +265,7 @@ def test_the_page_shows_every_word_and_needs_nothing_else(client: Client) -> Non
     assert not re.search(r"<script|<style| style=| on\w+=|(src|href)=\"(https?:)?//", page)
 
 
-@pytest.mark.urls("hplus.pages")
+@pytest.mark.urls("hplus.protocol.views")
 def test_the_document_is_served_for_machines(client: Client) -> None:
     answer = client.get("/protocol/asyncapi.yaml")
     assert answer["Content-Type"] == "application/yaml; charset=utf-8"

@@ -14,13 +14,13 @@ from pytest_django.fixtures import Settings
 from chat.actions import send
 from chat.messages import MarkAsRead, SendMessage
 from chat.receipts import deliver_all, mark_as_read
-from hplus.accounts.models import Session, User
+from hplus.accounts.models import DeviceSession, User
 from hplus.notifications.actions import notify
 from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
-from hplus.realtime import presence
-from hplus.realtime.models import Connection, Letter, Presence, ServerProcess, Status
-from hplus.realtime.tell import deed
+from hplus.realtime.actions import action
+from hplus.realtime.hub import presence
+from hplus.realtime.models import Connection, MailboxEntry, Presence, PresenceStatus, ServerProcess
 from tests.push import drawer
 
 NOTICE = {"category": "shift", "title": "Change of shift", "body": "The ward round is at nine."}
@@ -35,7 +35,7 @@ def tokens_woken() -> list[str]:
 def connect(user: User) -> Connection:
     """A socket on some server, as its row says."""
     server = ServerProcess.objects.create(host="ward", pid=1)
-    Presence.objects.update_or_create(pk=user.pk, defaults={"status": Status.AVAILABLE})
+    Presence.objects.update_or_create(pk=user.pk, defaults={"status": PresenceStatus.AVAILABLE})
     return Connection.objects.create(server=server, user=user, role=user.role)
 
 
@@ -47,7 +47,7 @@ def test_whoever_has_a_socket_is_not_woken(people: dict[str, User], device: Devi
     device("nurse_001", "of-nurse")
     connect(people["nurse_001"])
     notify(["doctor_123", "nurse_001", "doctor_456"], **NOTICE)
-    assert Letter.objects.count() == 3
+    assert MailboxEntry.objects.count() == 3
     assert tokens_woken() == ["of-doctor"]
 
 
@@ -61,7 +61,7 @@ def test_all_devices_of_a_person_are_woken(device: Device) -> None:
 def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
     device("doctor_123", "phone")
 
-    @deed
+    @action
     def half() -> None:
         notify(["doctor_123"], **NOTICE)
         raise RuntimeError("the ward is full")
@@ -70,18 +70,18 @@ def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
         half()
     assert not PushOutbox.objects.exists()
     notify(["doctor_123"], **NOTICE)
-    assert str(PushOutbox.objects.get().event_id) == Letter.objects.get().event_id
+    assert str(PushOutbox.objects.get().event_id) == MailboxEntry.objects.get().event_id
 
 
 def test_a_message_wakes_its_receiver_and_a_receipt_nobody(people: dict[str, User], device: Device) -> None:
     device("patient_123", "of-patient")
     device("doctor_123", "of-doctor")
     wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
-    made = send(people["patient_123"], wish).made
+    made = send(people["patient_123"], wish).ack_data
     assert made is not None
     deliver_all([("doctor_123", made["messageId"])])
     mark_as_read(people["doctor_123"], MarkAsRead(message_id=made["messageId"]))
-    words = set(Letter.objects.values_list("user", "word"))
+    words = set(MailboxEntry.objects.values_list("user", "event_type"))
     assert ("patient_123", "messageRead") in words
     row = PushOutbox.objects.get()
     assert (row.device.token, row.content()) == (
@@ -101,8 +101,8 @@ def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
 
     long_ago = timezone.now() - timedelta(minutes=1)
     ServerProcess.objects.filter(pk=dead.server_id).update(seen_at=long_ago)
-    assert presence.bury_dead_servers()
-    assert presence.say_goodbye_for_the_gone() == 1
+    assert presence.expire_dead_servers()
+    assert presence.expire_presence() == 1
     assert tokens_woken() == ["phone"]
 
 
@@ -115,9 +115,9 @@ def test_after_a_goodbye_only_what_crossed_it_wakes(
     for category in ("heard", "crossing"):
         notify(["paramedic_456"], **{**NOTICE, "category": category})
     heard_at = timezone.now() - timedelta(seconds=5)
-    Letter.objects.filter(seq=1).update(at=heard_at)
+    MailboxEntry.objects.filter(seq=1).update(at=heard_at)
     presence.depart(socket, is_clean=True)
-    assert Presence.objects.get(pk="paramedic_456").status == Status.OFFLINE
+    assert Presence.objects.get(pk="paramedic_456").status == PresenceStatus.OFFLINE
     assert [row.category for row in PushOutbox.objects.all()] == ["crossing"]
 
 
@@ -137,7 +137,7 @@ def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(push_drawer: Sent, 
     device("nurse_001", "shared", "ward-phone")
     notify(["doctor_123", "nurse_001"], **NOTICE)
     assert send_due_pushes() == 1
-    about = Letter.objects.get(user="nurse_001").subject
+    about = MailboxEntry.objects.get(user="nurse_001").subject
     assert [(token, content["id"]) for token, content in push_drawer] == [("shared", about)]
 
 
@@ -146,7 +146,7 @@ def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Devic
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     if how == "signed out":
-        Session.objects.revoke(how)
+        DeviceSession.objects.revoke(how)
     else:
         User.objects.filter(pk="doctor_123").update(is_active=False)
     send_due_pushes()
@@ -156,9 +156,9 @@ def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Devic
 
 def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
     device("doctor_123", "phone")
-    Session.objects.revoke("signed out")
+    DeviceSession.objects.revoke("signed out")
     notify(["doctor_123"], **NOTICE)
-    assert Letter.objects.count() == 1
+    assert MailboxEntry.objects.count() == 1
     assert not PushOutbox.objects.exists()
 
 

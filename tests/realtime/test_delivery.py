@@ -19,10 +19,10 @@ from chat.models import Message
 from chat.sending import send_all
 from hplus import errors
 from hplus.accounts.models import User
-from hplus.realtime import announcer, catching_up
-from hplus.realtime.answers import Answer, Wish
-from hplus.realtime.bridge import in_thread
-from hplus.realtime.models import Epoch, Letter
+from hplus.realtime.actions import Command, Result
+from hplus.realtime.execution.db_threads import in_db_thread
+from hplus.realtime.models import Epoch, MailboxEntry
+from hplus.realtime.publishing import publisher, replay
 from tests.api import Api
 from tests.phone import Phone
 from tests.servers import ThreadServer
@@ -36,11 +36,11 @@ def write(count: int, sender: str = "patient_123", receiver: str = "doctor_123",
     """Messages sent without a socket, as over HTTP."""
     user = User.objects.get(pk=sender)
     texts = [f"Message {number}" for number in range(first, first + count)]
-    wishes = [
-        Wish(user, SendMessage(receiver_id=receiver, hospital_id=HOSPITAL, message=text)) for text in texts
+    commands = [
+        Command(user, SendMessage(receiver_id=receiver, hospital_id=HOSPITAL, message=text)) for text in texts
     ]
     for start in range(0, count, 100):
-        assert all(isinstance(outcome, Answer) for outcome in send_all(wishes[start : start + 100]))
+        assert all(isinstance(outcome, Result) for outcome in send_all(commands[start : start + 100]))
 
 
 def texts(phone: Phone) -> list[str]:
@@ -51,13 +51,13 @@ async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadS
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         epoch = doctor.established["epoch"]
         assert (doctor.established["lastSeq"], doctor.established["recovered"]) == (0, False)
-        await in_thread(write, 2)
+        await in_db_thread(write, 2)
         seen = (await doctor.expect("newMessage", message="Message 1"))["seq"]
         assert seen == 2
-    await in_thread(write, 3, "patient_123", "doctor_123", 2)
+    await in_db_thread(write, 3, "patient_123", "doctor_123", 2)
     async with server.phone("doctor_123", "doctor", HOSPITAL, since=seen, epoch=epoch) as again:
         assert (again.established["recovered"], again.established["lastSeq"]) == (True, 5)
-        await in_thread(write, 1, "patient_123", "doctor_123", 5)
+        await in_db_thread(write, 1, "patient_123", "doctor_123", 5)
         await again.expect("newMessage", message="Message 5")
         await asyncio.sleep(0.6)  # what was not delivered would come now, if it had not come already
         await again.echo()
@@ -96,7 +96,7 @@ async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadS
     ]:
         async with server.phone("doctor_123", "doctor", HOSPITAL, **cursor) as phone:
             assert phone.established["recovered"] is recovered, cursor
-    await Letter.objects.filter(seq__lte=3).adelete()  # past keeping
+    await MailboxEntry.objects.filter(seq__lte=3).adelete()  # past keeping
     async with server.phone("doctor_123", "doctor", HOSPITAL, since=2, epoch=epoch) as phone:
         assert phone.established["recovered"] is False
     async with server.phone("doctor_123", "doctor", HOSPITAL, since=3, epoch=epoch) as phone:
@@ -115,9 +115,9 @@ async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadS
 
 async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer, settings: Any) -> None:
     """More than the outbox may hold at once: by cursor, after a moment, at joining, and by sync."""
-    settings.SOCKET_BACKLOG_FRAMES = 200
+    settings.OUTBOUND_FRAMES = 200
     for first in range(0, 300, 100):
-        await in_thread(write, 100, "patient_123", "doctor_123", first)
+        await in_db_thread(write, 100, "patient_123", "doctor_123", first)
     everything = [f"Message {number}" for number in range(300)]
     for query in ({}, {"since": 0}):
         async with server.phone("doctor_123", "doctor", HOSPITAL, **query) as doctor:
@@ -137,10 +137,10 @@ async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer,
 
 
 async def test_unread_messages_come_although_their_letters_are_past_keeping(server: ThreadServer) -> None:
-    await in_thread(write, 2)
-    await Letter.objects.all().aupdate(at=timezone.now() - timedelta(days=15))
-    assert await in_thread(catching_up.delete_old_letters) == 4
-    await in_thread(write, 1, "patient_123", "doctor_123", 2)
+    await in_db_thread(write, 2)
+    await MailboxEntry.objects.all().aupdate(at=timezone.now() - timedelta(days=15))
+    assert await in_db_thread(replay.delete_old_entries) == 4
+    await in_db_thread(write, 1, "patient_123", "doctor_123", 2)
     told = ["Message 0", "Message 1", "Message 2"]
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -235,17 +235,17 @@ async def test_a_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
 ) -> None:
     patient = await User.objects.aget(pk="patient_123")
 
-    def wish(text: str) -> Wish:
+    def wish(text: str) -> Command:
         asked = SendMessage(
             receiver_id="doctor_123", hospital_id=HOSPITAL, message=text, client_message_id="c-2"
         )
-        return Wish(patient, asked)
+        return Command(patient, asked)
 
-    first, again, conflict = await in_thread(send_all, [wish("Hi"), wish("Hi"), wish("Ho")])
-    assert (first.is_duplicate, again.is_duplicate, first.made) == (False, True, again.made)
+    first, again, conflict = await in_db_thread(send_all, [wish("Hi"), wish("Hi"), wish("Ho")])
+    assert (first.is_duplicate, again.is_duplicate, first.ack_data) == (False, True, again.ack_data)
     assert isinstance(conflict, errors.IdempotencyConflict)
 
-    def send(number: int) -> Answer:
+    def send(number: int) -> Result:
         try:
             asked = SendMessage(
                 receiver_id="doctor_123",
@@ -259,31 +259,31 @@ async def test_a_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
 
     with ThreadPoolExecutor(6) as servers:
         answers = await asyncio.to_thread(lambda: list(servers.map(send, [3 + i // 6 for i in range(30)])))
-    assert len({answer.made["messageId"] for answer in answers if answer.made}) == 5
+    assert len({answer.ack_data["messageId"] for answer in answers if answer.ack_data}) == 5
     assert [answer.is_duplicate for answer in answers].count(False) == 5
     assert await Message.objects.acount() == 6
 
 
-class Silence(announcer.Announcer):
+class Silence(publisher.Publisher):
     """A channel layer that loses everything."""
 
-    def announce(self, posts: list[announcer.Post]) -> None:
+    def publish_deliveries(self, posts: list[publisher.Post]) -> None:
         return
 
 
 @contextmanager
 def nothing_announced() -> Iterator[None]:
-    speaking = announcer._current
+    speaking = publisher._current
     assert speaking is not None
-    announcer.speak_from(Silence(speaking.loop))
+    publisher.set_publisher(Silence(speaking.loop))
     try:
         yield
     finally:
-        announcer.speak_from(speaking)
+        publisher.set_publisher(speaking)
 
 
 async def test_a_lost_wake_up_costs_a_moment_and_no_letter(server: ThreadServer, settings: Any) -> None:
-    settings.ROUND_SECONDS = 0.3
+    settings.RECONCILE_SECONDS = 0.3
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -296,7 +296,7 @@ async def test_a_lost_wake_up_costs_a_moment_and_no_letter(server: ThreadServer,
             await patient.send("sendMessage", **TO_DOCTOR, message="Again", requestId="r2")
             await patient.expect("ack", requestId="r2")
         # The next one that does come shows that one is missing; both come, in order.
-        settings.ROUND_SECONDS = 30
+        settings.RECONCILE_SECONDS = 30
         await patient.send("sendMessage", **TO_DOCTOR, message="And aloud")
         await doctor.expect("newMessage", message="And aloud")
         assert texts(doctor) == texts(patient) == ["Into the void", "Again", "And aloud"]
@@ -328,11 +328,11 @@ async def test_a_night_without_wake_ups_comes_at_the_readers_pace(
     server: ThreadServer, settings: Any
 ) -> None:
     """More letters than the outbox holds, fetched at once: the socket stays and gets all, in order."""
-    settings.SOCKET_BACKLOG_FRAMES = 200
+    settings.OUTBOUND_FRAMES = 200
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         with nothing_announced():
             for first in range(0, 500, 100):
-                await in_thread(write, 100, "patient_123", "doctor_123", first)
+                await in_db_thread(write, 100, "patient_123", "doctor_123", first)
         await doctor.expect("newMessage", message="Message 499")
         assert texts(doctor) == [f"Message {number}" for number in range(500)]
         assert doctor.close_code is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hplus.realtime.duties import Duty, Worker
+from hplus.realtime.scheduler import PeriodicJob, Worker
 
 
 def test_a_duty_apart_does_not_hold_up_the_others() -> None:
@@ -18,7 +18,7 @@ def test_a_duty_apart_does_not_hold_up_the_others() -> None:
         was_done.set()
         return 1
 
-    worker = Worker([Duty(wait_for_a_push_service, 1, apart=True), Duty(escalate, 1)])
+    worker = Worker([PeriodicJob(wait_for_a_push_service, 1, own_thread=True), PeriodicJob(escalate, 1)])
     worker.start()
     try:
         assert was_done.wait(5)

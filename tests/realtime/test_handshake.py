@@ -14,8 +14,8 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from hplus.accounts import actions
-from hplus.accounts.models import Hospital, Session, Token, User
-from hplus.realtime.bridge import in_thread
+from hplus.accounts.models import DeviceSession, Hospital, Token, User
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api
 from tests.phone import Phone
 from tests.servers import ThreadServer
@@ -27,7 +27,7 @@ HOSPITAL = "hospital_001"
 def quick(settings: Any) -> Any:
     """Nobody waits a whole second for a close, or for the next round."""
     settings.REFUSED_SOCKET_SECONDS = 0.05
-    settings.ROUND_SECONDS = 0.2
+    settings.RECONCILE_SECONDS = 0.2
     return settings
 
 
@@ -199,7 +199,7 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
         gone = await phone().open()
         await gone.hang_up()
 
-        await in_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
+        await in_db_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
         assert await refused_after(login % access) == ("SESSION_REVOKED", 4005)
         await User.objects.filter(pk="nurse_001").aupdate(is_active=False)
         disabled = await refused_after(login % foreign, user_id="nurse_001", role="nurse")
@@ -228,18 +228,18 @@ async def test_a_login_on_a_live_socket_renews_it(server: ThreadServer, quick: A
             await mistaken.send("login", token=nurse.tokens["access"])
             assert (await mistaken.expect("error"))["code"] == "AUTHENTICATION_FAILED"
             assert await mistaken.expect_close() == 4001
-            await in_thread(_revoke, old.session_id)
+            await in_db_thread(_revoke, old.session_id)
             assert (await forgetful.expect("error"))["code"] == "SESSION_REVOKED"
             assert await forgetful.expect_close() == 4005
             await phone.echo()
             # And it goes with its new session.
-            await in_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
+            await in_db_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
             assert (await phone.expect("error"))["code"] == "SESSION_REVOKED"
             assert await phone.expect_close() == 4005
 
 
 def _revoke(session_id: Any) -> None:
-    Session.objects.filter(pk=session_id).revoke("for the test")
+    DeviceSession.objects.filter(pk=session_id).revoke("for the test")
 
 
 async def test_a_token_that_runs_out_ends_its_sockets(server: ThreadServer, quick: Any) -> None:
@@ -252,7 +252,7 @@ async def test_a_token_that_runs_out_ends_its_sockets(server: ThreadServer, quic
 
 
 async def test_leaving_from_this_device_and_from_all(server: ThreadServer, quick: Any) -> None:
-    quick.ROUND_SECONDS = 60  # nobody needs a round to hear of it
+    quick.RECONCILE_SECONDS = 60  # nobody needs a round to hear of it
     async with (
         Api(server, "doctor_123") as doctor,
         server.phone("doctor_123", "doctor", HOSPITAL, token=doctor.tokens["access"]) as phone,

@@ -19,8 +19,8 @@ async def test_sockets_frames_and_refusals_are_counted(server: ThreadServer) -> 
         await phone.ask("joinHospital", hospitalId="nowhere")
         now = figures(server)
     grown = {name: value - before.get(name, 0) for name, value in now.items()}
-    assert now["hplus_sockets"] == 1
+    assert now["hplus_connections"] == 1
     assert grown['hplus_frames_in_total{type="joinHospital"}'] == 2
     assert grown['hplus_refusals_total{code="HOSPITAL_NOT_FOUND"}'] == 1
-    assert grown["hplus_deed_seconds_count"] == 2
+    assert grown["hplus_action_seconds_count"] == 2
     assert grown["hplus_frames_out_total"] >= 4

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from chat import actions as chat
 from hplus.accounts.models import User
-from hplus.realtime import presence
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
+from hplus.realtime.hub import presence
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests import dart
 from tests.phone import Phone
@@ -74,7 +74,7 @@ async def test_staff_hear_of_each_other_and_nobody_else_does(server: ThreadServe
 
 async def test_a_patient_is_seen_by_staff_of_a_shared_room_only(server: ThreadServer) -> None:
     people = await User.objects.ain_bulk()
-    await in_thread(chat.open_room, people["patient_123"], "doctor_123", HOSPITAL)
+    await in_db_thread(chat.open_room, people["patient_123"], "doctor_123", HOSPITAL)
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as partner,
         server.phone("doctor_456", "doctor", HOSPITAL) as colleague,
@@ -129,7 +129,7 @@ async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, setting
         server.phone("doctor_456", "doctor", HOSPITAL) as alive,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
-        await in_thread(presence.bury_dead_servers)
+        await in_db_thread(presence.expire_dead_servers)
         gone = await nurse.expect("userOffline")
         assert (gone["userId"], gone["status"]) == ("doctor_123", "offline")
         await alive.echo()
@@ -146,7 +146,7 @@ async def test_a_server_taken_for_dead_comes_back_with_its_users(server: ThreadS
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
-        await in_thread(_take_for_dead)
+        await in_db_thread(_take_for_dead)
         await nurse.expect("userOffline", userId="doctor_123")
         back = await nurse.expect("userOnline", userId="doctor_123")
         assert back["status"] == "available"
@@ -158,5 +158,5 @@ async def test_a_server_taken_for_dead_comes_back_with_its_users(server: ThreadS
 @transaction.atomic
 def _take_for_dead() -> None:
     ServerProcess.objects.all().delete()
-    presence.bury_dead_servers()
-    assert presence.say_goodbye_for_the_gone() == 2
+    presence.expire_dead_servers()
+    assert presence.expire_presence() == 2

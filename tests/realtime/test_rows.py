@@ -8,7 +8,7 @@ import pytest
 
 from chat.models import ChatRoom, Message
 from hplus.accounts.models import User
-from hplus.realtime import rows
+from hplus.realtime.execution import bulk_insert
 from hplus.realtime.models import Mailbox
 
 ODD = {"name": 'quote " and \\ backslash', "size": 1.5, "deep": [None, True, {"ключ": "🚑"}]}
@@ -27,7 +27,7 @@ def message(room: ChatRoom, **fields: object) -> Message:
 
 
 def stored(room: ChatRoom) -> list[dict[str, object]]:
-    return [rows.row_of(row) for row in Message.objects.filter(room=room).order_by("id")]
+    return [bulk_insert.row_of(row) for row in Message.objects.filter(room=room).order_by("id")]
 
 
 def test_every_value_comes_back_as_it_went_in(room: ChatRoom) -> None:
@@ -35,19 +35,19 @@ def test_every_value_comes_back_as_it_went_in(room: ChatRoom) -> None:
         message(room, attachments=[ODD], location={"lat": 37.0, "lng": -122.4194}),
         message(room, text="%s \x07 {} 'quoted' \U0001f691", client_message_id="once", reply_to="x"),
     ]
-    rows.insert(Message, map(rows.row_of, written))
-    assert stored(room) == [rows.row_of(row) for row in written]
+    bulk_insert.insert(Message, map(bulk_insert.row_of, written))
+    assert stored(room) == [bulk_insert.row_of(row) for row in written]
 
 
 def test_what_violates_a_constraint_is_left_out_where_that_is_asked_for(room: ChatRoom) -> None:
-    rows.insert(Message, [rows.row_of(message(room, client_message_id="once"))])
+    bulk_insert.insert(Message, [bulk_insert.row_of(message(room, client_message_id="once"))])
     again = [message(room, client_message_id="once"), message(room, client_message_id="other")]
-    rows.insert(Message, map(rows.row_of, again), ignore_conflicts=True)
+    bulk_insert.insert(Message, map(bulk_insert.row_of, again), ignore_conflicts=True)
     assert [row["client_message_id"] for row in stored(room)] == ["once", "other"]
 
 
 def test_no_rows_are_no_statement(room: ChatRoom) -> None:
-    rows.insert(Message, [])
+    bulk_insert.insert(Message, [])
     assert stored(room) == []
 
 

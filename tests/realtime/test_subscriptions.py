@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from hplus.realtime.subscriptions import Subscriptions
+from hplus.realtime.hub.subscriptions import Subscriptions
 
 
 class SlowLayer(InMemoryChannelLayer):
@@ -38,7 +38,7 @@ class SlowLayer(InMemoryChannelLayer):
 @pytest.fixture
 def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
     slow = SlowLayer()
-    monkeypatch.setattr("hplus.realtime.subscriptions.get_channel_layer", lambda: slow)
+    monkeypatch.setattr("hplus.realtime.hub.subscriptions.get_channel_layer", lambda: slow)
     return slow
 
 

@@ -7,8 +7,8 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from hplus.realtime.bridge import in_thread
-from hplus.realtime.door import Door
+from hplus.realtime.connection.admission import Admission
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.emergency.guide import create_emergency_request
 from tests.servers import ThreadServer
 
@@ -16,11 +16,11 @@ ARRIVALS = 12
 
 
 async def test_who_waits_in_line_has_all_the_time(settings: Any) -> None:
-    settings.DEED_SECONDS = 0.5  # less than the line takes, more than anybody in it
-    door = Door()
-    line = [asyncio.create_task(door.one_by_one(time.sleep, 0.2)) for _ in range(ARRIVALS)]
+    settings.ACTION_TIMEOUT_SECONDS = 0.5  # less than the line takes, more than anybody in it
+    admission = Admission()
+    line = [asyncio.create_task(admission.run_queued(time.sleep, 0.2)) for _ in range(ARRIVALS)]
     await asyncio.sleep(0)
-    assert await in_thread(lambda: "help is on its way") == "help is on its way"
+    assert await in_db_thread(lambda: "help is on its way") == "help is on its way"
     assert not all(task.done() for task in line)
     assert await asyncio.gather(*line) == [None] * ARRIVALS
 

@@ -14,7 +14,7 @@ from django.urls import URLResolver, get_resolver, resolve
 
 from emergency.models import Emergency
 from hplus.accounts.models import User
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
 from hplus.routing import HPlusConsumer
 from tests.admin_site import desk_of
 from tests.ledger import note
@@ -189,16 +189,16 @@ async def test_at_the_desk(server: ThreadServer) -> None:
         return answer.status_code, f"{answer.headers.get('Location')} {said} {body}"
 
     async with a_busy_ward(server) as ids:
-        pages = await in_thread(pages_of_one_hospital)
+        pages = await in_db_thread(pages_of_one_hospital)
         apps = {path.partition("/")[0] for path, _ in pages}
         assert apps >= {"accounts", "chat", "emergency", "calls", "location", "notifications", "realtime"}
         changes = [("GET", path, nothing) for path, nothing in pages]
         special = [(method, spelt(path, ids), spelt(path, MISSING)) for method, path in DESK]
         for method, path, nothing in changes + special:
             if method == "GET":
-                assert (await in_thread(look, "admin_001", method, path))[0] == 200, path
-            status, said = await in_thread(look, "admin_002", method, path)
-            missing = await in_thread(look, "admin_002", method, nothing)
+                assert (await in_db_thread(look, "admin_001", method, path))[0] == 200, path
+            status, said = await in_db_thread(look, "admin_002", method, path)
+            missing = await in_db_thread(look, "admin_002", method, nothing)
             is_same = (status, bare_path(said, path)) == (missing[0], bare_path(missing[1], nothing))
             note("care of others, in the admin site", let_in=int(not is_same or status == 200))
             assert status != 200, path

@@ -12,7 +12,7 @@ import pytest
 import websockets
 from pytest_django import Settings
 
-from hplus.realtime import pace
+from hplus.api import throttling
 from hplus.realtime.models import Connection
 from tests.api import Api, refused
 from tests.ledger import note
@@ -135,14 +135,14 @@ async def test_an_address_guesses_so_many_passwords_and_no_more(
     server: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever accounts it tries; who has signed in from there is not held up."""
-    monkeypatch.setattr(pace, "SIGN_INS_BURST", 20)
-    monkeypatch.setattr(pace, "SIGN_INS_PER_SECOND", 0.5)
+    monkeypatch.setattr(throttling, "SIGN_INS_BURST", 20)
+    monkeypatch.setattr(throttling, "SIGN_INS_PER_SECOND", 0.5)
     async with Api(server, "patient_123") as patient, Api(server) as stranger:
         guesses = [{"userId": f"nobody.{number}", "password": "guess"} for number in range(60)]
         begun = time.monotonic()
         answers = [await stranger.post("auth/token/", json=guess) for guess in guesses]
         tried = sum(answer.status_code == 401 for answer in answers)
-        allowed = 20 + int(pace.SIGN_INS_PER_SECOND * (time.monotonic() - begun)) + 1
+        allowed = 20 + int(throttling.SIGN_INS_PER_SECOND * (time.monotonic() - begun)) + 1
         note("flood of sign-ins from one address", rounds=60, let_in=max(0, tried - allowed))
         assert 19 <= tried <= allowed
         refused(next(answer for answer in answers if answer.status_code != 401), 429, "RATE_LIMITED")
@@ -268,8 +268,8 @@ async def test_words_without_a_limit_harm_nobody(people: object) -> None:
             for word in ("heartbeat", "ack", "nonsense", "login"):
                 codes, took = await _flood_with(server, word, good)
                 shown_out = 4001 if word == "login" else 4101  # a bad token ends the socket by itself
-                let_in = sum(code != shown_out for code in codes)
-                note("flood of words without a limit", rounds=len(codes), let_in=let_in)
+                admit = sum(code != shown_out for code in codes)
+                note("flood of words without a limit", rounds=len(codes), let_in=admit)
                 assert set(codes) == {shown_out}, word
                 assert sorted(took)[len(took) // 2] < 1, word
 

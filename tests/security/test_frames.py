@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from hplus import wire
+from hplus.protocol import wire
 from hplus.realtime import messages
 from hplus.routing import HPlusConsumer
 from tests.faults.site import ROUNDS
@@ -187,12 +187,12 @@ def _odd(word: type[wire.Request], sound: dict[str, Any], say: Callable[..., Non
 async def _things_of(patient: Phone) -> dict[str, str]:
     """A message, an emergency and a call that the odd frames can be about."""
     place = {"hospitalId": "hospital_001", "location": SOUND["location"]}
-    wishes = [
+    commands = [
         ("sendMessage", {**ROOM, "message": "hello"}),
         ("emergencyRequest", {**place, "patientId": "p", "condition": "Chest pain", "priority": "low"}),
         ("callInitiate", {**ROOM, "callType": "audio"}),
     ]
-    made = [(await patient.ask(word, **fields))["data"] for word, fields in wishes]
+    made = [(await patient.ask(word, **fields))["data"] for word, fields in commands]
     return {name: value for data in made for name, value in data.items() if name.endswith("Id")}
 
 

@@ -52,7 +52,7 @@ def front(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ngi
 class Slow:
     """A client that begins and does not come to an end."""
 
-    says: bytes
+    events: bytes
     drips: bytes = b""  # again and again, so that it never looks idle
     over_tls: bool = True
     tries: str = "client_header_timeout"
@@ -63,7 +63,7 @@ class Slow:
         reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=tls)
         begun = time.monotonic()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            writer.write(self.says)
+            writer.write(self.events)
             while not await _is_over(reader):
                 writer.write(self.drips)
         writer.close()
@@ -141,6 +141,6 @@ async def test_a_client_that_knocks_without_a_pause_is_slowed_down(front: Nginx)
 
     heard = [await asyncio.gather(*(knock() for _ in range(130))) for _ in range(4)]
     answers = [answer for portion in heard for answer in portion]
-    let_in = answers.count(b"101")
-    assert 60 <= let_in < 60 + 20 * 10, let_in
+    admit = answers.count(b"101")
+    assert 60 <= admit < 60 + 20 * 10, admit
     assert answers.count(b"429") > 0

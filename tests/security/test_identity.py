@@ -11,9 +11,9 @@ import httpx
 import pytest
 from pytest_django import Settings
 
-from hplus.accounts.models import Role, Session, User
+from hplus.accounts.models import DeviceSession, Role, User
 from hplus.management.commands.seed_demo import PASSWORD
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.ledger import note
 from tests.phone import Phone
 from tests.servers import ProcessServer, Running, ThreadServer
@@ -120,7 +120,7 @@ async def test_a_refresh_token_used_twice_ends_the_session(locked: ThreadServer)
 
 
 def revoke(user: User) -> None:
-    Session.objects.filter(user=user).revoke("a phone was stolen")
+    DeviceSession.objects.filter(user=user).revoke("a phone was stolen")
 
 
 def deactivate(user: User) -> None:
@@ -170,7 +170,7 @@ async def _is_put_out(
 ) -> None:
     phones = [await signed_in(place, user_id, role) for place in places]
     begun = time.monotonic()
-    await in_thread(change, people[user_id])
+    await in_db_thread(change, people[user_id])
     codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
     took = time.monotonic() - begun
     note("access taken away while connected", let_in=0 if took < 5 else len(phones))

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from hplus.accounts.models import User
-from hplus.realtime.bridge import in_thread
+from hplus.realtime.execution.db_threads import in_db_thread
 from tests.ledger import note
 from tests.phone import Phone
 from tests.security.test_identity import post, sign_in
@@ -44,7 +44,7 @@ MARKS = {
 
 @pytest.mark.faults
 async def test_nothing_private_is_ever_logged(people: dict[str, User]) -> None:
-    await in_thread(lambda: User.objects.filter(pk="patient_123").update(name=MARKS["name"]))
+    await in_db_thread(lambda: User.objects.filter(pk="patient_123").update(name=MARKS["name"]))
     with ProcessServer(LOG_MARK="1") as server:
         secrets = [await _a_day(server)]
         await _an_emergency(server)
@@ -149,7 +149,7 @@ async def _database_errors(server: ProcessServer) -> None:
         with connection.cursor() as cursor:
             cursor.execute("DROP TRIGGER refuse ON chat_message; DROP FUNCTION refuse()")
 
-    await in_thread(refuse)
+    await in_db_thread(refuse)
     try:
         async with server.phone("test_user", "patient") as phone:
             answer = await phone.ask("sendMessage", **ROOM, message=MARKS["text"])
@@ -165,7 +165,7 @@ async def _database_errors(server: ProcessServer) -> None:
             assert answer["code"] == "INTERNAL_ERROR"
             assert MARKS["text"] not in str(answer)
     finally:
-        await in_thread(allow)
+        await in_db_thread(allow)
 
 
 async def test_an_attachment_that_points_inside_is_never_fetched(server: ThreadServer) -> None:

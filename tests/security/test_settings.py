@@ -116,7 +116,7 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     for given, right in (PRODUCTION | {name: value}).items():
         monkeypatch.setenv(given, right)
     with pytest.raises(ImproperlyConfigured) as refused:
-        runpy.run_path(str(ROOT / "hplus" / "settings.py"))
+        runpy.run_path(str(ROOT / "hplus" / "settings" / "__init__.py"))
     said = "".join(traceback.format_exception(refused.value))
     note("wrong settings", let_in=0)
     assert name in str(refused.value)

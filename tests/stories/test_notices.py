@@ -90,13 +90,13 @@ async def test_the_whole_hospital_hears_its_admin_and_patients_who_listen_do_too
         )
         assert answer["data"] == {"recipients": 8}
 
-        letter = await paramedic.expect("notification", category="visiting")
+        entry = await paramedic.expect("notification", category="visiting")
         announced = await listening.expect("notification", category="visiting")
         stamps = {"seq", "eventId"}
-        assert announced.keys() | stamps == letter.keys()
+        assert announced.keys() | stamps == entry.keys()
         assert not stamps & announced.keys()
         for name in ("title", "body", "priority", "data"):
-            assert announced[name] == letter[name]
+            assert announced[name] == entry[name]
         # A patient who marks what was only passing by is not answered with a dialog.
         marked = await listening.ask(
             "notification", action="markRead", notificationId=announced["notificationId"]

@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from hplus.accounts.models import Hospital, User
-from location.models import Fix, Latest, Reading
+from location.models import Fix, Latest, PositionAccess
 from tests.location.places import (
     MATTER,
     OTHER_MATTER,
@@ -160,7 +160,7 @@ async def test_asking_where_somebody_is(server: ThreadServer) -> None:
         }
         await tell(crew, 38, -122.5)
         assert (await doctor.expect("locationUpdate"))["data"]["location"]["lat"] == 38.0
-        reading = await Reading.objects.aget()
+        reading = await PositionAccess.objects.aget()
         assert (reading.reader_id, reading.subject_id, reading.why) == (
             "doctor_123",
             "paramedic_456",
@@ -193,7 +193,7 @@ async def test_who_must_not_know_is_told_so(server: ThreadServer) -> None:
         await doctor.expect_error("FORBIDDEN")  # nor who exists
         assert len(patient.heard("locationRequest")) == 1
         assert not crew.heard("locationRequest")
-        assert await Reading.objects.acount() == 1
+        assert await PositionAccess.objects.acount() == 1
 
 
 async def test_a_question_waits_for_the_first_fix(server: ThreadServer) -> None:
@@ -259,7 +259,7 @@ async def test_the_way_of_somebody_over_http(server: ThreadServer, people: dict[
         missing = await http.get("/api/location/nobody/", headers=doctor)
         assert (missing.status_code, missing.json()["code"]) == (403, "FORBIDDEN")
         assert (await http.get(address)).status_code == 401
-        assert await Reading.objects.filter(reader="doctor_123", subject=odd).acount() == 1
+        assert await PositionAccess.objects.filter(reader="doctor_123", subject=odd).acount() == 1
 
 
 async def _bearer(http: httpx.AsyncClient, user_id: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from hplus import retention
+from hplus.operations import retention
 
 MOST_DAYS = 36_500
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from hplus.doctor.configuration import examine_settings
-from hplus.doctor.database import examine_database
-from hplus.doctor.findings import PATIENCE_SECONDS, Examination, Finding
-from hplus.doctor.layer import examine_layer
+from hplus.operations.doctor.configuration import examine_settings
+from hplus.operations.doctor.database import examine_database
+from hplus.operations.doctor.findings import PATIENCE_SECONDS, Examination, Finding
+from hplus.operations.doctor.layer import examine_layer
 
 EXAMINATIONS = {"settings": examine_settings, "database": examine_database, "layer": examine_layer}
 

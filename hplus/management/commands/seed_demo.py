@@ -12,18 +12,18 @@ from django.db import transaction
 from calls import actions as calls
 from calls.messages import AcceptCall, EndCall, InitiateCall
 from calls.models import Call
-from calls.placing import initiate
+from calls.setup import initiate
 from chat import actions as chat
 from chat.messages import MarkAsRead, SendMessage
 from chat.models import Message
 from chat.receipts import mark_as_read
 from emergency.actions import update_status
+from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond, UpdateStatus
 from emergency.models import Emergency
-from emergency.requesting import request_help
-from emergency.responding import respond
+from emergency.response import respond
 from hplus.accounts.models import Hospital, Role, User
-from hplus.realtime import announcer
+from hplus.realtime.publishing import publisher
 
 PASSWORD = "hplus-demo"
 HOSPITALS = {"hospital_001": "Riverside General", "hospital_002": "Hillcrest Clinic"}
@@ -116,7 +116,7 @@ class Command(BaseCommand):
             seed_calls()
         if not Emergency.objects.exists():
             seed_emergencies()
-        announcer.flush()
+        publisher.flush()
         self.stdout.write(f"Demo data: {made} people made, {len(PEOPLE) + 1 - made} were there.")
 
 
@@ -148,21 +148,21 @@ def seed_history() -> None:
     """The last message of the patient's doctor stays unread."""
     people = User.objects.in_bulk()
     for sender, receiver, text in CONVERSATION:
-        answer = chat.send(
+        result = chat.send(
             people[sender],
             SendMessage(receiver_id=receiver, hospital_id="hospital_001", message=text),
         )
-        assert answer.made is not None
+        assert result.ack_data is not None
         if sender == "patient_123":
-            mark_as_read(people[receiver], MarkAsRead(message_id=answer.made["messageId"]))
+            mark_as_read(people[receiver], MarkAsRead(message_id=result.ack_data["messageId"]))
 
 
 def seed_calls() -> None:
     """A call that was taken, and one that was missed."""
     doctor, patient = User.objects.get(pk="doctor_456"), User.objects.get(pk="patient_123")
     for is_taken in (True, False):
-        wish = InitiateCall(receiver_id=patient.pk, call_type="video")
-        call_id = (initiate(doctor, wish, connection_id="").made or {})["callId"]
+        command = InitiateCall(receiver_id=patient.pk, call_type="video")
+        call_id = (initiate(doctor, command, connection_id="").ack_data or {})["callId"]
         if is_taken:
             calls.accept(patient, AcceptCall(call_id=call_id), connection_id="")
         calls.end(doctor, EndCall(call_id=call_id), connection_id="")
@@ -170,10 +170,10 @@ def seed_calls() -> None:
 
 def seed_emergencies() -> None:
     """Each called in by the reception, answered by the nurse and handed over."""
-    for number, wish, vitals in EMERGENCIES:
+    for number, command, vitals in EMERGENCIES:
         reception, nurse = (User.objects.get(pk=f"{role}_{number}") for role in ("receptionist", "nurse"))
-        called = request_help(reception, RequestHelp.read({**wish, "hospitalId": f"hospital_{number}"}))
-        about = {"emergencyId": (called.made or {})["emergencyId"]}
+        called = request_help(reception, RequestHelp.read({**command, "hospitalId": f"hospital_{number}"}))
+        about = {"emergencyId": (called.ack_data or {})["emergencyId"]}
         respond(nurse, Respond.read({**about, "action": "accept", "estimatedArrival": "6 minutes"}))
         for step in (
             {"phase": "enRoute"},

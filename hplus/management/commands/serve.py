@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from hplus.serving import listening_socket, serve
+from hplus.operations.serving import listening_socket, serve
 
 logger = logging.getLogger(__name__)
 MOST_PROCESSES = 64

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from hplus.serving import serve
+from hplus.operations.serving import serve
 
 
 class Command(BaseCommand):

@@ -7,18 +7,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from hplus.realtime.duties import Worker
-from hplus.routing import DUTIES
+from hplus.realtime.scheduler import Worker
+from hplus.routing import JOBS
 
 
 class Command(BaseCommand):
     help = "Do the duties (presence, escalation, ringing, retention, ...). Several may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        worker = Worker(DUTIES)
+        worker = Worker(JOBS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
-        names = ", ".join(duty.do.__name__ for duty in DUTIES)
+        names = ", ".join(job.function.__name__ for job in JOBS)
         self.stdout.write(f"The worker does: {names}. Ctrl-C stops it.")
         self.stdout.flush()
         worker.run()

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import hplus.wire
+import hplus.protocol.wire
 from django.conf import settings
 from django.db import migrations, models
 
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Notification',
             fields=[
-                ('notification_id', models.CharField(default=hplus.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='notificationId')),
+                ('notification_id', models.CharField(default=hplus.protocol.wire.new_id, editable=False, max_length=36, primary_key=True, serialize=False, verbose_name='notificationId')),
                 ('category', models.CharField(max_length=50)),
                 ('title', models.CharField(max_length=200)),
                 ('body', models.TextField(blank=True)),

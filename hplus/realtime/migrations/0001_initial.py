@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import hplus.wire
+import hplus.protocol.wire
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             name='Epoch',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('epoch', models.CharField(default=hplus.wire.new_id, max_length=36)),
+                ('epoch', models.CharField(default=hplus.protocol.wire.new_id, max_length=36)),
             ],
         ),
         migrations.CreateModel(
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Connection',
             fields=[
-                ('connection_id', models.CharField(default=hplus.wire.new_id, max_length=36, primary_key=True, serialize=False)),
+                ('connection_id', models.CharField(default=hplus.protocol.wire.new_id, max_length=36, primary_key=True, serialize=False)),
                 ('role', models.CharField(max_length=20)),
                 ('hospital', models.CharField(blank=True, max_length=150)),
                 ('device_id', models.CharField(blank=True, max_length=150, verbose_name='deviceId')),

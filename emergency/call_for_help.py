@@ -1,0 +1,156 @@
+"""The call for help: stored whatever optional fields look like, then told to those who can come."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError
+from django.utils import timezone
+
+from emergency import audience
+from emergency.lenient import as_object, as_text
+from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp
+from emergency.models import Emergency, Entry, EntryKind
+from emergency.news2 import news2
+from emergency.vitals import read_vitals
+from hplus import errors
+from hplus.accounts.actions import find_hospital
+from hplus.accounts.models import Role, User
+from hplus.protocol import wire
+from hplus.realtime import groups
+from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.publishing.mailbox import newest_entries_about
+
+DUPLICATE_WITHIN = timedelta(minutes=10)
+CLINICIANS = (Role.DOCTOR, Role.NURSE, Role.PARAMEDIC)
+_NOT_CONTENT = {"requestId", "clientMessageId", "timestamp", "type"}
+
+
+def request_help(user: User, request: RequestHelp) -> Result:
+    """Store it, answer the requester, alert the staff.
+
+    A patient may call any hospital, staff their own. Raises HospitalNotFound, HospitalMismatch or
+    IdempotencyConflict.
+    """
+    _must_be_allowed(user, request.hospital_id)
+    if repeated := _repeated(user, request):
+        return repeated
+    try:
+        return _store(user, request)
+    except IntegrityError:  # the same one came on another socket at the same moment
+        if repeated := _repeated(user, request):
+            return repeated
+        raise
+
+
+def _must_be_allowed(user: User, hospital_id: str) -> None:
+    find_hospital(hospital_id)
+    if not user.is_patient and user.hospital_id != hospital_id:
+        raise errors.HospitalMismatch()
+
+
+def _repeated(user: User, request: RequestHelp) -> Result | None:
+    """The same answer as the first time, with the letters of then; nobody is alerted twice."""
+    if not request.client_message_id:
+        return None
+    known = Emergency.objects.filter(requested_by=user, client_message_id=request.client_message_id).first()
+    if known is None:
+        return None
+    if known.fingerprint != _fingerprint(request):
+        raise errors.IdempotencyConflict(field="clientMessageId")
+    first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
+    entries = [
+        entry
+        for word in (EmergencyCreated.type, EmergencyStatusUpdate.type)
+        for entry in newest_entries_about(user, word, first)
+    ]
+    return Result(events=entries, ack_data={"emergencyId": known.pk}, is_duplicate=True)
+
+
+def _fingerprint(request: RequestHelp) -> str:
+    content = {key: value for key, value in request.original.items() if key not in _NOT_CONTENT}
+    ordered = {key: content[key] for key in sorted(content)}
+    return wire.fingerprint(ordered)
+
+
+@action
+def _store(user: User, request: RequestHelp) -> Result:
+    now = timezone.now()
+    emergency = _row(user, request)
+    called = audience.audience(emergency)
+    emergency.requested_at, emergency.alerted_at = now, now if called else None
+    emergency.escalate_at = audience.due_from_now(emergency)
+    emergency.save(force_insert=True)
+    created = audience.status_change(emergency, user, now, None, vitals=emergency.vitals)
+    entry = audience.note(emergency, EntryKind.REQUESTED, user, created, now)
+    if emergency.readings:
+        note_vitals(emergency, user, emergency.readings, now)
+    publish(EmergencyCreated.of(entry), groups.person(user.pk))
+    publish(EmergencyStatusUpdate.of(entry), groups.person(user.pk))
+    audience.alert(emergency, called, now)
+    audience.share_locations(emergency)
+    return Result(ack_data={"emergencyId": emergency.pk})
+
+
+def _row(user: User, request: RequestHelp) -> Emergency:
+    vitals = as_object(request.vitals)
+    readings, odd = read_vitals(vitals, by_clinician=user.role in CLINICIANS)
+    return Emergency(
+        hospital_id=request.hospital_id,
+        patient_id=request.patient_id,
+        patient_name=as_text(request.patient_name),
+        patient_phone=as_text(request.patient_phone),
+        lat=request.location.lat,
+        lng=request.location.lng,
+        address=as_text(request.location.address),
+        condition=request.condition,
+        description=as_text(request.description),
+        priority=request.priority,
+        requested_by=user,
+        requested_by_role=user.role,
+        vitals=vitals,
+        readings=readings,
+        news2=news2(readings),
+        warnings=[*_odd_fields(request), *(f"vitals.{key}" for key in odd)],
+        original=request.original,
+        possible_duplicate_of=_possible_duplicate(request),
+        client_message_id=request.client_message_id,
+        client_timestamp=request.client_timestamp,
+        fingerprint=_fingerprint(request),
+    )
+
+
+def _odd_fields(request: RequestHelp) -> list[str]:
+    """The optional fields that were not of the guide's type or not readable, by the client's names."""
+    sent: dict[str, Any] = {
+        "patientName": request.patient_name,
+        "patientPhone": request.patient_phone,
+        "location.address": request.location.address,
+        "description": request.description,
+    }
+    odd = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
+    if request.vitals is not None and not isinstance(request.vitals, dict):
+        odd.append("vitals")
+    understood = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
+    return odd + [name for name, value in understood.items() if request.original.get(name) != value]
+
+
+def _is_readable(value: Any) -> bool:
+    return isinstance(value, str) and wire.UNREADABLE not in value
+
+
+def _possible_duplicate(request: RequestHelp) -> str | None:
+    """The last emergency of this patient here, if that was called within ten minutes."""
+    recent = Emergency.objects.filter(
+        patient_id=request.patient_id,
+        hospital=request.hospital_id,
+        requested_at__gte=timezone.now() - DUPLICATE_WITHIN,
+    )
+    return recent.order_by("-requested_at").values_list("pk", flat=True).first()
+
+
+def note_vitals(emergency: Emergency, user: User, readings: dict[str, Any], now: datetime) -> None:
+    """The vital signs measured now, with the score of what is known so far."""
+    data = {"readings": readings, "news2": emergency.news2}
+    audience.note(emergency, EntryKind.VITALS, user, data, now)

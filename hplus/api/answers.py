@@ -1,0 +1,79 @@
+"""What goes out over HTTP: the same coded refusals as on the socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from hplus import errors
+from hplus.protocol import wire
+
+logger = logging.getLogger(__name__)
+
+
+def error_body(refusal: errors.Refusal) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "code": refusal.code,
+        "message": refusal.message,
+        "details": refusal.details,
+    }
+    if refusal.retry_after is not None:
+        body["retryAfter"] = refusal.retry_after
+    return body
+
+
+def answer_exception(unexpected: Exception, context: dict[str, Any]) -> Response:
+    """The one place where a refusal becomes an HTTP answer."""
+    refusal = as_refusal(unexpected)
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.http_status == 401 else {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(int(refusal.retry_after) + 1)
+    return Response(error_body(refusal), status=refusal.http_status, headers=headers)
+
+
+_STATUS_CODES: dict[int, type[errors.Refusal]] = {
+    401: errors.AuthenticationFailed,
+    403: errors.Forbidden,
+    413: errors.MessageTooLarge,
+    429: errors.RateLimited,
+}
+
+
+def as_refusal(unexpected: Exception) -> errors.Refusal:
+    """Any exception as the refusal a client may see; what was not foreseen is logged with a reference."""
+    if isinstance(unexpected, errors.Refusal):
+        return unexpected
+    if isinstance(unexpected, Http404):
+        return _with_status(errors.Refusal("There is nothing at this address."), "NOT_FOUND", 404)
+    if isinstance(unexpected, exceptions.APIException):
+        kind = _STATUS_CODES.get(unexpected.status_code, errors.InvalidMessage)
+        text = (
+            json.dumps(unexpected.detail)
+            if not isinstance(unexpected.detail, str)
+            else str(unexpected.detail)
+        )
+        return _with_status(kind(text), kind.code, unexpected.status_code)
+    return internal_error(unexpected)
+
+
+def _with_status(refusal: errors.Refusal, code: str, status: int) -> errors.Refusal:
+    refusal.code, refusal.http_status = code, status
+    return refusal
+
+
+def internal_error(unexpected: BaseException) -> errors.InternalError:
+    """Log what was not foreseen under a reference, and the refusal that carries it."""
+    reference = uuid.uuid4().hex[:12]
+    logger.error("Unforeseen (%s)", reference, exc_info=unexpected)
+    return errors.InternalError(reference=reference)
+
+
+def shaped(shape: wire.Shape, status: int = 200) -> Response:
+    """Respond with this shape."""
+    return Response(shape.as_json(), status=status)

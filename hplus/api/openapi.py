@@ -1,0 +1,45 @@
+"""OpenAPI from the same pydantic classes as the socket's document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.utils import extend_schema
+
+from hplus.protocol import wire
+
+
+def described(asked: type[wire.Shape] | None, answered: type[wire.Shape] | None, **more: Any) -> Any:
+    """The schema of a view: what it takes and what it gives."""
+    return extend_schema(request=asked, responses=answered or {204: None}, **more)
+
+
+def _shapes(base: type[wire.Shape]) -> dict[str, type[wire.Shape]]:
+    """Every shape by its name: one that stands inside others is one component with itself alone."""
+    found = {sub.__name__: sub for sub in base.__subclasses__()}
+    for sub in base.__subclasses__():
+        found.update(_shapes(sub))
+    return found
+
+
+class ShapeSchema(OpenApiSerializerExtension):
+    """drf-spectacular reads the same pydantic classes."""
+
+    target_class = "hplus.protocol.wire.Shape"
+    match_subclasses = True
+
+    def get_name(self, auto_schema: Any, direction: str) -> str:
+        return str(self.target.__name__)
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        schema = self.target.model_json_schema(
+            ref_template="#/components/schemas/{model}",
+            mode="validation" if direction == "request" else "serialization",
+        )
+        for name, part in schema.pop("$defs", {}).items():
+            shape = _shapes(wire.Shape).get(name, name)
+            component = ResolvedComponent(name, ResolvedComponent.SCHEMA, schema=part, object=shape)
+            auto_schema.registry.register_on_missing(component)
+        return dict(schema)

@@ -1,0 +1,50 @@
+"""Who asks the API too much: the limits of the socket, counted for HTTP by itself."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from hplus import errors
+from hplus.realtime.connection.rate_limits import Bucket, Buckets, message_limit_of_a_user
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # which reads the settings, which name this module
+
+# A hospital behind one address signs in at the beginning of a shift; each time a password is hashed.
+SIGN_INS_PER_SECOND = 5
+SIGN_INS_BURST = 100
+
+
+_lock = threading.Lock()
+_users = Buckets(message_limit_of_a_user)
+_addresses = Buckets(lambda: Bucket(SIGN_INS_PER_SECOND, SIGN_INS_BURST))
+
+
+class ApiThrottle(BaseThrottle):
+    """Each person's own pace; before anybody has signed in, that of the address."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Raises RateLimited."""
+        if settings.HPLUS_MESSAGES_PER_MINUTE and (wait_seconds := _take(request)):
+            raise errors.RateLimited(retry_after=round(wait_seconds, 3))
+        return True
+
+
+def _take(request: Request) -> float:
+    user = request.user
+    with _lock:
+        if user.is_authenticated:
+            return _users.of(str(user.pk)).take()
+        return _addresses.of(request.META.get("REMOTE_ADDR", "")).take()
+
+
+def forget() -> None:
+    """A server that starts has held up nobody yet."""
+    with _lock:
+        _users.forget()
+        _addresses.forget()

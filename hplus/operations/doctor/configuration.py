@@ -1,0 +1,74 @@
+"""Whether HPlus is set up as real patients need it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.staticfiles.storage import ManifestFilesMixin
+
+from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+
+FREE_BYTES = 1024**3
+SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
+
+
+def examine_settings() -> Iterator[Finding]:
+    yield about_mode()
+    yield about_secret_key()
+    yield about_hosts()
+    yield about_static_files(Path(settings.STATIC_ROOT))
+    yield about_attachments(Path(settings.MEDIA_ROOT).resolve(), Path(settings.STATIC_ROOT).resolve())
+
+
+def about_mode() -> Finding:
+    if settings.HPLUS_DEMO:
+        says = "Demo mode: anybody gets in by name alone. With real patients unset HPLUS_DEMO and DEBUG."
+        return (warning if settings.DEBUG else wrong)("settings.mode", says)
+    if settings.DEBUG:
+        return warning("settings.mode", "Whoever causes an error sees the inside of HPlus. Unset DEBUG.")
+    return ok("settings.mode", "Neither DEBUG nor demo mode.")
+
+
+def about_secret_key() -> Finding:
+    key = settings.SECRET_KEY
+    is_varied = len(set(key)) >= SECRET_KEY_VARIETY and "insecure" not in key
+    if len(key) >= SECRET_KEY_LENGTH and is_varied:
+        return ok("settings.secret_key", "Long and varied.")
+    says = f"Weak: admin sessions can be forged. Set SECRET_KEY to {SECRET_KEY_LENGTH} random characters."
+    return (warning if settings.DEBUG else wrong)("settings.secret_key", says)
+
+
+def about_hosts() -> Finding:
+    if "*" in settings.ALLOWED_HOSTS:
+        says = "Any name is taken for ours. Set ALLOWED_HOSTS to the names HPlus is reached at."
+        return warning("settings.allowed_hosts", says)
+    return ok("settings.allowed_hosts", f"{', '.join(settings.ALLOWED_HOSTS)}.")
+
+
+def about_static_files(static: Path) -> Finding:
+    if settings.DEBUG:
+        return ok("settings.static_root", "DEBUG serves scripts and styles from where they lie.")
+    if not (static / ManifestFilesMixin.manifest_name).exists():
+        says = f"Nothing is collected in {static}: the admin site has no pages. Run manage.py collectstatic."
+        return wrong("settings.static_root", says)
+    return ok("settings.static_root", f"Scripts and styles are collected in {static}.")
+
+
+def about_attachments(media: Path, static: Path) -> Finding:
+    if media.is_relative_to(static):
+        says = f"Attachments in {media} are served to anybody. Move MEDIA_ROOT out of {static}."
+        return wrong("settings.media_root", says)
+    there = next(place for place in (media, *media.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"doctor")
+    except OSError as trouble:
+        says = f"Attachments can't be stored in {media}. Make it writable or set MEDIA_ROOT. {cause(trouble)}"
+        return wrong("settings.media_root", says)
+    if (free := shutil.disk_usage(there).free) < FREE_BYTES:
+        return warning("settings.media_root", f"Only {free // 1024**2} MiB are free in {there}. Make room.")
+    return ok("settings.media_root", f"{media} can be written to.")

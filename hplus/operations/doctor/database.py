@@ -1,0 +1,150 @@
+"""Whether the database keeps what it is given, and whether somebody does what is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
+from hplus.realtime.models import Connection, Presence, ServerProcess
+
+SKEW_SECONDS = 1.0
+OVERDUE_SECONDS = 10  # the duties in question are due every second and every five
+
+
+def examine_database() -> Iterator[Finding]:
+    connect_directly()
+    started = time.monotonic()
+    try:
+        theirs, ours = ask_time()
+    except Exception as trouble:
+        yield wrong(
+            "database", f"Not reachable. Look at DATABASE_URL and at the server itself. {cause(trouble)}"
+        )
+        return
+    yield ok("database", f"{product()} answers in {1000 * (time.monotonic() - started):.0f} ms.")
+    yield about_clock((theirs - ours).total_seconds())
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        yield from about_postgresql()
+    elif not settings.DEBUG:
+        yield warning("database.kind", "SQLite lets one write at a time. Set DATABASE_URL to a PostgreSQL.")
+    missing = unapplied_migrations()
+    if missing:
+        yield wrong(
+            "database.migrations", f"{len(missing)} not applied, first {missing[0]}. Run manage.py migrate."
+        )
+        return
+    yield ok("database.migrations", "All applied.")
+    yield about_writing()
+    yield from about_duties()
+
+
+def connect_directly() -> None:
+    """This thread goes past the pool, which would say only that time is up, not why."""
+    direct = connections[DEFAULT_DB_ALIAS].copy()
+    direct.settings_dict["OPTIONS"].pop("pool", None)
+    connections[DEFAULT_DB_ALIAS] = direct
+
+
+def ask(question: str) -> Any:
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchone()[0]
+
+
+def ask_time() -> tuple[datetime, datetime]:
+    """The database's clock and, of the same moment, ours."""
+    connections[DEFAULT_DB_ALIAS].ensure_connection()
+    before = timezone.now()
+    if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
+        ask("SELECT 1")
+        return before, before
+    theirs = ask("SELECT clock_timestamp()")
+    return theirs, before + (timezone.now() - before) / 2
+
+
+def product() -> str:
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        return f"PostgreSQL {ask('SHOW server_version')}"
+    return f"SQLite {ask('SELECT sqlite_version()')}"
+
+
+def about_clock(ahead_seconds: float) -> Finding:
+    if abs(ahead_seconds) < SKEW_SECONDS:
+        return ok("database.clock", "Database and this machine have the same time.")
+    which = "ahead of" if ahead_seconds > 0 else "behind"
+    says = f"The database is {abs(ahead_seconds):.1f} s {which} this machine. Run NTP on both."
+    # From here on servers on different machines take each other for dead.
+    is_harmful = abs(ahead_seconds) >= DEAD_AFTER_SECONDS
+    return wrong("database.clock", says) if is_harmful else warning("database.clock", says)
+
+
+def about_postgresql() -> Iterator[Finding]:
+    """Whether an answered commit survives a power failure, and any userId fits in."""
+    for name, danger in [
+        ("fsync", "a power failure can destroy the whole database"),
+        ("full_page_writes", "a power failure can destroy pages of the database"),
+        ("synchronous_commit", "a crash loses messages that were acknowledged"),
+    ]:
+        value = ask(f"SHOW {name}")
+        says = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
+        yield (wrong if value == "off" else ok)(f"database.{name}", says)
+    if (encoding := ask("SHOW server_encoding")) != "UTF8":
+        yield wrong(
+            "database.encoding", f"{encoding} can't hold every name. Make the database anew with UTF8."
+        )
+
+
+def unapplied_migrations() -> list[str]:
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    return [str(step) for step, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+
+
+def about_writing() -> Finding:
+    try:
+        with transaction.atomic():
+            ServerProcess.objects.create(host="doctor", pid=0)
+            transaction.set_rollback(True)
+    except Exception as trouble:
+        return wrong(
+            "database.write", f"Nothing can be stored. Is it a standby, or the disk full? {cause(trouble)}"
+        )
+    return ok("database.write", "A write succeeds (and was rolled back).")
+
+
+# The duties: a worker leaves no trace but the work it does
+
+
+def about_duties() -> Iterator[Finding]:
+    now = timezone.now()
+    servers = ServerProcess.objects.filter(seen_at__gte=now - timedelta(seconds=DEAD_AFTER_SECONDS))
+    names = sorted(str(server) for server in servers)
+    if names:
+        sockets = Connection.objects.filter(server__in=servers).count()
+        yield ok("servers", f"{len(names)} running ({', '.join(names[:10])}) with {sockets} sockets.")
+    else:
+        # A server gets its row with its first socket.
+        yield warning("servers", "None has a socket. If none is running, start one with manage.py serve.")
+    yield about_overdue(overdue(now), is_running=bool(names))
+
+
+def overdue(now: datetime) -> int:
+    """What a duty should have done by now: dead servers to clear away, people to say goodbye for."""
+    due_by = now - timedelta(seconds=OVERDUE_SECONDS)
+    dead = ServerProcess.objects.filter(seen_at__lt=due_by - timedelta(seconds=DEAD_AFTER_SECONDS))
+    return dead.count() + Presence.objects.filter(offline_due_at__lt=due_by).count()
+
+
+def about_overdue(count: int, is_running: bool) -> Finding:
+    if not count:
+        return ok("duties", "Nothing is overdue.")
+    says = f"{count} overdue: nobody does what must happen on time. Start manage.py worker."
+    return wrong("duties", says) if is_running else warning("duties", says)

@@ -1,0 +1,58 @@
+"""Whether HPlus lives, and whether it can work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+from hplus.realtime.execution.db_threads import in_db_thread
+
+logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 3
+
+
+def ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+async def _ask_layer() -> None:
+    layer: Any = get_channel_layer()
+    await layer.group_send("health", {"type": "health"})
+
+
+async def _answers(name: str, question: Awaitable[None]) -> str | None:
+    """The name where there is no answer in time."""
+    try:
+        await asyncio.wait_for(question, PATIENCE_SECONDS)
+    except Exception as silent:
+        logger.warning("%s does not answer: %s", name, type(silent).__name__)
+        return name
+    return None
+
+
+async def ready(_request: HttpRequest) -> JsonResponse:
+    """200 where database and layer answer, else 503 with what does not."""
+    asked = await asyncio.gather(
+        _answers("database", in_db_thread(ask_database)), _answers("channel layer", _ask_layer())
+    )
+    silent = [name for name in asked if name]
+    return JsonResponse(
+        {"status": "unavailable" if silent else "ok", "unavailable": silent},
+        status=503 if silent else 200,
+    )
+
+
+async def live(_request: HttpRequest) -> JsonResponse:
+    """200 while the process runs."""
+    return JsonResponse({"status": "ok"})
+
+
+urlpatterns = [path("", ready), path("live/", live)]

@@ -1,0 +1,25 @@
+"""Figures of this process for Prometheus; each server process has its own."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+connections = Gauge("hplus_connections", "Open connections of this process")
+frames_in = Counter("hplus_frames_in_total", "Frames answered, by type", ["type"])
+frames_out = Counter("hplus_frames_out_total", "Frames written")
+refusals = Counter("hplus_refusals_total", "Refusals told to clients, by code", ["code"])
+action_seconds = Histogram(
+    "hplus_action_seconds",
+    "From a frame's turn to its reply, in seconds",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+
+def metrics(_request: HttpRequest) -> HttpResponse:
+    """The figures, in Prometheus' text format. The proxy keeps this address inside the house."""
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+urlpatterns = [path("metrics", metrics)]

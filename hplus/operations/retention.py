@@ -1,0 +1,67 @@
+"""When the time of what was said is over: each domain replaces its own, here they are called together."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from calls import retention as calls
+from chat import retention as chat
+from emergency import retention as emergency
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
+from hplus.notifications import retention as notifications
+from hplus.protocol.wire import REMOVED
+from location import retention as location
+
+
+def cutoff(days: int) -> datetime:
+    return timezone.now() - timedelta(days=days)
+
+
+def expired(before: datetime) -> dict[str, int]:
+    """How much `anonymise` would replace, by kind; nothing is changed."""
+    kept = chat.held_people()
+    return {
+        **chat.expired(before),
+        **emergency.expired(before, kept),
+        **location.expired(before, kept),
+        **calls.expired(before, kept),
+        **notifications.expired(before, kept),
+        "histories": _histories(before).count(),
+    }
+
+
+def anonymise(before: datetime) -> dict[str, int]:
+    """Replace texts, names, files and positions from before that time, and write down how many.
+
+    What a legal hold keeps stays: its conversation, and the emergencies, positions, calls and notices
+    of the people in it.
+    """
+    kept = chat.held_people()
+    counts = {
+        **chat.anonymise(before),
+        **emergency.anonymise(before, kept),
+        **location.anonymise(before, kept),
+        **calls.anonymise(before, kept),
+        **notifications.anonymise(before, kept),
+        "histories": _histories(before).update(object_repr=REMOVED),
+    }
+    if any(counts.values()):
+        record(None, Verb.ANONYMISE, **counts)
+    return counts
+
+
+def anonymise_what_expired() -> int:
+    """By the setting; 0 days keeps everything."""
+    if not settings.HPLUS_RETENTION_DAYS:
+        return 0
+    return sum(anonymise(cutoff(settings.HPLUS_RETENTION_DAYS)).values())
+
+
+def _histories(before: datetime) -> QuerySet[LogEntry]:
+    return LogEntry.objects.filter(action_time__lt=before).exclude(object_repr=REMOVED)

@@ -1,0 +1,322 @@
+"""The only file that knows camelCase: what a phone says (Request) and what HPlus says (Event)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from hplus import errors
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_DEPTH = 32
+MAX_DIGITS = 32  # no figure of a hospital has more; int() on thousands of digits costs seconds
+
+
+# Reading text
+
+
+def parse(text: str) -> dict[str, Any]:
+    """One frame to one JSON object.
+
+    Refuses what `json.loads` lets through and PostgreSQL or a phone would choke on: NaN,
+    Infinity, 1e999, numbers of thousands of digits, keys given twice, NUL, lone surrogates
+    and deep nesting. In a word that is always heard, half an emoji does not count: it becomes
+    U+FFFD. Raises InvalidJson, InvalidMessage or MessageTooLarge.
+    """
+    if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
+        raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
+    try:
+        frame = _DECODER.decode(text)
+    except (ValueError, RecursionError) as unreadable:
+        raise errors.InvalidJson(reason=_reason(unreadable)) from None
+    if not isinstance(frame, dict):
+        raise errors.InvalidMessage(reason="a frame is one JSON object")
+    if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
+        raise errors.InvalidJson(reason=f"nested deeper than {MAX_DEPTH} levels")
+    if "\\u" in text and not is_storable(frame):
+        if frame.get("type") not in _urgent_types():
+            raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
+        frame = _mended(frame)
+    return frame
+
+
+def is_storable(value: Any) -> bool:
+    """Whether PostgreSQL can keep every string in this JSON value."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "\\u0000" not in text.replace("\\\\", "") and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _mended(value: Any) -> Any:
+    """The same with U+FFFD for each character that PostgreSQL can't keep."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub(UNREADABLE, value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(inner) for key, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
+
+
+@functools.cache
+def _urgent_types() -> frozenset[str]:
+    return frozenset(request.type for request in subclasses(Request) if request.urgent)
+
+
+def depth(value: Any) -> int:
+    """How many objects and lists stand inside one another."""
+    level, layer = 0, [value]
+    while layer := [inner for outer in layer for inner in _inside(outer)]:
+        level += 1
+    return level
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    return number if abs(number) != float("inf") else _refuse(digits[:20])
+
+
+def _int(digits: str) -> int:
+    return int(digits) if len(digits) <= MAX_DIGITS else _refuse(f"a number of {len(digits)} digits")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise ValueError("a key is given twice")
+    return keys
+
+
+def _reason(unreadable: Exception) -> str:
+    return "nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)[:120]
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse, parse_float=_float, parse_int=_int, object_pairs_hook=_unique
+)
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNREADABLE = "\ufffd"
+
+# Types of fields
+
+
+def _blank_is_absent(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _utf8(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("NUL is not allowed")
+    return value
+
+
+def _verbatim(value: Any) -> str | None:
+    """A phone's own clock, kept as it was sent; a hint for people, never an order."""
+    return None if value is None else (value if isinstance(value, str) else json.dumps(value))[:64]
+
+
+def _no_truth_value(value: Any) -> Any:
+    """JSON's true is no degree."""
+    return None if isinstance(value, bool) else value
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=150), AfterValidator(_utf8)]
+OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
+Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+
+
+REMOVED = "(removed)"  # what stands where something was anonymised
+
+
+class Shape(BaseModel):
+    """Anything with fields on the wire: snake_case here, camelCase there."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object that goes out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Request(Shape):
+    """A wish. One subclass for each `type` a client may send; its docstring is what the client says."""
+
+    type: ClassVar[str]
+    # Never an answer, not even a refusal, where the guide's client would open a dialog for it.
+    no_reply: ClassVar[bool] = False
+    rate_limited: ClassVar[bool] = True
+    # Heard also from one whose flood of other words is refused, before what waits from the same socket, and
+    # with half an emoji in it.
+    urgent: ClassVar[bool] = False
+
+    request_id: OptionalId = None
+    client_message_id: Annotated[
+        str | None, StringConstraints(max_length=64), BeforeValidator(_blank_is_absent)
+    ] = None
+    client_timestamp: Verbatim = Field(default=None, alias="timestamp")
+
+    @classmethod
+    def read(cls, frame: dict[str, Any]) -> Self:
+        """Validate a frame whose fields stand flat, under `data`, or both. Raises ValidationFailed."""
+        try:
+            return cls.model_validate(cls.fields_of(frame))
+        except ValidationError as invalid:
+            raise refusal_of(invalid) from None
+
+    @classmethod
+    def fields_of(cls, frame: dict[str, Any]) -> dict[str, Any]:
+        """The frame's fields in one dictionary; flat wins over `data`, null is absent."""
+        nested = frame.get("data")
+        fields = dict(nested) if isinstance(nested, dict) else {}
+        fields.update((k, v) for k, v in frame.items() if v is not None and k not in ("data", "type"))
+        return {k: v for k, v in fields.items() if v is not None}
+
+
+def refusal_of(invalid: ValidationError) -> errors.ValidationFailed:
+    """The first thing that is wrong, named as the client wrote it."""
+    first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return errors.ValidationFailed(f"{field}: {reason}", field=field, reason=reason)
+
+
+def missing(field: str) -> errors.ValidationFailed:
+    """For what is needed only together with something else."""
+    return errors.ValidationFailed(f"{field}: Field required", field=field, reason="Field required")
+
+
+class Event(Shape):
+    """A fact. One subclass for each `type` HPlus sends; its docstring is what HPlus says."""
+
+    type: ClassVar[str]
+    # The guide reads `newMessage` and `emergencyAlert` both under `data` and flat.
+    flattened: ClassVar[bool] = False
+    # Between our own servers, never to a client.
+    internal: ClassVar[bool] = False
+    # What matters only while it is new: the newest of each author at a pace, or all whenever there is time.
+    delivery: ClassVar[Literal["", "latest", "live"]] = ""
+    # From now on nothing fleeting of this author about this topic is shown.
+    revokes: ClassVar[bool] = False
+
+    def fields(self) -> dict[str, Any]:
+        """The event as the JSON object a client receives."""
+        own = self.as_json()
+        twice = own.get("data", {}) if self.flattened else {}
+        return {"type": self.type, **twice, **own}
+
+    def frame(self) -> str:
+        return encode(self.fields())
+
+    def subject(self) -> str:
+        """The id of the row this is about, if it is about one."""
+        return ""
+
+    def topic(self) -> str:
+        """The id of the room, emergency or call it belongs to."""
+        return self.subject()
+
+    def author(self) -> str:
+        """The userId of whoever caused it."""
+        return ""
+
+    def push_category(self) -> str:
+        """Why a recipient without a socket is woken by a push; blank for what can wait.
+
+        Only a durable event wakes. The category is all that the push service gets to know.
+        """
+        return ""
+
+
+class Durable(Event):
+    """A fact that must not be lost: it has a letter in the mailbox of everyone it concerns.
+
+    Only the id of the row it is `about` is kept there; `retell` makes the event again from that
+    row, for somebody who was away.
+    """
+
+    @classmethod
+    def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
+        """subject → event, as things stand now. A subject whose row is gone is left out."""
+        raise NotImplementedError(cls.__name__)
+
+    def subject(self) -> str:
+        raise NotImplementedError(type(self).__name__)
+
+
+def subclasses(kind: type[Shape]) -> list[Any]:
+    """Every word below this one that has a `type`, by that type."""
+    found = {sub for direct in kind.__subclasses__() for sub in (direct, *subclasses(direct))}
+    return sorted((sub for sub in found if "type" in vars(sub)), key=lambda sub: sub.type)
+
+
+def encode(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def fingerprint(content: dict[str, Any]) -> str:
+    """Tells a wish that is said again from another one under the same clientMessageId."""
+    return hashlib.sha256(encode(content).encode()).hexdigest()
+
+
+def stamped(frame: str, seq: int, event_id: str) -> str:
+    """The frame of a durable event as one recipient gets it, with the place in that mailbox."""
+    return f'{frame[:-1]},"seq":{seq},"eventId":"{event_id}"}}'
+
+
+# Ids and times
+
+
+def new_id() -> str:
+    """A UUID version 7 (RFC 9562 §5.7): unguessable, and ordered by time so that indexes stay dense."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(_ten_random_bytes())
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0b11 << 62) | 0b10 << 62
+    return str(uuid.UUID(int=value))
+
+
+def _ten_random_bytes() -> bytes:
+    """Drawn from the kernel for many ids at once: asking it costs more than the rest of an id."""
+    try:
+        return _random_bytes.pop()
+    except IndexError:
+        drawn = os.urandom(10 * 256)
+        _random_bytes.extend(drawn[start : start + 10] for start in range(10, len(drawn), 10))
+        return drawn[:10]
+
+
+_random_bytes: list[bytes] = []
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with `Z`, as every time leaves the server."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,158 @@
+"""Admission: who connects, from where, and how many connections one address may hold."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.conf import settings
+from django.http import parse_cookie
+from django.http.request import validate_host
+
+from hplus import errors
+from hplus.accounts import actions
+from hplus.accounts.actions import Claim, Identity
+from hplus.realtime.execution.db_threads import Deadline, T, in_admission_thread
+
+Scope = dict[str, Any]
+REMEMBERED_SECONDS = 2.0  # a client without backoff repeats itself thousands of times a second
+HELD_PER_ADDRESS = 200  # refused connections that are still sent their error
+
+
+def header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def ip_address_of(scope: Scope) -> str | None:
+    """The client's address where it is one; what a proxy puts there may be anything."""
+    try:
+        return str(ipaddress.ip_address(address(scope).partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def query(scope: Scope) -> dict[str, str]:
+    """The query's values, percent-decoded; the first where a name comes twice."""
+    try:
+        pairs = parse_qs(scope["query_string"].decode("ascii"), errors="strict")
+    except ValueError:
+        raise errors.AuthenticationFailed("The query is not percent-encoded UTF-8.") from None
+    if any("\x00" in value for values in pairs.values() for value in values):
+        raise errors.AuthenticationFailed("The query contains NUL.")
+    return {name: values[0] for name, values in pairs.items()}
+
+
+def claim_of(scope: Scope) -> Claim:
+    """Who the handshake says it is; a token in the header goes before one in the query."""
+    given = {name: value.strip() for name, value in query(scope).items()}
+    scheme, _, bearer = header(scope, b"authorization").partition(" ")
+    says_who = given.get("userId") or given.get("token") or bearer
+    return Claim(
+        user_id=given.get("userId", ""),
+        role=given.get("role", ""),
+        hospital_id=given.get("hospitalId", ""),
+        department=given.get("department", ""),
+        specialization=given.get("specialization", ""),
+        token=bearer.strip() if scheme.lower() == "bearer" else given.get("token", ""),
+        device_id=given.get("deviceId", "")[:150],
+        admin_session_key="" if says_who else admin_session_key_of(scope),
+    )
+
+
+def admin_session_key_of(scope: Scope) -> str:
+    """The cookie of the admin site, but only from a page of this very host.
+
+    A browser sends cookies along whichever page opens the socket, so another site could speak in
+    the name of whoever reads it. The Origin tells them apart, and no page can forge it: without
+    one, with another host's, port's or scheme's, the cookie counts for nothing.
+    """
+    page = urlsplit(header(scope, b"origin"))
+    schemes = ("https",) if settings.SESSION_COOKIE_SECURE else ("https", "http")
+    if page.scheme not in schemes or page.netloc.lower() != header(scope, b"host").lower():
+        return ""
+    return parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME, "")
+
+
+def is_origin_allowed(scope: Scope) -> bool:
+    """A phone sends no Origin. A page must come from this host or from one of ALLOWED_HOSTS."""
+    origin = header(scope, b"origin")
+    if not origin:
+        return True
+    try:
+        page = urlsplit(origin)
+        page_host, is_own = page.hostname or "", page.netloc.lower() == header(scope, b"host").lower()
+    except ValueError:
+        return False
+    named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
+    # A name that is not ours may lead here all the same (DNS rebinding): the same host is not enough.
+    return validate_host(page_host, settings.ALLOWED_HOSTS if is_own else named)
+
+
+class Admission:
+    """Arrivals and departures of one process, and what it remembers of the clients it refused."""
+
+    def __init__(self) -> None:
+        self._threads = asyncio.Semaphore(settings.ADMISSION_THREADS)
+        self._deadline = Deadline()
+        self.held: Counter[str] = Counter()  # refused connections that are held open, by address
+        self.open_connections: Counter[str] = Counter()
+        self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
+
+    async def identify(self, claim: Claim) -> Identity | None:
+        """Like `accounts.identify`; asks the database once for a claim that keeps being refused."""
+        actions.check_claim(claim)
+        at, refusal = self._refused.get(claim, (0.0, None))
+        if refusal and time.monotonic() - at < REMEMBERED_SECONDS:
+            raise refusal
+        try:
+            return await self.run_queued(actions.identify, claim)
+        except errors.InternalError:
+            raise
+        except errors.Refusal as refused:
+            self._remember(claim, refused)
+            raise
+
+    async def run_queued(self, action: Callable[..., T], *args: Any) -> T:
+        """Run an action for one who arrives or leaves. Raises InternalError where the database is away.
+
+        At most ADMISSION_THREADS at once; those waiting never time out. After a restart all clients
+        reconnect together, and a refused one would only try again.
+        """
+        came_at = asyncio.get_running_loop().time()
+        async with self._threads:
+            return await self._deadline.run(came_at, in_admission_thread, action, *args)
+
+    def reset(self) -> None:
+        """A server that starts has refused nobody yet, and nobody waits."""
+        self._refused.clear()
+        self._threads, self._deadline = asyncio.Semaphore(settings.ADMISSION_THREADS), Deadline()
+
+    def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
+        self._refused[claim] = (time.monotonic(), refusal)
+        if len(self._refused) > 10_000:
+            self._refused.popitem(last=False)
+
+    def admit(self, at: str) -> None:
+        """Count a connection. Raises TooManyConnections where this address holds as many as it may."""
+        most = settings.HPLUS_MAX_SOCKETS_PER_IP
+        if most and self.open_connections[at] >= most:
+            raise errors.TooManyConnections()
+        self.open_connections[at] += 1
+
+    def release(self, at: str) -> None:
+        self.open_connections[at] -= 1
+        if self.open_connections[at] <= 0:
+            del self.open_connections[at]
+
+
+admission = Admission()

@@ -1,0 +1,212 @@
+"""The life of one connection: accept, greet, run, leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from hplus import errors
+from hplus.accounts.actions import Claim, Identity
+from hplus.api.answers import as_refusal
+from hplus.protocol import wire
+from hplus.realtime import groups, messages
+from hplus.realtime.actions import Result
+from hplus.realtime.connection.admission import (
+    Scope,
+    address,
+    admission,
+    claim_of,
+    ip_address_of,
+    is_origin_allowed,
+    query,
+)
+from hplus.realtime.connection.client import Client, MakeConsumer
+from hplus.realtime.connection.handshake import (
+    Frame,
+    Receive,
+    Send,
+    first_frame,
+    first_login,
+    refuse,
+    send_error_and_close,
+)
+from hplus.realtime.hub import presence
+from hplus.realtime.hub.hub import Hub
+from hplus.realtime.models import Connection
+from hplus.realtime.publishing.replay import Replay, replay_all
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectionLifecycle:
+    """One client, from the handshake to the departure."""
+
+    client: Client  # once it is known whose it is
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, hosted: Iterable[MakeConsumer]) -> None:
+        self._scope, self._receive, self._send, self._hosted = scope, receive, send, hosted
+
+    # Accept
+
+    async def accept(self) -> None:
+        """Everything, until the connection has ended."""
+        await self._receive()
+        if not is_origin_allowed(self._scope):
+            await self._send({"type": "websocket.close", "code": 4003})
+            return
+        at = address(self._scope)
+        try:
+            admission.admit(at)
+        except errors.Refusal as refusal:
+            await refuse(self._send, refusal, at)
+            return
+        try:
+            await self._identify(at)
+        finally:
+            admission.release(at)
+
+    async def _identify(self, at: str) -> None:
+        hub = Hub.of_this_process()
+        if hub.is_draining:
+            await self._send({"type": "websocket.close", "code": 1012})
+            return
+        try:
+            claim = claim_of(self._scope)
+            identity = await admission.identify(claim)
+        except Exception as reason:
+            await refuse(self._send, as_refusal(reason), at)
+            return
+        await self._send({"type": "websocket.accept"})
+        if await self._is_registered(hub, claim, identity):
+            await self._run()
+
+    async def _is_registered(self, hub: Hub, claim: Claim, identity: Identity | None) -> bool:
+        """Whether the client is registered and greeted now; else it has been sent the reason."""
+        unanswered: Frame | None = None
+        try:
+            if identity is None:
+                unanswered = await first_frame(self._receive)
+                identity, unanswered = await first_login(self._send, claim, unanswered), None
+            self.client = Client(hub, identity, self._send, self._hosted)
+            await self._greet(claim)
+        except Exception as reason:
+            await send_error_and_close(self._send, as_refusal(reason), unanswered)
+            return False
+        return True
+
+    # Run
+
+    async def _run(self) -> None:
+        code = 1006
+        try:
+            code = await self.client.inbound.read(self._receive)
+        finally:
+            await self._leave(is_clean=code in (1000, 1001))
+
+    # Greet
+
+    async def _greet(self, claim: Claim) -> None:
+        """Subscribe, then read, then write; what arrives meanwhile is buffered and comes after."""
+        client = self.client
+        stream = client.hub.add(client)
+        try:
+            await client.hub.join(client, groups.of(client.user))
+            arrival, greetings = await admission.run_queued(self._arrive, self._row(claim))
+            stream.start_after(arrival.last_seq)
+            last_seq = stream.last_seq or 0
+            replay = await self._replay(last_seq)
+            client.send_event(self._established(claim, arrival, last_seq, replay))
+            missed = Result(events=replay.for_user(client.user_id) if replay else ())
+            for result in (missed, *greetings):
+                await client.send_result(result)
+        except BaseException:
+            await self._leave(is_clean=False)
+            raise
+        client.release()
+        for consumer in client.consumers:
+            if consumer.overrides("on_settled"):
+                client.later(settings.UNDELIVERED_AFTER_SECONDS, consumer.on_settled, admission.run_queued)
+        logger.info("%s connected as %s", client.connection_id, client.user.role)
+
+    def _row(self, claim: Claim) -> Connection:
+        user = self.client.user
+        return Connection(
+            connection_id=self.client.connection_id,
+            server_id=self.client.hub.server.server_id,
+            user=user,
+            session=self.client.identity.session,
+            role=user.role,
+            hospital=user.hospital_id or "",
+            device_id=claim.device_id,
+            address=ip_address_of(self._scope),
+        )
+
+    def _arrive(self, connection: Connection) -> tuple[presence.Arrival, list[Result]]:
+        """Everything a new connection asks the database, in one go."""
+        arrival = presence.arrive(self.client.hub.server, connection, self._snapshot)
+        self.client.connection = connection
+        greetings = [result for c in self.client.consumers if (result := c.on_connect())]
+        return arrival, greetings
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {key: value for c in self.client.consumers for key, value in c.snapshot().items()}
+
+    async def _replay(self, last_seq: int) -> Replay | None:
+        """What came after the cursor in the query, if it has one; what lies before has been delivered."""
+        given = query(self._scope)
+        since = given.get("since", "")
+        if not (since.isascii() and since.isdigit()):
+            return None
+        cursor = min(int(since[:18]), 2**62)
+        return await admission.run_queued(self._read_missed, cursor, given.get("epoch"), last_seq)
+
+    def _read_missed(self, since: int, epoch: str | None, last_seq: int) -> Replay:
+        replay = replay_all(self.client.user, since, epoch, last_seq)
+        if replay.recovered:
+            for consumer in self.client.consumers:
+                consumer.on_ack(since)
+        return replay
+
+    def _established(
+        self, claim: Claim, arrival: presence.Arrival, last_seq: int, replay: Replay | None
+    ) -> wire.Event:
+        user = self.client.user
+        return messages.ConnectionEstablished(
+            connection_id=self.client.connection_id,
+            user_id=user.user_id,
+            role=user.role,
+            hospital_id=user.hospital_id or claim.hospital_id or None,
+            timestamp=timezone.now(),
+            epoch=arrival.epoch,
+            last_seq=last_seq,
+            recovered=bool(replay and replay.recovered),
+            heartbeat_interval=settings.HEARTBEAT_INTERVAL_SECONDS,
+            limits=messages.Limits(
+                max_message_bytes=wire.MAX_MESSAGE_BYTES,
+                messages_per_minute=settings.HPLUS_MESSAGES_PER_MINUTE,
+            ),
+            data=messages.Snapshot(**arrival.snapshot),
+        )
+
+    # Leave
+
+    async def _leave(self, *, is_clean: bool) -> None:
+        """The client has gone; what was accepted is still done, for the database if not for the client."""
+        self.client.stop_writing()
+        self.client.hub.leave(self.client)
+        connection, self.client.connection = self.client.connection, None
+        if connection is None:
+            return
+        try:
+            await admission.run_queued(self._depart, connection, is_clean)
+        except Exception:
+            logger.exception("A departure was not recorded; reconciliation will")
+
+    def _depart(self, connection: Connection, is_clean: bool) -> None:
+        for consumer in self.client.consumers:
+            consumer.on_disconnect()
+        presence.depart(connection, is_clean)

@@ -1,0 +1,124 @@
+"""From a committed action, in whatever thread, to the connections here and to the channel layer.
+
+In a server the hub's loop publishes; in a command a thread with a loop of its own does. What waits
+for the same group travels in one message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from hplus.realtime.publishing.envelopes import Delivery, Envelope
+
+logger = logging.getLogger(__name__)
+DELIVERIES_AT_ONCE = 100
+
+
+class Publisher:
+    """Publishes in order, from one task.
+
+    `deliver_locally` takes each delivery at once for the connections of this process, so that they do
+    not depend on the layer; `has_connection` tells whether a user has one of them. Bounded: while the
+    layer is away the oldest wake-ups are dropped, and the other servers find the entries by themselves.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deliver_locally: Callable[[Delivery], None] | None = None,
+        has_connection: Callable[[str], bool] = lambda _: False,
+        bound: int = 20_000,
+    ) -> None:
+        self.loop, self._deliver_locally, self.has_connection = loop, deliver_locally, has_connection
+        self.origin = uuid.uuid4().hex
+        self._waiting: deque[Delivery] = deque(maxlen=bound)
+        self._task: asyncio.Task[None] | None = None
+
+    def publish(self, deliveries: list[Delivery]) -> None:
+        """Hand over what has been committed. From any thread."""
+        self.loop.call_soon_threadsafe(self._take, deliveries)
+
+    def _take(self, deliveries: list[Delivery]) -> None:
+        if self._deliver_locally is not None:
+            for delivery in deliveries:
+                self._deliver_locally(delivery)
+        self._waiting.extend(deliveries)
+        if self._task is None or self._task.done():
+            self._task = self.loop.create_task(self._publish_waiting())
+
+    async def _publish_waiting(self) -> None:
+        while self._waiting:
+            count = min(DELIVERIES_AT_ONCE, len(self._waiting))
+            by_group = defaultdict(list)
+            for delivery in [self._waiting.popleft() for _ in range(count)]:
+                by_group[delivery.group].append((delivery.person, delivery.envelope.to_layer()))
+            for group, deliveries in by_group.items():
+                await self._send(group, deliveries)
+
+    async def _send(self, group: str, deliveries: list[tuple[str, dict[str, Any]]]) -> None:
+        layer: Any = get_channel_layer()
+        message = {"type": "deliveries", "origin": self.origin, "group": group, "deliveries": deliveries}
+        try:
+            await layer.group_send(group, message)
+        except Exception as unreachable:
+            logger.warning("A wake-up was lost: %s", type(unreachable).__name__)
+
+    def deliveries_of(self, message: dict[str, Any]) -> list[Delivery]:
+        """What another server has published; nothing where it was this one."""
+        if message["origin"] == self.origin:
+            return []
+        group = message["group"]
+        return [
+            Delivery(group, person, Envelope.from_layer(fields)) for person, fields in message["deliveries"]
+        ]
+
+    async def drained(self) -> None:
+        """Everything handed over so far has been published, or could not be."""
+        await asyncio.sleep(0)
+        if self._task is not None:
+            await self._task
+
+
+_current: Publisher | None = None
+_lock = threading.Lock()
+
+
+def set_publisher(publisher: Publisher | None) -> None:
+    """This process has a server loop from now on (or, with None, no longer)."""
+    global _current
+    _current = publisher
+
+
+def publish(deliveries: list[Delivery]) -> None:
+    """Deliver these, after their commit. From any thread."""
+    with _lock:
+        if _current is None or _current.loop.is_closed():
+            set_publisher(Publisher(_background_loop()))
+        publisher = _current
+    assert publisher is not None
+    publisher.publish(deliveries)
+
+
+def has_connection(user_id: str) -> bool:
+    """Whether this user has a registered connection in this process. From any thread."""
+    return _current is not None and _current.has_connection(user_id)
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="publisher", daemon=True).start()
+    return loop
+
+
+def flush(timeout_seconds: float = 5) -> None:
+    """Wait until what a command published has left the process."""
+    if _current is not None and not _current.loop.is_closed():
+        asyncio.run_coroutine_threadsafe(_current.drained(), _current.loop).result(timeout_seconds)

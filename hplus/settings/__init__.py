@@ -1,0 +1,340 @@
+"""Settings of HPlus. What differs between installations comes from the environment, read here on top."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from hplus.admin_site.theme import UNFOLD as UNFOLD
+from hplus.settings.environment import (
+    boolean,
+    count,
+    database,
+    env,
+    hosts,
+    ice_urls,
+    must_be_a_place_for_a_file,
+    redis_address,
+    seconds_by_priority,
+    tile_address,
+    whole,
+)
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+
+# The environment
+
+DEBUG = env("DEBUG", "0", boolean, "0 or 1")
+PORT = env("PORT", "5000", whole(1, 65535), "a port number from 1 to 65535")
+SECRET_KEY = os.environ.get("SECRET_KEY", "").strip()
+ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", hosts, "host names, separated by commas")
+DATABASE = env(
+    "DATABASE_URL",
+    f"sqlite:///{BASE_DIR / 'var' / 'hplus.sqlite3'}",
+    database,
+    "postgres://user:password@host:port/name or sqlite:///path",
+    has_secret=True,
+)
+REDIS_URL = env("REDIS_URL", "", redis_address, "redis://host:port/number", has_secret=True)
+
+HPLUS_DEMO = env("HPLUS_DEMO", "0", boolean, "0 or 1")
+HPLUS_MESSAGES_PER_MINUTE = env("HPLUS_MESSAGES_PER_MINUTE", "600", count, "a whole number, 0 for no limit")
+HPLUS_MAX_SOCKETS_PER_USER = env("HPLUS_MAX_SOCKETS_PER_USER", "20", count, "a whole number, 0 for no limit")
+HPLUS_MAX_SOCKETS_PER_IP = env("HPLUS_MAX_SOCKETS_PER_IP", "0", count, "a whole number, 0 for no limit")
+HPLUS_ESCALATION_SECONDS = env(
+    "HPLUS_ESCALATION_SECONDS",
+    "critical=30,high=60,medium=120,low=300",
+    seconds_by_priority,
+    "like critical=30,high=60,medium=120,low=300, each from 1 second to a day",
+)
+# After so many days texts, names, positions and files are replaced; 0 keeps them.
+HPLUS_RETENTION_DAYS = env(
+    "HPLUS_RETENTION_DAYS", "0", whole(0, 36_500), "a whole number of days up to 36500, 0 to keep all"
+)
+HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", whole(1, 3600), "a whole number of seconds up to 3600")
+TURN_SECRET = os.environ.get("TURN_SECRET", "")
+TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
+MAP_TILE_URL = env("MAP_TILE_URL", "", tile_address, "an address like https://host/{z}/{x}/{y}.png")
+HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
+# Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
+HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
+
+if any(url.startswith("turn") for url in TURN_URLS) and not TURN_SECRET:
+    raise ImproperlyConfigured("TURN_SECRET is missing: TURN_URLS names a TURN server, which wants it.")
+if HPLUS_DEMO and not DEBUG:
+    raise ImproperlyConfigured(
+        "HPLUS_DEMO lets anybody in by name alone, so it needs DEBUG=1; never set it in production."
+    )
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("SECRET_KEY is missing: set it to 50 or more random characters.")
+    SECRET_KEY = "insecure-key-for-development-only"
+if not DEBUG and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS is missing: name the hosts HPlus is reached at.")
+
+# How it behaves; the figures are part of the contract or explained in DECISIONS.md
+
+HEARTBEAT_INTERVAL_SECONDS = 30
+LOGIN_SECONDS = 10  # for a first-message login
+REFUSED_SOCKET_SECONDS = 1.0
+UNDELIVERED_AFTER_SECONDS = 0.5
+PRESENCE_GRACE_SECONDS = 10
+TICKET_SECONDS = 60
+ACCESS_TOKEN_SECONDS = 12 * 3600
+REFRESH_TOKEN_SECONDS = 30 * 86400
+SESSION_RETENTION_DAYS = 90  # so long one can look up who signed in and why it ended
+MAILBOX_RETENTION_DAYS = 14
+RECONCILE_SECONDS = 2.0  # how often a server looks for what a lost wake-up kept from its sockets
+ACTION_TIMEOUT_SECONDS = 4.0  # a client gets its error within 5
+ACTION_THREADS = 8
+ADMISSION_THREADS = 4  # for those who come and go
+OTHER_THREADS = 6  # the rounds, the duties, HTTP
+OUTBOUND_FRAMES = 1000
+OUTBOUND_BYTES = 4 * 1024 * 1024
+CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
+TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
+SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
+EDIT_MINUTES = 15
+TYPING_SECONDS = 10
+RECEIPT_WRITE_SECONDS = 0.1  # between two transactions of marks that messages were delivered
+NOTIFICATION_RETENTION_DAYS = 90  # after it was read
+PUSH_TRIES = 10  # with the pauses below given up after a quarter of an hour
+PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
+PUSH_TTL_SECONDS = 24 * 3600  # how long a push service keeps what a phone that is off has to hear
+PUSH_RETENTION_DAYS = 7  # what was sent or given up
+ATTACHMENT_BYTES = 10 * 1024 * 1024
+WHEREABOUTS = "location.actions.own_fixes"  # whom other domains ask where a speaker is
+LOCATION_STALE_SECONDS = 120
+LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
+LOCATION_INTERVAL_SECONDS = 0.5  # between two positions of one person on one socket
+LOCATION_REQUEST_SECONDS = 60
+LOCATION_TRACK_HOURS = 24  # how long tracks outside an emergency are kept
+CREW_SPEED_MPS = 9.0  # see location.geo for the sources
+CREW_ROAD_DETOUR = 1.4
+
+# Django
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",  # before the admin, whose templates and site it replaces
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "axes",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "hplus",
+    "hplus.admin_site",
+    "hplus.audit",
+    "hplus.accounts",
+    "hplus.push",
+    "hplus.realtime",
+    "hplus.notifications",
+    "chat",
+    "location",
+    "calls",
+    "emergency",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hplus.admin_site.csp.SecurityHeaders",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "hplus.urls"
+ASGI_APPLICATION = "hplus.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# A deed borrows a connection from the pool and gives it back; nothing waits for ever.
+if DATABASE["ENGINE"].endswith("postgresql"):
+    DATABASE |= {
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            **DATABASE.get("OPTIONS", {}),
+            "pool": {
+                "min_size": 2,
+                "max_size": ACTION_THREADS + ADMISSION_THREADS + OTHER_THREADS,
+                "timeout": 3,
+            },
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=4000 -c lock_timeout=3000"
+            " -c idle_in_transaction_session_timeout=5000",
+        },
+    }
+else:
+    must_be_a_place_for_a_file(Path(str(DATABASE["NAME"])))
+    DATABASE |= {
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            "timeout": 4,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        },
+    }
+DATABASES = {"default": DATABASE}
+
+if REDIS_URL:
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialBackoff
+
+    CHANNEL_LAYERS: dict[str, Any] = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {
+                "prefix": "hplus",
+                "hosts": [
+                    {
+                        "address": REDIS_URL,
+                        "socket_timeout": 15,
+                        "socket_connect_timeout": 3,
+                        "health_check_interval": 15,
+                        "retry": Retry(ExponentialBackoff(cap=1, base=0.05), 10),
+                    }
+                ],
+            },
+        }
+    }
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels.layers.InMemoryChannelLayer",
+            "CONFIG": {"capacity": 100_000, "group_expiry": 10 * 365 * 86400},
+        }
+    }
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# What happens then is said by hplus.accounts.login_throttle, so its middleware is not needed (axes.W002).
+AXES_USERNAME_FORM_FIELD = "username"  # as `authenticate` calls it, though the column is user_id
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # who came is in the audit
+AXES_ENABLE_ADMIN = False  # its pages know no hospitals
+AXES_VERBOSE = False  # names do not belong in a log
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+FORMAT_MODULE_PATH = "hplus.admin_site.formats"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+# Attachments live outside everything that is served as it lies there.
+MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or BASE_DIR / "var" / "attachments")
+FILE_UPLOAD_PERMISSIONS = 0o600
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["hplus.accounts.authentication.BearerAuthentication"],
+    "DEFAULT_THROTTLE_CLASSES": ["hplus.api.throttling.ApiThrottle"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "hplus.api.requests.StrictJsonParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "EXCEPTION_HANDLER": "hplus.api.answers.answer_exception",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "HPlus",
+    "DESCRIPTION": "The same rules, actions and shapes as on the socket; see /protocol/.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+# In production TLS ends at the proxy in front.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+if not DEBUG:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^health/"]
+    SECURE_HSTS_SECONDS = 365 * 86400
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+# Neither message text, names nor tokens belong in a log: the code logs ids, words and durations.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "hplus.operations.logs.OneLine",
+            "format": "{asctime} {levelname} {name} {message}",
+            "style": "{",
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "uvicorn.error": {"level": "WARNING"},
+        "uvicorn.access": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "axes": {"level": "ERROR"},
+        "django.channels.server": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+}
