@@ -17,7 +17,7 @@ from chat.models import ChatRoom
 from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond
 from emergency.response import respond
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.audit.actions import record as write_down
 from hplus.audit.models import Verb
 from hplus.notifications.actions import notify
@@ -59,7 +59,7 @@ def _talk(patient: User, nurse: User, hospital_id: str) -> None:
 
 def _arrive(nurse: User, chief: User) -> None:
     """The nurse has a phone in the drawer, the admin one in the hand."""
-    register(DeviceSession.objects.create(user=nurse, device_id="drawer"), f"token of {nurse.pk}")
+    register(Session.objects.create(user=nurse, device_id="drawer"), f"token of {nurse.pk}")
     server = ServerProcess.objects.create(host="ward", pid=1)
     Connection.objects.create(server=server, user=chief, role=chief.role, hospital=chief.hospital_id)
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from hplus import errors
 from hplus.accounts import admin_sessions
 from hplus.accounts.login_throttle import forget_failures, wait_seconds
-from hplus.accounts.models import DeviceSession, Hospital, Role, Token, TokenKind, User
+from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
@@ -40,7 +40,7 @@ class Identity:
     """Who a client is: the account, and the session where it showed a token or a page's cookie."""
 
     user: User
-    session: DeviceSession | None = None
+    session: Session | None = None
     expires_at: datetime | None = None
     admin_session_key: str = ""
 
@@ -165,14 +165,14 @@ def sign_in(user_id: str, password: str, device_id: str = "", request: HttpReque
             raise errors.RateLimited("Too many attempts.", retry_after=round(seconds, 1))
         raise errors.AuthenticationFailed("userId or password is wrong.")
     with transaction.atomic():
-        tokens = issue_tokens(DeviceSession.objects.create(user=user, device_id=device_id))
+        tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
         record(user, Verb.LOGIN, user, where="API")
         forget_failures(request, user_id)
     return tokens
 
 
 @transaction.atomic
-def issue_tokens(session: DeviceSession) -> Tokens:
+def issue_tokens(session: Session) -> Tokens:
     access, expires_at = Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)
     refresh, _ = Token.issue(session, TokenKind.REFRESH, settings.REFRESH_TOKEN_SECONDS)
     return Tokens(access, refresh, expires_at, session.user)
@@ -191,19 +191,19 @@ def refresh(secret: str) -> Tokens:
         raise errors.SessionRevoked()
     _must_be_active(token.session.user)
     if not token.use_up():
-        DeviceSession.objects.filter(pk=token.session_id).revoke("refresh token used twice")
+        Session.objects.filter(pk=token.session_id).revoke("refresh token used twice")
         raise errors.SessionRevoked("This token was used before, so the session has been ended.")
     return issue_tokens(token.session)
 
 
-def issue_ticket(session: DeviceSession) -> str:
+def issue_ticket(session: Session) -> str:
     """For one handshake within a minute, where no header can be set."""
     return Token.issue(session, TokenKind.TICKET, settings.TICKET_SECONDS)[0]
 
 
 def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = False) -> None:
     """End this session, that of one device, or all."""
-    sessions = DeviceSession.objects.filter(user=identity.user)
+    sessions = Session.objects.filter(user=identity.user)
     if all_devices:
         sign_out_everywhere([identity.user], "signed out everywhere")
     elif device_id:
@@ -216,7 +216,7 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
 def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
     """End all sessions of these people at once: those of their devices, and those in the admin site."""
     User.objects.filter(pk__in=[user.pk for user in users]).update(signed_out_at=timezone.now())
-    DeviceSession.objects.filter(user__in=users).revoke(reason)
+    Session.objects.filter(user__in=users).revoke(reason)
     admin_sessions.sign_out([user.pk for user in users if user.is_staff])
 
 
@@ -233,7 +233,7 @@ def delete_expired_tokens() -> int:
 def delete_old_sessions() -> int:
     """Sessions nobody can use any more: without a token, without a socket, older than the retention."""
     oldest = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS)
-    over = DeviceSession.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
+    over = Session.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
     return over.exclude(revoked_at__gte=oldest).delete()[0]
 
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from hplus.accounts import actions as accounts
-from hplus.accounts.models import STAFF_ROLES, DeviceSession, Hospital, Role, User
+from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
 
 admin.site.unregister(Group)  # role and hospital decide, so groups would only pretend to
@@ -176,8 +176,8 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
 # Sessions
 
 
-@admin.register(DeviceSession)
-class DeviceSessionAdmin(TenancyAdmin):
+@admin.register(Session)
+class SessionAdmin(TenancyAdmin):
     list_display = ["user", "device_id", "created_at", "revoked_at", "revoked_reason"]
     list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["user"]
@@ -185,14 +185,14 @@ class DeviceSessionAdmin(TenancyAdmin):
     fields = ["user", "device_id", "created_at", "revoked_at", "revoked_reason"]
     actions = ["revoke"]
 
-    def get_buttons(self, request: HttpRequest, row: DeviceSession) -> tuple[str, ...]:
+    def get_buttons(self, request: HttpRequest, row: Session) -> tuple[str, ...]:
         return () if row.revoked_at else ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return may_administer(request.user)
 
     @admin.action(description="Revoke: tokens and live sockets end", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, ticked: QuerySet[DeviceSession]) -> None:
+    def revoke(self, request: HttpRequest, ticked: QuerySet[Session]) -> None:
         chosen = [session for session in ticked if session.revoked_at is None]
-        DeviceSession.objects.filter(pk__in=[session.pk for session in chosen]).revoke("by an administrator")
+        Session.objects.filter(pk__in=[session.pk for session in chosen]).revoke("by an administrator")
         self.report(request, chosen, len(ticked), "revoked")

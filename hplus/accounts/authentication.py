@@ -8,11 +8,11 @@ from rest_framework.request import Request
 
 from hplus import errors
 from hplus.accounts import actions
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 
 
 class BearerAuthentication(BaseAuthentication):
-    def authenticate(self, request: Request) -> tuple[User, DeviceSession | None] | None:
+    def authenticate(self, request: Request) -> tuple[User, Session | None] | None:
         """The user, and the session as `request.auth`.
 
         Raises AuthenticationFailed, SessionRevoked or AccountDisabled.

@@ -179,7 +179,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_hospital_admin and self.works_at(hospital_id)
 
 
-class DeviceSessionQuerySet(models.QuerySet["DeviceSession"]):
+class SessionQuerySet(models.QuerySet["Session"]):
     def visible_to(self, user: User) -> Self:
         """The own ones and those of the people whose account one may change; a superuser all."""
         if user.is_superuser:
@@ -191,7 +191,7 @@ class DeviceSessionQuerySet(models.QuerySet["DeviceSession"]):
         return self.filter(revoked_at=None).update(revoked_at=timezone.now(), revoked_reason=reason)
 
 
-class DeviceSession(models.Model):
+class Session(models.Model):
     """One sign-in on one device. Its sockets and its tokens end with it."""
 
     session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -201,7 +201,7 @@ class DeviceSession(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoked_reason = models.CharField(max_length=100, blank=True)
 
-    objects = DeviceSessionQuerySet.as_manager()
+    objects = SessionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
@@ -221,7 +221,7 @@ class Token(models.Model):
 
     digest = models.CharField(max_length=64, primary_key=True)
     kind = models.CharField(max_length=10, choices=TokenKind)
-    session = models.ForeignKey(DeviceSession, on_delete=models.CASCADE, related_name="tokens")
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="tokens")
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True, blank=True)
 
@@ -233,7 +233,7 @@ class Token(models.Model):
         return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
-    def issue(cls, session: DeviceSession, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
+    def issue(cls, session: Session, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
         """A new token: the secret, told once and never stored, and when it expires."""
         secret = secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=lifetime_seconds)

@@ -23,7 +23,7 @@ SIDEBAR = {
     ],
     "People": [
         ("accounts.user", "People", "group"),
-        ("accounts.devicesession", "Sessions", "devices"),
+        ("accounts.session", "Sessions", "devices"),
         ("push.pushdevice", "Phones", "smartphone"),
     ],
     "Hospital": [

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from hplus.accounts.models import DeviceSession
+from hplus.accounts.models import Session
 from hplus.push.models import PushDevice, PushOutbox, State
 from hplus.push.senders import Rejected, Unregistered, current_sender
 
@@ -32,7 +32,7 @@ class Wakeup:
 
 
 @transaction.atomic
-def register(session: DeviceSession, token: str, *, device_id: str = "", platform: str = "") -> None:
+def register(session: Session, token: str, *, device_id: str = "", platform: str = "") -> None:
     """This session's device can be woken by this token from now on.
 
     A device has one token, the newest; a token has one user, the last one who signed in. What an

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 
 
 class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
@@ -33,7 +33,7 @@ class PushDevice(models.Model):
     """A phone or browser, as the push service knows it. It belongs to the session that named it."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="push_devices")
-    session = models.ForeignKey(DeviceSession, on_delete=models.CASCADE, related_name="push_devices")
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="push_devices")
     device_id = models.CharField("deviceId", max_length=150, blank=True)
     platform = models.CharField(max_length=20, blank=True)
     token = models.TextField(blank=True)  # emptied once nothing is sent there any more

@@ -130,7 +130,7 @@ class Connection(models.Model):
     connection_id = models.CharField(max_length=36, primary_key=True, default=new_id)
     server = models.ForeignKey(ServerProcess, on_delete=models.CASCADE)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="connections")
-    session = models.ForeignKey("accounts.DeviceSession", on_delete=models.CASCADE, null=True, blank=True)
+    session = models.ForeignKey("accounts.Session", on_delete=models.CASCADE, null=True, blank=True)
     # As they were at the handshake: a socket whose user changed them must go.
     role = models.CharField(max_length=20)
     hospital = models.CharField(max_length=150, blank=True)

@@ -16,14 +16,14 @@ from chat.messages import DeleteMessage, SendMessage
 from chat.models import ChatRoom, Message
 from hplus import errors
 from hplus.accounts import actions
-from hplus.accounts.models import STAFF_ROLES, DeviceSession, Hospital, User
+from hplus.accounts.models import STAFF_ROLES, Hospital, Session, User
 from hplus.management.commands.seed_demo import PASSWORD, seed_people
 from hplus.realtime.models import Connection, ServerProcess
 from tests.admin_site import desk_of, page
 
 NEW_PASSWORD = "Lantern-Orbit-42"
 INDEX = "/admin/"
-MODELS = [Hospital, User, DeviceSession, Connection, ChatRoom, Message]
+MODELS = [Hospital, User, Session, Connection, ChatRoom, Message]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def people(db: None) -> dict[str, User]:
     ]:
         say(people[patient], people[doctor], hospital, f"Here is {patient}")
         for user in (people[patient], people[doctor]):
-            session = DeviceSession.objects.create(user=user, device_id=f"phone of {user.pk}")
+            session = Session.objects.create(user=user, device_id=f"phone of {user.pk}")
             Connection.objects.create(server=server, user=user, session=session, role=user.role)
     return people
 
@@ -84,7 +84,7 @@ def theirs(model: type) -> Any:
     return {
         Hospital: lambda: Hospital.objects.get(pk="hospital_002"),
         User: lambda: User.objects.get(pk="doctor_002"),
-        DeviceSession: lambda: DeviceSession.objects.get(user="doctor_002"),
+        Session: lambda: Session.objects.get(user="doctor_002"),
         Connection: lambda: Connection.objects.get(user="doctor_002"),
         ChatRoom: lambda: ChatRoom.objects.get(hospital="hospital_002"),
         Message: lambda: Message.objects.get(room__hospital="hospital_002"),
@@ -125,7 +125,7 @@ def test_an_admin_sees_the_own_hospital_only(people: dict[str, User], one: Clien
     staff = {str(user) for user in people.values() if user.hospital_id == "hospital_001"}
     assert listed(one, Hospital) == {"Riverside General"}
     assert listed(one, User) == {*staff, "Pat Meadow"}
-    assert listed(one, DeviceSession) == {"doctor_123 on phone of doctor_123"}
+    assert listed(one, Session) == {"doctor_123 on phone of doctor_123"}
     assert {name.split()[0] for name in listed(one, Connection)} == {"patient_123", "doctor_123"}
     assert listed(one, ChatRoom) == {"doctor_123 and patient_123"}
     assert {name.partition(",")[0] for name in listed(one, Message)} == {"patient_123 to doctor_123"}
@@ -164,7 +164,7 @@ def test_search_finds_what_is_here(one: Client) -> None:
     [
         (User, {"password__startswith": "md5"}),
         (User, {"hospital__people__password__startswith": "md5"}),
-        (DeviceSession, {"tokens__digest__startswith": "a"}),
+        (Session, {"tokens__digest__startswith": "a"}),
         (Message, {"text__contains": "Here"}),
         (Message, {"room__first__password__startswith": "md5"}),
     ],
@@ -182,7 +182,7 @@ def test_not_even_past_a_filter_that_is_offered(root: Client) -> None:
 @pytest.mark.parametrize(
     ("source", "field", "here", "there"),
     [
-        ("accounts.devicesession", "user", "doctor_123", "doctor_002"),
+        ("accounts.session", "user", "doctor_123", "doctor_002"),
         ("chat.chatroom", "first", "patient_123", "test_user"),
         ("accounts.user", "hospital", "hospital_001", "hospital_002"),
     ],
@@ -223,7 +223,7 @@ def test_a_long_list_takes_no_more_queries(people: dict[str, User], root: Client
     Hospital.objects.bulk_create(Hospital(pk=f"h{n}", name=f"Hospital {n}") for n in range(10))
     for n in range(10):
         nurse = User.objects.create_user(f"n{n}", role="nurse", hospital_id=f"h{n}")
-        session = DeviceSession.objects.create(user=nurse)
+        session = Session.objects.create(user=nurse)
         server = ServerProcess.objects.create(host=f"ward {n}", pid=n)
         Connection.objects.create(server=server, user=nurse, session=session, role="nurse")
         say(people["patient_123"], nurse, f"h{n}", "Hello")
@@ -335,21 +335,19 @@ def test_deactivating_ends_sessions_of_the_own_staff_only(one: Client) -> None:
     gone = User.objects.filter(is_active=False)
     own_staff = User.objects.filter(hospital="hospital_001", role__in=STAFF_ROLES).exclude(pk="admin_001")
     assert set(gone) == set(own_staff)
-    assert set(DeviceSession.objects.exclude(revoked_at=None).values_list("user", flat=True)) == {
-        "doctor_123"
-    }
+    assert set(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == {"doctor_123"}
     assert LogEntry.objects.filter(object_id="doctor_123", change_message="Deactivated.").exists()
 
     act(one, User, "reactivate", ["doctor_123"])
     assert User.objects.get(pk="doctor_123").is_active
-    assert DeviceSession.objects.get(user="doctor_123").revoked_at
+    assert Session.objects.get(user="doctor_123").revoked_at
 
 
 def test_revoking_reaches_the_own_staff_only(one: Client) -> None:
-    sessions = DeviceSession.objects.values_list("pk", flat=True)
-    told = act(one, DeviceSession, "revoke", list(sessions), query="revoked_at__isempty=1")
+    sessions = Session.objects.values_list("pk", flat=True)
+    told = act(one, Session, "revoke", list(sessions), query="revoked_at__isempty=1")
     assert told == "1 of 1 revoked."
-    ended = DeviceSession.objects.exclude(revoked_at=None)
+    ended = Session.objects.exclude(revoked_at=None)
     assert [(session.user_id, session.revoked_reason) for session in ended] == [
         ("doctor_123", "by an administrator")
     ]

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from hplus.accounts import actions
-from hplus.accounts.models import DeviceSession, Token, User
+from hplus.accounts.models import Session, Token, User
 from hplus.management.commands.seed_demo import PASSWORD
 from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api, refused
@@ -75,15 +75,15 @@ async def test_a_session_nobody_can_use_is_deleted_after_its_time(
 ) -> None:
     long_ago = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS + 1)
     async with Api(server, "doctor_123"), Api(server, "doctor_456"):
-        [used, unused] = [s async for s in DeviceSession.objects.order_by("user_id")]
-        await DeviceSession.objects.all().aupdate(created_at=long_ago)
+        [used, unused] = [s async for s in Session.objects.order_by("user_id")]
+        await Session.objects.all().aupdate(created_at=long_ago)
         await Token.objects.filter(session=unused).adelete()
-        young = await DeviceSession.objects.acreate(user_id="nurse_001")
-        just_revoked = await DeviceSession.objects.acreate(
+        young = await Session.objects.acreate(user_id="nurse_001")
+        just_revoked = await Session.objects.acreate(
             user_id="nurse_001", created_at=long_ago, revoked_at=timezone.now()
         )
         assert await in_db_thread(actions.delete_old_sessions) == 1
-        left = {session.pk async for session in DeviceSession.objects.all()}
+        left = {session.pk async for session in Session.objects.all()}
         assert left == {used.pk, young.pk, just_revoked.pk}
 
 
@@ -178,7 +178,7 @@ async def test_a_new_password_ends_the_old_sessions(server: ThreadServer) -> Non
             else:
                 assert answer.status_code == 200
         assert (await nurse.get("chat/rooms/")).status_code == 200
-        assert await DeviceSession.objects.filter(revoked_reason="password changed").acount() == 3
+        assert await Session.objects.filter(revoked_reason="password changed").acount() == 3
 
 
 def test_the_demo_says_its_password_and_nobody_elses(transactional_db: None, settings: Any) -> None:

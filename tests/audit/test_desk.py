@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from hplus.accounts import actions
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.audit.actions import record, verify
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import PASSWORD, seed_history, seed_people
@@ -46,9 +46,9 @@ def test_a_change_names_the_fields_and_not_what_they_say(desk: Client) -> None:
 
 
 def test_an_action_is_written_down_for_each_row(desk: Client, people: dict[str, User]) -> None:
-    sessions = [DeviceSession.objects.create(user=people[name]) for name in ("nurse_001", "doctor_123")]
+    sessions = [Session.objects.create(user=people[name]) for name in ("nurse_001", "doctor_123")]
     asked = {"action": "revoke", "_selected_action": [str(session.pk) for session in sessions]}
-    desk.post("/admin/accounts/devicesession/", asked)
+    desk.post("/admin/accounts/session/", asked)
     assert len(lines(Verb.CHANGE)) == 2
     assert Record.objects.filter(verb=Verb.CHANGE).first().details == {"what": "Revoked."}  # type: ignore[union-attr]
 

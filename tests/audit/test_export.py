@@ -10,7 +10,7 @@ from django.test import Client
 
 from calls.models import Call
 from emergency.models import Emergency
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_calls, seed_emergencies, seed_history, seed_people
@@ -92,15 +92,13 @@ def test_the_audit_leaves_with_its_seals(desk: Client, people: dict[str, User]) 
 
 
 def test_what_may_not_leave_has_no_such_action(desk: Client) -> None:
-    for page in ("/admin/chat/message/", "/admin/accounts/devicesession/", "/admin/push/pushdevice/"):
+    for page in ("/admin/chat/message/", "/admin/accounts/session/", "/admin/push/pushdevice/"):
         assert "export_csv" not in desk.get(page).content.decode()
 
 
 def test_signing_out_reaches_the_own_staff_only(desk: Client, people: dict[str, User]) -> None:
     for name in ("nurse_001", "nurse_002"):
-        DeviceSession.objects.create(user=people[name])
+        Session.objects.create(user=people[name])
     asked = {"action": "sign_out", "_selected_action": ["nurse_001", "nurse_002"]}
     desk.post("/admin/accounts/user/", asked)
-    assert list(DeviceSession.objects.exclude(revoked_at=None).values_list("user", flat=True)) == [
-        "nurse_001"
-    ]
+    assert list(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == ["nurse_001"]

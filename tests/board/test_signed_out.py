@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from playwright.async_api import expect
 
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.management.commands.seed_demo import PASSWORD
 from tests.admin_site import desk_of
 from tests.board.desk import desk, desk_in
@@ -24,7 +24,7 @@ from tests.servers import ProcessServer, ThreadServer
 AT_ONCE_SECONDS = 5  # what staff are promised
 DISABLED, REVOKED = 4004, 4005
 PEOPLE = "/admin/accounts/user/"
-SESSIONS = "/admin/accounts/devicesession/"
+SESSIONS = "/admin/accounts/session/"
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ async def a_ward(server: ProcessServer) -> Any:
 
 async def test_a_revoked_session_ends_that_phone_and_no_other(hospital: ProcessServer) -> None:
     async with a_ward(hospital) as (phone, tablet, nurse):
-        session = await sync_to_async(DeviceSession.objects.get)(device_id="pixel")
+        session = await sync_to_async(Session.objects.get)(device_id="pixel")
         await do("admin_002", SESSIONS, "revoke", session.pk)  # not theirs: nothing happens
         for one in (phone, tablet, nurse):
             await goes_on(one)
-        assert not await sync_to_async(DeviceSession.objects.exclude(revoked_at=None).exists)()
+        assert not await sync_to_async(Session.objects.exclude(revoked_at=None).exists)()
         await do("admin_001", SESSIONS, "revoke", session.pk)
         await closed(phone, REVOKED)
         await phone.expect_error("SESSION_REVOKED")

@@ -20,7 +20,7 @@ from calls.ice import credentials, ice_servers
 from calls.models import Call
 from calls.setup import initiate
 from hplus.accounts.actions import issue_tokens
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from tests.admin_site import desk_of
 from tests.servers import ROOT
 
@@ -37,7 +37,7 @@ def called(people: People, caller: str, callee: str, **fields: Any) -> str:
 
 
 def get(path: str, user: User) -> Any:
-    token = issue_tokens(DeviceSession.objects.create(user=user)).access
+    token = issue_tokens(Session.objects.create(user=user)).access
     return Client().get(path, headers={"Authorization": f"Bearer {token}"})
 
 

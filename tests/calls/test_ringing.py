@@ -10,7 +10,7 @@ from django.db import connection
 from calls import messages, teardown
 from calls.models import Call
 from calls.setup import initiate
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.notifications.models import Notification
 from hplus.push import actions as push
 from hplus.push.models import PushOutbox
@@ -166,7 +166,7 @@ def test_however_many_servers_run_a_call_is_missed_once(
 
 def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(people: dict[str, User]) -> None:
     for user_id in ("doctor_456", "nurse_001"):
-        push.register(DeviceSession.objects.create(user=people[user_id]), f"token of {user_id}")
+        push.register(Session.objects.create(user=people[user_id]), f"token of {user_id}")
     Connection.objects.create(
         server=ServerProcess.objects.create(host="ward", pid=1), user=people["nurse_001"], role="nurse"
     )

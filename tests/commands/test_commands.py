@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts import actions
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.management.commands import connections
 from hplus.operations.doctor import database
 from hplus.operations.doctor.findings import Examination, Finding, ok
@@ -282,7 +282,7 @@ def test_no_token_is_given(people: People, words: list[str], complaint: str) -> 
     User.objects.filter(pk="nurse_001").update(is_active=False)
     with pytest.raises(CommandError, match=complaint):
         run("token", *words)
-    assert not DeviceSession.objects.exists()
+    assert not Session.objects.exists()
 
 
 # connections

@@ -31,7 +31,7 @@ def test_each_says_what_happened() -> None:
     says(desk_of("admin_001").get("/admin/nothing/here/"), 404, "There is nothing at this address")
     says(desk_of("admin_001").get("/admin/accounts/hospital/add/"), 403, "Your account may not do this")
     forged = desk_of("admin_001", enforce_csrf_checks=True).post(
-        "/admin/accounts/devicesession/", {"action": "revoke"}
+        "/admin/accounts/session/", {"action": "revoke"}
     )
     says(forged, 403, "This was not sent")
     spelled = {"password__startswith": "md5"}

@@ -16,7 +16,7 @@ from playwright.async_api import Page, expect
 from chat.legal_hold import hold
 from chat.models import Attachment, ChatRoom, Message
 from emergency.models import Emergency
-from hplus.accounts.models import DeviceSession, Hospital, User
+from hplus.accounts.models import Hospital, Session, User
 from hplus.notifications.models import Notification
 from hplus.push.models import PushDevice
 from tests.everywhere import LISTS, fill
@@ -37,7 +37,7 @@ def pages(people: dict[str, User]) -> list[str]:
     hold(people["admin_001"], room.pk, LONG)
     Hospital.objects.filter(pk="hospital_001").update(name=EVIL, is_on_diversion=True, diversion_reason=LONG)
     User.objects.exclude(pk="admin_001").update(name=EVIL, department=LONG)
-    DeviceSession.objects.update(device_id=LONG)
+    Session.objects.update(device_id=LONG)
     PushDevice.objects.update(device_id=LONG)
     Notification.objects.update(title=LONG, body=LONG)
     Emergency.objects.update(condition=LONG, patient_name=EVIL, address=LONG, description=LONG)

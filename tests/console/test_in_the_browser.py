@@ -53,7 +53,7 @@ async def test_signing_in_and_looking_around(room: str, desk: OpenDesk) -> None:
     await at.look("login")
     await at.sign_in()
     await expect(at.page.locator("#nav-sidebar")).to_contain_text("Conversations")
-    for path in ("accounts/user/", "accounts/devicesession/", "accounts/hospital/", "realtime/connection/",
+    for path in ("accounts/user/", "accounts/session/", "accounts/hospital/", "realtime/connection/",
                  "calls/call/", "notifications/notification/", "location/latest/", "audit/record/",
                  "accounts/user/nurse_001/change/", "accounts/user/add/"):  # fmt: skip
         assert await at.open(f"/admin/{path}") == 200

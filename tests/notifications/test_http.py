@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from hplus.accounts.actions import issue_tokens
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.notifications.actions import delete_old_notifications, notify
 from hplus.notifications.models import Notification
 from tests.admin_site import desk_of
@@ -23,7 +23,7 @@ class Caller:
     """Somebody with a token."""
 
     def __init__(self, user: User) -> None:
-        tokens = issue_tokens(DeviceSession.objects.create(user=user))
+        tokens = issue_tokens(Session.objects.create(user=user))
         self.client = Client(headers={"Authorization": f"Bearer {tokens.access}"})
 
     def get(self, query: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_django.fixtures import Settings
 
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.push import actions, senders
 from hplus.push.models import PushDevice
 from tests.push import drawer, fcm
@@ -36,7 +36,7 @@ def device(people: dict[str, User]) -> Callable[..., PushDevice]:
     """A device of somebody, as a login leaves it."""
 
     def register(user_id: str, token: str, device_id: str = "") -> PushDevice:
-        session = DeviceSession.objects.create(user=people[user_id], device_id=device_id)
+        session = Session.objects.create(user=people[user_id], device_id=device_id)
         actions.register(session, token, platform="android")
         return PushDevice.objects.get(token=token)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.audit.models import Record, Verb
 from hplus.notifications.actions import notify
 from hplus.push.actions import register, send_due_pushes
@@ -62,7 +62,7 @@ def test_it_stays_silent_until_somebody_signs_in_on_it_anew(people: dict[str, Us
     for token in ("token", "a fresh one"):
         register(phone.session, token, platform="android")
     assert not PushDevice.objects.reachable().exists()
-    register(DeviceSession.objects.create(user=people["doctor_123"], device_id="pixel"), "token")
+    register(Session.objects.create(user=people["doctor_123"], device_id="pixel"), "token")
     assert [one.token for one in PushDevice.objects.reachable()] == ["token"]
 
 

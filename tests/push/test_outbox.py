@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 from chat.actions import send
 from chat.messages import MarkAsRead, SendMessage
 from chat.receipts import deliver_all, mark_as_read
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.notifications.actions import notify
 from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
@@ -146,7 +146,7 @@ def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Devic
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     if how == "signed out":
-        DeviceSession.objects.revoke(how)
+        Session.objects.revoke(how)
     else:
         User.objects.filter(pk="doctor_123").update(is_active=False)
     send_due_pushes()
@@ -156,7 +156,7 @@ def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Devic
 
 def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
     device("doctor_123", "phone")
-    DeviceSession.objects.revoke("signed out")
+    Session.objects.revoke("signed out")
     notify(["doctor_123"], **NOTICE)
     assert MailboxEntry.objects.count() == 1
     assert not PushOutbox.objects.exists()

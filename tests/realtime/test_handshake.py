@@ -14,7 +14,7 @@ from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
 from hplus.accounts import actions
-from hplus.accounts.models import DeviceSession, Hospital, Token, User
+from hplus.accounts.models import Hospital, Session, Token, User
 from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api
 from tests.phone import Phone
@@ -239,7 +239,7 @@ async def test_a_login_on_a_live_socket_renews_it(server: ThreadServer, quick: A
 
 
 def _revoke(session_id: Any) -> None:
-    DeviceSession.objects.filter(pk=session_id).revoke("for the test")
+    Session.objects.filter(pk=session_id).revoke("for the test")
 
 
 async def test_a_token_that_runs_out_ends_its_sockets(server: ThreadServer, quick: Any) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pytest_django import Settings
 
-from hplus.accounts.models import DeviceSession, Role, User
+from hplus.accounts.models import Role, Session, User
 from hplus.management.commands.seed_demo import PASSWORD
 from hplus.realtime.execution.db_threads import in_db_thread
 from tests.ledger import note
@@ -120,7 +120,7 @@ async def test_a_refresh_token_used_twice_ends_the_session(locked: ThreadServer)
 
 
 def revoke(user: User) -> None:
-    DeviceSession.objects.filter(user=user).revoke("a phone was stolen")
+    Session.objects.filter(user=user).revoke("a phone was stolen")
 
 
 def deactivate(user: User) -> None:

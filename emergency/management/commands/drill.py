@@ -14,7 +14,7 @@ from websockets.exceptions import WebSocketException
 
 from emergency.drill import Drill, Played, Player, Refused
 from emergency.response_times import percentile
-from hplus.accounts.models import DeviceSession, Hospital, Token, TokenKind, User
+from hplus.accounts.models import Hospital, Session, Token, TokenKind, User
 
 HOSPITAL = "drill_hospital"
 STEPS = {"alert": "to alert", "accept": "to accept", "scene": "to scene"}
@@ -78,7 +78,7 @@ def _player(role: str, number: int, hospital: Hospital) -> Player:
 
 
 def _token(user: User) -> str:
-    session, _ = DeviceSession.objects.get_or_create(user=user, device_id="drill", revoked_at=None)
+    session, _ = Session.objects.get_or_create(user=user, device_id="drill", revoked_at=None)
     return Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)[0]
 
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from hplus.accounts.models import DeviceSession, User
+from hplus.accounts.models import Session, User
 from hplus.protocol.wire import rfc3339
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no user {user_id!r}.")
         sockets = live().filter(user=user_id)
         closing, staying = sockets.exclude(session=None).count(), sockets.filter(session=None).count()
-        ended = DeviceSession.objects.filter(user=user_id).revoke("closed by an operator")
+        ended = Session.objects.filter(user=user_id).revoke("closed by an operator")
         if as_json:
             said = {"userId": user_id, "sessionsEnded": ended, "closing": closing, "staying": staying}
             self.stdout.write(json.dumps(said))

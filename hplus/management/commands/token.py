@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from hplus.accounts.actions import Tokens, issue_tokens
-from hplus.accounts.models import DeviceSession, TokenKind, User
+from hplus.accounts.models import Session, TokenKind, User
 from hplus.accounts.views import TokenPair
 
 MOST_HOURS = settings.REFRESH_TOKEN_SECONDS // 3600
@@ -57,7 +57,7 @@ def find(user_id: str) -> User:
 
 @transaction.atomic
 def open_session(user: User, device_id: str, hours: float | None) -> Tokens:
-    session = DeviceSession.objects.create(user=user, device_id=device_id[:150])
+    session = Session.objects.create(user=user, device_id=device_id[:150])
     tokens = issue_tokens(session)
     if hours is None:
         return tokens

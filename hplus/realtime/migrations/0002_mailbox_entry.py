@@ -4,7 +4,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
     """Letters are mailbox entries, their word is an event type. Renames take a moment's lock."""
 
-    dependencies = [("realtime", "0001_initial"), ("accounts", "0004_device_session")]
+    dependencies = [("realtime", "0001_initial")]
 
     operations = [
         migrations.RenameModel("Letter", "MailboxEntry"),
