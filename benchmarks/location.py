@@ -4,8 +4,8 @@
     python benchmarks/location.py --paramedics 500 --hospitals 50 --watchers 50 --seconds 30
 
 Run it with the server's environment: it makes the hospitals in that database and counts its
-transactions. Every paramedic sees the other crews of the own hospital too, so the server delivers
-(paramedics + watchers) / hospitals copies of each position; those to watchers are counted here.
+transactions. The watchers ask for the positions of their hospital, so the server delivers watchers /
+hospitals copies of each position; the paramedics get none.
 Ages are true where this and the server share a clock, as on one machine. A position that is
 overtaken by the next one of the same crew before it is seen is not shown, and that is meant so;
 exit status 1 if more than one in a hundred is missing.
@@ -56,6 +56,8 @@ async def open_sockets(url: str, role: str, count: int, hospitals: int) -> list[
             who = f"userId=bench_{hospitals}_{role}_{number}&role={role}&hospitalId={hospital}"
             socket = await connect(f"{url}/?{who}", compression=None, open_timeout=60, max_queue=1024)
             await socket.recv()
+            if role == "nurse":
+                await socket.send('{"type":"watchLocations","on":true}')
             return socket
 
     return list(await asyncio.gather(*(one(number) for number in range(count))))

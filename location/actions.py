@@ -10,8 +10,9 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from hplus import errors
+from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import Hospital, User
-from hplus.protocol.wire import new_id
+from hplus.protocol.wire import missing, new_id
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from location import messages
@@ -146,6 +147,36 @@ def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:
     """userId → where that phone is now, for what its user says; only fresh fixes (settings.WHEREABOUTS)."""
     found = Latest.objects.fresh(timezone.now()).filter(user__in=list(user_ids))
     return {row.user_id: (row.lat, row.lng) for row in found}
+
+
+# Watching
+
+
+def watch(user: User, request: messages.WatchLocations) -> Result:
+    """Show this connection the positions a hospital may see, or those of one emergency; or no longer.
+
+    Raises Forbidden, HospitalMismatch, HospitalNotFound, or ValidationFailed where a superuser names none.
+    """
+    hospital_id, reason_id = _watched_hospital(user, request.hospital_id), request.emergency_id or ""
+    group = groups.positions(hospital_id, reason_id)
+    if not request.on:
+        return Result(unsubscribe=[group])
+    if reason_id and not Grant.objects.open().filter(reason_id=reason_id, to_hospital=hospital_id).exists():
+        raise errors.Forbidden(field="emergencyId")
+    return Result(subscribe=[group])
+
+
+def _watched_hospital(user: User, asked: str | None) -> str:
+    hospital_id = asked or user.hospital_id
+    if user.is_superuser:
+        if hospital_id is None:
+            raise missing("hospitalId")
+        return find_hospital(hospital_id).pk
+    if user.is_patient or hospital_id is None:
+        raise errors.Forbidden()
+    if hospital_id != user.hospital_id:
+        raise errors.HospitalMismatch(field="hospitalId")
+    return hospital_id
 
 
 # Asking

@@ -1,4 +1,8 @@
-"""Who hears of a position, and by which grant."""
+"""Who is shown a position, and by which grant.
+
+Being allowed to see is not being shown. The people of an emergency get its positions as they come; of the
+staff who may see a position those get it who asked (`watchLocations`).
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,48 @@ from location.models import Grant
 
 @dataclass
 class Audience:
-    """Each listener with the grant it hears by; the staff of a paramedic on duty need none."""
+    """Hospitals whose staff may see the position, and people, each with the grant it is seen by.
+
+    The staff of a paramedic on duty need no grant. `reasons` has every grant to a hospital: who has one
+    of several emergencies open sees the position for that one.
+    """
 
     hospitals: dict[str, Grant | None]
     people: dict[str, Grant]
+    reasons: list[Grant]
 
     @classmethod
     def of(cls, user: User, grants: list[Grant], reason_id: str, *, is_on_duty: bool) -> Audience:
-        """Nobody hears it twice; whoever is in several matters hears it for the one it belongs to."""
-        audience = cls({}, {})
-        ordered = sorted(grants, key=lambda grant: grant.reason_id != reason_id)
-        for grant in ordered:
+        """Each hospital and each person once, by the grant that the position belongs to if there is one."""
+        audience = cls({}, {}, [grant for grant in grants if grant.to_hospital_id])
+        for grant in sorted(grants, key=lambda grant: grant.reason_id != reason_id):
             if grant.to_hospital_id:
                 audience.hospitals.setdefault(grant.to_hospital_id, grant)
+            elif grant.to_user_id:
+                audience.people.setdefault(grant.to_user_id, grant)
         if is_on_duty and user.hospital_id:
             audience.hospitals.setdefault(user.hospital_id, None)
-        for grant in ordered:
-            if grant.to_user and not audience.includes(grant.to_user):
-                audience.people[grant.to_user.pk] = grant
         return audience
 
-    def includes(self, user: User) -> bool:
-        return user.pk in self.people or any(user.works_at(hospital) for hospital in self.hospitals)
+    def grant_for(self, user: User) -> Grant | None:
+        """The grant by which this user, who may see the position, sees it; None where none is needed."""
+        return self.people.get(user.pk) or (
+            None if user.is_patient else self.hospitals.get(user.hospital_id or "")
+        )
 
     def by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
-        """One telling for each matter, so that none learns of another."""
+        """The groups it is published to, apart for each reason, so that none learns of another."""
         heard: dict[str, tuple[Grant | None, list[Group]]] = {}
-        for hospital_id, grant in self.hospitals.items():
-            heard.setdefault(_reason_id(grant), (grant, []))[1].append(groups.staff(hospital_id))
-        for user_id, grant in self.people.items():
-            heard.setdefault(_reason_id(grant), (grant, []))[1].append(groups.person(user_id))
+        for grant, group in self._groups():
+            heard.setdefault(grant.reason_id if grant else "", (grant, []))[1].append(group)
         return list(heard.values())
 
-
-def _reason_id(grant: Grant | None) -> str:
-    return grant.reason_id if grant else ""
+    def _groups(self) -> list[tuple[Grant | None, Group]]:
+        return [
+            *((grant, groups.positions(hospital)) for hospital, grant in self.hospitals.items()),
+            *(
+                (grant, groups.positions(grant.to_hospital_id or "", grant.reason_id))
+                for grant in self.reasons
+            ),
+            *((grant, groups.person(user_id)) for user_id, grant in self.people.items()),
+        ]

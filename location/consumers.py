@@ -74,6 +74,10 @@ class LocationConsumer(DomainConsumer):
     def ask(self, request: messages.AskLocation) -> Result:
         return actions.ask(self.user, request)
 
+    @handles(messages.WatchLocations)
+    def watch(self, request: messages.WatchLocations) -> Result:
+        return actions.watch(self.user, request)
+
     def on_connect(self) -> Result:
         """Who asked while this phone was away still waits for it."""
         inquiries = actions.pending_inquiries(self.user)

@@ -59,6 +59,22 @@ class AskLocation(Request):
     emergency_id: OptionalId = None
 
 
+class WatchLocations(Request):
+    """Ask to be shown positions as they come (`on: true`), or no longer (`on: false`). For staff, about
+    their own hospital; a superuser names one by `hospitalId`. This connection, and no other of the same
+    user, then gets a `locationUpdate` for each of the hospital's paramedics on duty and for the people of its
+    open emergencies; with `emergencyId` only for the people of that one. At most two a second come of one
+    person, always the newest; `locationRequest` tells where somebody was last. Requester, patient and
+    assignee of an emergency get its positions without asking. `error` FORBIDDEN for patients and for an
+    `emergencyId` that is not open in that hospital; HOSPITAL_MISMATCH for another hospital.
+    """
+
+    type = "watchLocations"
+    on: Annotated[bool, Field(examples=[True])]
+    hospital_id: OptionalId = None
+    emergency_id: OptionalId = None
+
+
 # What HPlus says
 
 
@@ -95,7 +111,10 @@ class Whereabouts(Shape):
 
 
 class LocationUpdate(Event):
-    """This person is here."""
+    """This person is here. The positions of an open emergency go to its requester, patient and assignee;
+    these, and those of paramedics on duty, to staff who asked by `watchLocations`. Anybody else who may see
+    one gets it by `locationRequest`.
+    """
 
     type = "locationUpdate"
     delivery = "latest"

@@ -264,7 +264,7 @@ def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
 
 
 def _answer(inquiry: Inquiry, fix: Fix, audience: Audience) -> None:
-    """Whoever asked hears the next fix, if the right to see it has lasted."""
+    """The next position goes to who asked, if the right to see it has lasted."""
     asker = inquiry.asker
-    if not audience.includes(asker) and seen_by(asker).filter(pk=fix.user_id).exists():
-        publish(as_seen(fix, None), groups.person(asker.pk))
+    if asker.pk not in audience.people and seen_by(asker).filter(pk=fix.user_id).exists():
+        publish(as_seen(fix, audience.grant_for(asker)), groups.person(asker.pk))

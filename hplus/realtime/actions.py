@@ -42,9 +42,9 @@ class Result:
     `events` go to that connection alone, in this order; an envelope among them is an event rebuilt from
     the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
     connection has had them: the client asked for that. `subscribe` names groups the connection listens
-    to from now on, `close_code` closes it after the reply. `after_reply` runs in a database thread after
-    the reply and before the next frame; its own result is written too, and an exception in it does not
-    fail the request.
+    to from now on, `unsubscribe` those it no longer listens to; `close_code` closes it after the reply.
+    `after_reply` runs in a database thread after the reply and before the next frame; its own result is
+    written too, and an exception in it does not fail the request.
     """
 
     events: Sequence[Event | Envelope] = ()
@@ -52,6 +52,7 @@ class Result:
     is_duplicate: bool = False
     replayed: bool = False
     subscribe: Sequence[Group] = ()
+    unsubscribe: Sequence[Group] = ()
     close_code: int | None = None
     after_reply: Callable[[], Result | None] | None = None
 

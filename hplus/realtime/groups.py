@@ -62,6 +62,13 @@ def board(hospital_id: str) -> Group:
     return Group(f"hospital.{_hashed(hospital_id)}.board", list)
 
 
+def positions(hospital_id: str, reason_id: str = "") -> Group:
+    """Connections that asked for the positions a hospital may see, or for those of one reason; nothing
+    for it is kept."""
+    name = f"hospital.{_hashed(hospital_id)}.positions"
+    return Group(f"{name}.{_hashed(reason_id)}" if reason_id else name, list)
+
+
 def of(user: User) -> list[Group]:
     """What a socket of this user listens to, beside what is for this person."""
     if user.is_patient or user.hospital_id is None:

@@ -12,6 +12,7 @@ from playwright.async_api import Page, expect
 
 from tests.board.desk import desk
 from tests.emergency.guide import create_emergency_request, respond, update_status
+from tests.location.places import told
 from tests.servers import ProcessServer, ThreadServer
 
 pytestmark = pytest.mark.e2e
@@ -72,6 +73,17 @@ async def test_the_board_changes_while_phones_send(server: ThreadServer) -> None
         assert await page.evaluate("window.neverReloaded")
         asked = await page.evaluate("performance.getEntriesByType('resource').map((each) => each.name)")
         assert all(address.startswith(server.url) for address in asked)
+
+
+async def test_crews_on_duty_move_on_the_board(server: ThreadServer) -> None:
+    async with server.phone("paramedic_456", "paramedic", "hospital_001") as kit, desk(server) as page:
+        await is_live(page)
+        marker = page.locator("#hp-map .leaflet-marker-icon", has_text="Kit Harbor")
+        await told(kit, 37.77, -122.41)
+        await expect(marker).to_be_attached()
+        there = await marker.get_attribute("style") or ""
+        await told(kit, 37.775, -122.41)
+        await expect(marker).not_to_have_attribute("style", there)
 
 
 async def test_only_map_tiles_come_from_another_host(server: ThreadServer, settings: Any) -> None:

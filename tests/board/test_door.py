@@ -15,6 +15,7 @@ from django.test import Client
 from hplus.accounts.models import User
 from tests.admin_site import desk_of
 from tests.emergency.guide import create_emergency_request
+from tests.location.places import told, watch
 from tests.phone import Phone
 from tests.servers import ThreadServer
 
@@ -103,6 +104,23 @@ async def test_a_superuser_watches_one_hospital_at_a_time(server: ThreadServer) 
         assert (await board.ask("watchBoard", hospitalId="nowhere"))["code"] == "HOSPITAL_NOT_FOUND"
     async with page(server, cookie) as board:
         assert (await board.ask("watchBoard"))["code"] == "VALIDATION_ERROR"
+
+
+async def test_a_superuser_watches_the_positions_of_the_hospital_named(server: ThreadServer) -> None:
+    async with (
+        page(server, await cookie_of("root")) as board,
+        server.phone("paramedic_456", "paramedic", "hospital_001") as here,
+        server.phone("paramedic_002", "paramedic", "hospital_002") as there,
+    ):
+        assert (await board.ask("watchLocations", on=True))["code"] == "VALIDATION_ERROR"
+        unknown = await board.ask("watchLocations", on=True, hospitalId="nowhere")
+        assert unknown["code"] == "HOSPITAL_NOT_FOUND"
+        await watch(board, hospitalId="hospital_002")
+        await told(here)
+        await told(there)
+        await board.expect("locationUpdate", userId="paramedic_002")
+        await board.echo()
+        assert {frame["userId"] for frame in board.heard("locationUpdate")} == {"paramedic_002"}
 
 
 @pytest.mark.parametrize(

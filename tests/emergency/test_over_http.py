@@ -14,6 +14,7 @@ from hplus.management.commands.seed_demo import PASSWORD
 from location.models import PositionAccess
 from tests.api import Api, refused
 from tests.emergency import guide
+from tests.location.places import watch
 from tests.servers import ThreadServer
 
 VITALS = {
@@ -197,6 +198,7 @@ async def test_those_who_come_are_seen_until_it_is_over(server: ThreadServer) ->
         made = await patient.ask("emergencyRequest", data=guide.create_emergency_request())
         emergency_id = made["data"]["emergencyId"]
         await crew.ask("emergencyResponse", data=guide.respond(emergency_id, "accept"))
+        await watch(nurse, emergencyId=emergency_id)
         here = {"lat": 37.7849, "lng": -122.4194, "accuracy": 5.0, "speed": -1, "heading": -1}
         await crew.send(
             "locationUpdate", data={"location": here, "isEmergency": True, "emergencyId": emergency_id}
@@ -230,6 +232,7 @@ async def test_to_name_somebody_in_a_call_is_no_way_to_find_them(server: ThreadS
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
         await bystander.ask("emergencyRequest", data=guide.create_emergency_request())
+        await watch(nurse)
         here = {"lat": 37.7849, "lng": -122.4194}
         for phone in (patient, bystander):
             await phone.ask("locationUpdate", data={"location": here, "isEmergency": True})

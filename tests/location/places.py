@@ -45,3 +45,9 @@ async def told(phone: Phone, *args: Any, **kwargs: Any) -> None:
     """The same, and it is recorded when this returns."""
     answer = await phone.ask("locationUpdate", data=update(*args, **kwargs))
     assert answer["type"] == "ack", answer
+
+
+async def watch(phone: Phone, **fields: Any) -> None:
+    """Ask for positions as they come; as a board does it."""
+    answer = await phone.ask("watchLocations", on=True, **fields)
+    assert answer["type"] == "ack", answer

@@ -15,7 +15,7 @@ from location import messages
 from location.consumers import LocationConsumer
 from location.models import Fix
 from location.recording import Recorded
-from tests.location.places import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told
+from tests.location.places import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told, watch
 from tests.servers import ProcessServer, ThreadServer
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
@@ -28,6 +28,7 @@ async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadS
         server.phone("paramedic_789", "paramedic", "hospital_001") as other,
         server.phone(*DOCTOR) as doctor,
     ):
+        await watch(doctor)
         began_at = time.monotonic()
         for number in range(1, 61):
             await told(crew, number)
@@ -74,6 +75,7 @@ async def test_positions_between_emergencies_wait_for_company(server: ThreadServ
     """They are written together, and a server that stops writes them at once."""
     settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+        await watch(doctor)
         await told(crew, 1)
         await tell(crew, 2)
         await doctor.expect_that(

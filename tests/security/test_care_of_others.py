@@ -52,6 +52,8 @@ WORDS: list[tuple[str, dict[str, Any]]] = [
     ("callSignal", {"callId": "C", "targetUserId": "doctor_123", "signalType": "offer", "sdp": "v=0"}),
     ("locationRequest", {"targetUserId": "U"}),
     ("locationRequest", {"targetUserId": "U", "emergencyId": "E"}),
+    ("watchLocations", {"on": True, "emergencyId": "E"}),
+    ("watchLocations", {"on": True, "emergencyId": "E", "hospitalId": HOSPITAL}),
     ("notification", {"action": "markRead", "notificationId": "N"}),
 ]
 # Words that name people only, asked by staff of another hospital.

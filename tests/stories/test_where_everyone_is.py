@@ -18,6 +18,7 @@ from tests.location.places import (
     open_grant,
     tell,
     told,
+    watch,
 )
 from tests.servers import ThreadServer
 
@@ -29,13 +30,15 @@ COLLEAGUE = ("doctor_002", "doctor", "hospital_002")
 count_fixes = sync_to_async(Fix.objects.count)
 
 
-async def test_staff_see_their_paramedics_and_nobody_elses(server: ThreadServer) -> None:
+async def test_staff_who_watch_see_their_paramedics_and_nobody_elses(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*DOCTOR) as doctor,
         server.phone(*COLLEAGUE) as elsewhere,
         server.phone(*PATIENT) as patient,
     ):
+        await watch(doctor)
+        await watch(elsewhere)
         await tell(crew, 37, -122.5, speed=12.5, heading=90)
         seen = await doctor.expect("locationUpdate")
         received_at = seen["data"]["location"].pop("receivedAt")
@@ -68,8 +71,90 @@ async def test_staff_see_their_paramedics_and_nobody_elses(server: ThreadServer)
             assert not other.heard("locationUpdate")
 
 
+async def test_who_did_not_ask_is_shown_nobody_outside_an_emergency(server: ThreadServer) -> None:
+    """Neither colleagues on duty, nor the other screens of one who watches, nor who watches no longer."""
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as other_crew,
+        server.phone(*DOCTOR) as doctor,
+        server.phone("admin_001", "admin", "hospital_001") as admin,
+        server.phone("admin_001", "admin", "hospital_001") as board,
+        server.phone("nurse_001", "nurse", "hospital_001") as former,
+    ):
+        await watch(board)
+        await watch(former)
+        await told(crew, 1)
+        await former.expect("locationUpdate", userId="paramedic_456")
+        assert (await former.ask("watchLocations", on=False))["type"] == "ack"
+        await told(crew, 2)
+        await board.expect_that(lambda frame: _lat(frame) == 2, "the second position")
+        for other in (crew, other_crew, doctor, admin, former):
+            await other.echo()
+            assert [_lat(frame) for frame in other.heard("locationUpdate")] == (
+                [1] if other is former else []
+            )
+        await doctor.ask("locationRequest", targetUserId="paramedic_456")
+        assert _lat(await doctor.expect("locationUpdate")) == 2
+
+
+async def test_who_may_watch_whose_positions(server: ThreadServer) -> None:
+    async with (
+        server.phone(*PATIENT) as patient,
+        server.phone(*DOCTOR) as doctor,
+    ):
+        for phone, wish, code in (
+            (patient, {"on": True}, "FORBIDDEN"),
+            (patient, {"on": True, "hospitalId": "hospital_001"}, "FORBIDDEN"),
+            (doctor, {"on": True, "hospitalId": "hospital_002"}, "HOSPITAL_MISMATCH"),
+            (doctor, {"on": True, "hospitalId": "nowhere"}, "HOSPITAL_MISMATCH"),  # nor which there are
+            (doctor, {"on": True, "emergencyId": MATTER}, "FORBIDDEN"),
+            (doctor, {}, "VALIDATION_ERROR"),
+            (doctor, {"on": "perhaps"}, "VALIDATION_ERROR"),
+        ):
+            answer = await phone.ask("watchLocations", **wish)
+            assert answer.get("code") == code, (phone.user_id, wish)
+        for wish in (
+            {"on": False},  # what never began
+            {"on": True, "hospitalId": "hospital_001", "surprise": 1},
+            {"on": True},  # twice
+        ):
+            assert (await doctor.ask("watchLocations", **wish))["type"] == "ack", wish
+
+
+async def test_who_has_an_emergency_open_sees_its_people_and_nobody_else(server: ThreadServer) -> None:
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as other_crew,
+        server.phone(*PATIENT) as patient,
+        server.phone(*DOCTOR) as doctor,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone(*COLLEAGUE) as elsewhere,
+    ):
+        await open_grant(MATTER, "patient_123", to_hospital="hospital_001", why="emergency")
+        await open_grant(MATTER, "paramedic_456", to_hospital="hospital_001", why="emergency")
+        await open_grant(OTHER_MATTER, "paramedic_789", to_hospital="hospital_001", why="emergency")
+        refused = await elsewhere.ask("watchLocations", on=True, emergencyId=MATTER)
+        assert refused["code"] == "FORBIDDEN"
+        await watch(doctor, emergencyId=MATTER)
+        await watch(nurse)
+        for phone, lat in ((other_crew, 1), (patient, 2), (crew, 3)):
+            await told(phone, lat)
+        for watcher, lats in ((nurse, [1, 2, 3]), (doctor, [2, 3])):
+            for lat in lats:
+                await watcher.expect_that(lambda frame, lat=lat: _lat(frame) == lat, f"position {lat}")
+        await doctor.echo()
+        assert len(doctor.heard("locationUpdate")) == 2
+        await close_grants(MATTER, "completed")
+        await told(crew, 4)
+        await nurse.expect_that(lambda frame: _lat(frame) == 4, "who is on duty again")
+        for phone in (doctor, elsewhere, crew):
+            await phone.echo()
+            assert not [frame for frame in phone.frames if _lat(frame) == 4]
+
+
 async def test_a_paramedic_off_duty_is_on_nobodys_map(server: ThreadServer) -> None:
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+        await watch(doctor)
         await told(crew)
         await doctor.expect("locationUpdate")
         await crew.ask("userOffline")
@@ -89,6 +174,7 @@ async def test_the_patient_watches_the_ambulance_come(server: ThreadServer) -> N
     ):
         await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew", destination=RIVERSIDE)
         await open_grant(MATTER, "patient_123", to_hospital="hospital_001", why="needs help")
+        await watch(doctor)
         await tell(crew, RIVERSIDE[0] + 0.01, RIVERSIDE[1], MATTER, is_emergency=True)
         seen = (await patient.expect("locationUpdate"))["data"]
         assert (seen["isEmergency"], seen["emergencyId"]) == (True, MATTER)
@@ -112,6 +198,7 @@ async def test_the_timer_that_never_stops(server: ThreadServer) -> None:
     ):
         await open_grant(MATTER, "patient_123", to_hospital="hospital_001", why="needs help")
         await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+        await watch(doctor)
         await told(patient, emergency_id=MATTER, is_emergency=True)
         await doctor.expect("locationUpdate", userId="patient_123")
         await told(crew, emergency_id=MATTER)
@@ -144,7 +231,6 @@ async def test_the_timer_that_never_stops(server: ThreadServer) -> None:
 async def test_asking_where_somebody_is(server: ThreadServer) -> None:
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
         await told(crew, 37, -122.5)
-        await doctor.expect("locationUpdate")
         await doctor.send("locationRequest", targetUserId="paramedic_456", requestId="where-1")
         last = await doctor.expect("locationUpdate")
         assert last["data"]["location"]["lat"] == 37.0
@@ -160,6 +246,9 @@ async def test_asking_where_somebody_is(server: ThreadServer) -> None:
         }
         await tell(crew, 38, -122.5)
         assert (await doctor.expect("locationUpdate"))["data"]["location"]["lat"] == 38.0
+        await told(crew, 39, -122.5)  # asked once, answered once
+        await doctor.echo()
+        assert [_lat(frame) for frame in doctor.heard("locationUpdate")] == [37, 38]
         reading = await PositionAccess.objects.aget()
         assert (reading.reader_id, reading.subject_id, reading.why) == (
             "doctor_123",
@@ -178,7 +267,6 @@ async def test_who_must_not_know_is_told_so(server: ThreadServer) -> None:
         await open_grant(MATTER, "patient_123", to_hospital="hospital_001", why="needs help")
         await told(patient)
         await told(crew)
-        await doctor.expect("locationUpdate", userId="patient_123")
         await doctor.send("locationRequest", targetUserId="patient_123")
         await doctor.expect("locationUpdate", userId="patient_123")
         await patient.expect("locationRequest", userId="doctor_123", emergencyId=MATTER)
@@ -265,3 +353,8 @@ async def test_the_way_of_somebody_over_http(server: ThreadServer, people: dict[
 async def _bearer(http: httpx.AsyncClient, user_id: str) -> dict[str, str]:
     answer = await http.post("/api/auth/token/", json={"userId": user_id, "password": "hplus-demo"})
     return {"Authorization": f"Bearer {answer.json()['access']}"}
+
+
+def _lat(frame: dict[str, Any]) -> float | None:
+    """The latitude in a `locationUpdate`; None in any other frame."""
+    return frame["data"]["location"]["lat"] if frame["type"] == "locationUpdate" else None

@@ -184,6 +184,8 @@ class Client:
         result = await in_db_thread(method, request)
         if result is not None and result.subscribe:
             await self.hub.join(self, list(result.subscribe))
+        if result is not None and result.unsubscribe:
+            self.hub.unsubscribe(self, result.unsubscribe)
         return result
 
     # Out

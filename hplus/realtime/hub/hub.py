@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -118,16 +118,27 @@ class Hub:
         except TimeoutError:
             logger.warning("The channel layer does not answer; subscriptions will follow")
 
+    def unsubscribe(self, client: Listener, groups: Iterable[Group]) -> None:
+        """Deliver to this connection no more what is for these groups."""
+        names = {group.name for group in groups} & client.group_names
+        client.group_names -= names
+        for name in names:
+            self._remove(client, name)
+
+    def _remove(self, client: Listener, name: str) -> None:
+        """The layer is told at the next subscription or reconciliation."""
+        self._groups[name].discard(client)
+        if not self._groups[name]:
+            del self._groups[name]
+            self._subscriptions.left(name)
+            self._forget((name, ""))
+
     def leave(self, client: Listener) -> None:
         self.clients.discard(client)
         for conflation in self._conflations.values():
             conflation.leave(client)
         for name in client.group_names:
-            self._groups[name].discard(client)
-            if not self._groups[name]:
-                del self._groups[name]
-                self._subscriptions.left(name)
-                self._forget((name, ""))
+            self._remove(client, name)
         stream = self.streams.get(client.user_id)
         if stream is not None:
             stream.clients.discard(client)

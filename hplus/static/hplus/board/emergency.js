@@ -153,6 +153,7 @@ let link = {};
 setInterval(() => link.state === "gone" && showState(state, link.state, link.retryAt), 1000);
 new Live({
   hospitalId: data.hospitalId,
+  emergencyId: data.emergencyId,
   onState: (now, retryAt) => {
     link = { state: now, retryAt };
     showState(state, now, retryAt);

@@ -8,9 +8,10 @@ const SILENCE_MS = 40000;
 const NEVER_AGAIN = new Set([4001, 4003, 4004, 4005, 4007]);
 
 export class Live {
-  // onState(state, retryAt): "connecting", "live", "gone" or "ended"; onFrame(frame); onReady() after each connection
-  constructor({ hospitalId, onState, onFrame, onReady }) {
-    Object.assign(this, { hospitalId, onState, onFrame, onReady });
+  // onState(state, retryAt): "connecting", "live", "gone" or "ended"; onFrame(frame); onReady() after each connection;
+  // positions are those of the hospital, or of the emergency named
+  constructor({ hospitalId, emergencyId, onState, onFrame, onReady }) {
+    Object.assign(this, { hospitalId, emergencyId, onState, onFrame, onReady });
     this.waitMs = SHORTEST_MS;
     this.seq = null;
     this.epoch = "";
@@ -47,6 +48,7 @@ export class Live {
     if (frame.type === "connection_established") {
       if (frame.epoch !== this.epoch || !frame.recovered) this.seq = frame.lastSeq;
       this.epoch = frame.epoch;
+      this.send({ type: "watchLocations", on: true, hospitalId: this.hospitalId, emergencyId: this.emergencyId });
       this.send({ type: "watchBoard", hospitalId: this.hospitalId });
     } else if (frame.type === "boardWatched") {
       this.waitMs = SHORTEST_MS;
