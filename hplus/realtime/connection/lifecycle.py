@@ -16,6 +16,7 @@ from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Result
 from hplus.realtime.connection.admission import (
+    Admission,
     Scope,
     address,
     admission,
@@ -43,12 +44,22 @@ logger = logging.getLogger(__name__)
 
 
 class ConnectionLifecycle:
-    """One client, from the handshake to the departure."""
+    """One client, from the handshake to the departure; in this process, or in the one of `hub`."""
 
     client: Client  # once it is known whose it is
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, hosted: Iterable[MakeConsumer]) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        hosted: Iterable[MakeConsumer],
+        *,
+        hub: Hub | None = None,
+        admission: Admission = admission,
+    ) -> None:
         self._scope, self._receive, self._send, self._hosted = scope, receive, send, hosted
+        self._hub, self._admission = hub, admission
 
     # Accept
 
@@ -60,23 +71,23 @@ class ConnectionLifecycle:
             return
         at = address(self._scope)
         try:
-            admission.admit(at)
+            self._admission.admit(at)
         except errors.Refusal as refusal:
             await refuse(self._send, refusal, at)
             return
         try:
             await self._identify(at)
         finally:
-            admission.release(at)
+            self._admission.release(at)
 
     async def _identify(self, at: str) -> None:
-        hub = Hub.of_this_process()
+        hub = self._hub or Hub.of_this_process()
         if hub.is_draining:
             await self._send({"type": "websocket.close", "code": 1012})
             return
         try:
             claim = claim_of(self._scope)
-            identity = await admission.identify(claim)
+            identity = await self._admission.identify(claim)
         except Exception as reason:
             await refuse(self._send, as_refusal(reason), at)
             return
@@ -115,7 +126,7 @@ class ConnectionLifecycle:
         stream = client.hub.add(client)
         try:
             await client.hub.join(client, groups.of(client.user))
-            arrival, greetings = await admission.run_queued(self._arrive, self._row(claim))
+            arrival, greetings = await self._admission.run_queued(self._arrive, self._row(claim))
             stream.start_after(arrival.last_seq)
             last_seq = stream.last_seq or 0
             replay = await self._replay(last_seq)
@@ -129,7 +140,9 @@ class ConnectionLifecycle:
         client.release()
         for consumer in client.consumers:
             if consumer.overrides("on_settled"):
-                client.later(settings.UNDELIVERED_AFTER_SECONDS, consumer.on_settled, admission.run_queued)
+                client.later(
+                    settings.UNDELIVERED_AFTER_SECONDS, consumer.on_settled, self._admission.run_queued
+                )
         logger.info("%s connected as %s", client.connection_id, client.user.role)
 
     def _row(self, claim: Claim) -> Connection:
@@ -162,7 +175,7 @@ class ConnectionLifecycle:
         if not (since.isascii() and since.isdigit()):
             return None
         cursor = min(int(since[:18]), 2**62)
-        return await admission.run_queued(self._read_missed, cursor, given.get("epoch"), last_seq)
+        return await self._admission.run_queued(self._read_missed, cursor, given.get("epoch"), last_seq)
 
     def _read_missed(self, since: int, epoch: str | None, last_seq: int) -> Replay:
         replay = replay_all(self.client.user, since, epoch, last_seq)
@@ -202,7 +215,7 @@ class ConnectionLifecycle:
         if connection is None:
             return
         try:
-            await admission.run_queued(self._depart, connection, is_clean)
+            await self._admission.run_queued(self._depart, connection, is_clean)
         except Exception:
             logger.exception("A departure was not recorded; reconciliation will")
 
