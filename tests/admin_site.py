@@ -11,7 +11,7 @@ from django.urls import reverse
 from hplus.accounts.models import User
 
 
-def desk_of(user: User | str, **options: Any) -> Client:
+def admin_client_of(user: User | str, **options: Any) -> Client:
     """This person, or whoever has this userId."""
     client = Client(**options)
     client.force_login(user if isinstance(user, User) else User.objects.get(pk=user))

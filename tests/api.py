@@ -7,13 +7,13 @@ from typing import Any, Self
 import httpx
 
 from hplus.management.commands.seed_demo import PASSWORD
-from tests.servers import Running
+from tests.servers import Endpoint
 
 
 class Api(httpx.AsyncClient):
     """`async with Api(server, "doctor_123") as doctor: await doctor.get("chat/rooms/")`"""
 
-    def __init__(self, server: Running, user_id: str = "", **options: Any) -> None:
+    def __init__(self, server: Endpoint, user_id: str = "", **options: Any) -> None:
         super().__init__(base_url=f"{server.url}/api/", timeout=20, **options)
         self.user_id = user_id
         self.tokens: dict[str, Any] = {}

@@ -11,12 +11,12 @@ from django.test import Client, TransactionTestCase
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
-from tests import ledger
-from tests.admin_site import desk_of
+from tests import fault_report
+from tests.admin_site import admin_client_of
 from tests.servers import ThreadServer
-from tests.tidying import empty_the_database
+from tests.truncate import truncate_filled_tables
 
-TransactionTestCase._fixture_teardown = empty_the_database
+TransactionTestCase._fixture_teardown = truncate_filled_tables
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,35 +28,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def people(transactional_db: None) -> dict[str, User]:
+def users(transactional_db: None) -> dict[str, User]:
     """The demo's two hospitals and their people, by userId."""
     seed_people()
     return User.objects.in_bulk()
 
 
 @pytest.fixture
-def desk(people: dict[str, User]) -> Client:
+def admin_client(users: dict[str, User]) -> Client:
     """The admin of hospital_001 in the admin site."""
-    return desk_of(people["admin_001"])
+    return admin_client_of(users["admin_001"])
 
 
 @pytest.fixture
-def server(people: dict[str, User]) -> Iterator[ThreadServer]:
+def server(users: dict[str, User]) -> Iterator[ThreadServer]:
     """A server for this test alone."""
     with ThreadServer() as running:
         yield running
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in ledger.table():
+    for line in fault_report.table():
         terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # one of several processes (pytest-xdist)
-        session.config.workeroutput["ledger"] = ledger.written()
+        session.config.workeroutput["fault_report"] = fault_report.written()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    ledger.add(getattr(node, "workeroutput", {}).get("ledger", []))
+    fault_report.add(getattr(node, "workeroutput", {}).get("fault_report", []))

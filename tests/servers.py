@@ -23,7 +23,7 @@ from tests.phone import Phone
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Running:
+class Endpoint:
     """Something that serves on a port."""
 
     port: int
@@ -55,7 +55,7 @@ class Running:
         )
 
 
-class ThreadServer(Running):
+class ThreadServer(Endpoint):
     """A whole server in a thread: the same code as `manage.py serve`, on this test's database."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ThreadServer(Running):
         assert not self._thread.is_alive(), "the server does not stop"
 
 
-class ProcessServer(Running):
+class ProcessServer(Endpoint):
     """`manage.py serve` as a process that can be killed."""
 
     def __init__(self, port: int | None = None, *arguments: str, **environment: str) -> None:

@@ -19,7 +19,7 @@ from hplus.accounts import actions
 from hplus.accounts.models import STAFF_ROLES, Hospital, Session, User
 from hplus.management.commands.seed_demo import PASSWORD, seed_people
 from hplus.realtime.models import Connection, ServerProcess
-from tests.admin_site import desk_of, page
+from tests.admin_site import admin_client_of, page
 
 NEW_PASSWORD = "Lantern-Orbit-42"
 INDEX = "/admin/"
@@ -27,31 +27,25 @@ MODELS = [Hospital, User, Session, Connection, ChatRoom, Message]
 
 
 @pytest.fixture(autouse=True)
-def people(db: None) -> dict[str, User]:
+def users(db: None) -> dict[str, User]:
     """Each hospital has one conversation with one patient, and everyone in it is signed in."""
     seed_people()
-    people = User.objects.in_bulk()
+    users = User.objects.in_bulk()
     server = ServerProcess.objects.create(host="ward", pid=1)
     for patient, doctor, hospital in [
         ("patient_123", "doctor_123", "hospital_001"),
         ("test_user", "doctor_002", "hospital_002"),
     ]:
-        say(people[patient], people[doctor], hospital, f"Here is {patient}")
-        for user in (people[patient], people[doctor]):
+        say(users[patient], users[doctor], hospital, f"Here is {patient}")
+        for user in (users[patient], users[doctor]):
             session = Session.objects.create(user=user, device_id=f"phone of {user.pk}")
             Connection.objects.create(server=server, user=user, session=session, role=user.role)
-    return people
+    return users
 
 
 @pytest.fixture
-def one(people: dict[str, User]) -> Client:
-    """The admin of hospital_001 at the desk."""
-    return desk_of(people["admin_001"])
-
-
-@pytest.fixture
-def root(people: dict[str, User]) -> Client:
-    return desk_of(people["root"])
+def superuser_client(users: dict[str, User]) -> Client:
+    return admin_client_of(users["root"])
 
 
 def say(sender: User, receiver: User, hospital: str, text: str) -> Message:
@@ -95,68 +89,68 @@ def theirs(model: type) -> Any:
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123", "nurse_001", "receptionist_002"])
-def test_only_admins_get_in(people: dict[str, User], user_id: str) -> None:
-    response = desk_of(people[user_id]).get(INDEX)
+def test_only_admins_get_in(users: dict[str, User], user_id: str) -> None:
+    response = admin_client_of(users[user_id]).get(INDEX)
     assert response.status_code == 302
     assert response.url.startswith("/admin/login/")
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
-def test_another_role_finds_nothing_there_even_if_let_in(people: dict[str, User], user_id: str) -> None:
-    user = people[user_id]
+def test_another_role_finds_nothing_there_even_if_let_in(users: dict[str, User], user_id: str) -> None:
+    user = users[user_id]
     user.is_staff = True
     user.save()
-    desk = desk_of(user)
-    offered = {app["app_label"] for app in desk.get(INDEX).context["available_apps"]}
+    admin_client = admin_client_of(user)
+    offered = {app["app_label"] for app in admin_client.get(INDEX).context["available_apps"]}
     assert offered.isdisjoint({"accounts", "realtime", "chat"})
-    assert {desk.get(page(model, "changelist")).status_code for model in MODELS} == {403}
+    assert {admin_client.get(page(model, "changelist")).status_code for model in MODELS} == {403}
 
 
-def test_a_deactivated_admin_is_out(people: dict[str, User], one: Client) -> None:
-    assert one.get(INDEX).status_code == 200
+def test_a_deactivated_admin_is_out(users: dict[str, User], admin_client: Client) -> None:
+    assert admin_client.get(INDEX).status_code == 200
     User.objects.filter(pk="admin_001").update(is_active=False)
-    assert one.get(INDEX).status_code == 302
+    assert admin_client.get(INDEX).status_code == 302
 
 
 # What one sees
 
 
-def test_an_admin_sees_the_own_hospital_only(people: dict[str, User], one: Client) -> None:
-    staff = {str(user) for user in people.values() if user.hospital_id == "hospital_001"}
-    assert listed(one, Hospital) == {"Riverside General"}
-    assert listed(one, User) == {*staff, "Pat Meadow"}
-    assert listed(one, Session) == {"doctor_123 on phone of doctor_123"}
-    assert {name.split()[0] for name in listed(one, Connection)} == {"patient_123", "doctor_123"}
-    assert listed(one, ChatRoom) == {"doctor_123 and patient_123"}
-    assert {name.partition(",")[0] for name in listed(one, Message)} == {"patient_123 to doctor_123"}
+def test_an_admin_sees_the_own_hospital_only(users: dict[str, User], admin_client: Client) -> None:
+    staff = {str(user) for user in users.values() if user.hospital_id == "hospital_001"}
+    assert listed(admin_client, Hospital) == {"Riverside General"}
+    assert listed(admin_client, User) == {*staff, "Pat Meadow"}
+    assert listed(admin_client, Session) == {"doctor_123 on phone of doctor_123"}
+    assert {name.split()[0] for name in listed(admin_client, Connection)} == {"patient_123", "doctor_123"}
+    assert listed(admin_client, ChatRoom) == {"doctor_123 and patient_123"}
+    assert {name.partition(",")[0] for name in listed(admin_client, Message)} == {"patient_123 to doctor_123"}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_superuser_sees_both(root: Client, model: type[Any]) -> None:
-    assert len(listed(root, model)) == model.objects.count() >= 2
-    assert root.get(page(model, "change", theirs(model).pk)).status_code == 200
+def test_a_superuser_sees_both(superuser_client: Client, model: type[Any]) -> None:
+    assert len(listed(superuser_client, model)) == model.objects.count() >= 2
+    assert superuser_client.get(page(model, "change", theirs(model).pk)).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_guessed_address_is_that_of_nothing(one: Client, model: type[Any]) -> None:
+def test_a_guessed_address_is_that_of_nothing(admin_client: Client, model: type[Any]) -> None:
     row, nobody = theirs(model), "0" if model is Message else "00000000-0000-7000-8000-000000000000"
     for view in ("change", "history"):
-        guessed, unknown = (one.get(page(model, view, key)) for key in (row.pk, nobody))
+        guessed, unknown = (admin_client.get(page(model, view, key)) for key in (row.pk, nobody))
         assert (guessed.status_code, guessed.url) == (unknown.status_code, unknown.url) == (302, INDEX)
-    assert one.get(page(model, "delete", row.pk)).status_code == 403
+    assert admin_client.get(page(model, "delete", row.pk)).status_code == 403
 
 
 @pytest.mark.parametrize("word", ["doctor_002", "Stone", "test_user", "Hillcrest"])
 @pytest.mark.parametrize("model", MODELS)
-def test_search_finds_nothing_of_the_other_hospital(one: Client, model: type, word: str) -> None:
-    assert listed(one, model, q=word) == set()
+def test_search_finds_nothing_of_the_other_hospital(admin_client: Client, model: type, word: str) -> None:
+    assert listed(admin_client, model, q=word) == set()
 
 
-def test_search_finds_what_is_here(one: Client) -> None:
-    assert listed(one, User, q="brook") == {"Dr. Dana Brook"}
-    assert listed(one, ChatRoom, q="Meadow") == {"doctor_123 and patient_123"}
-    assert len(listed(one, Message, q="here patient_123")) == 1
-    assert len(listed(one, Connection, q="doctor_123")) == 1
+def test_search_finds_what_is_here(admin_client: Client) -> None:
+    assert listed(admin_client, User, q="brook") == {"Dr. Dana Brook"}
+    assert listed(admin_client, ChatRoom, q="Meadow") == {"doctor_123 and patient_123"}
+    assert len(listed(admin_client, Message, q="here patient_123")) == 1
+    assert len(listed(admin_client, Connection, q="doctor_123")) == 1
 
 
 @pytest.mark.parametrize(
@@ -169,14 +163,16 @@ def test_search_finds_what_is_here(one: Client) -> None:
         (Message, {"room__first__password__startswith": "md5"}),
     ],
 )
-def test_no_column_can_be_spelled_out_in_the_address(one: Client, model: type, query: dict[str, str]) -> None:
-    assert one.get(page(model, "changelist"), query).status_code == 400
+def test_no_column_can_be_spelled_out_in_the_address(
+    admin_client: Client, model: type, query: dict[str, str]
+) -> None:
+    assert admin_client.get(page(model, "changelist"), query).status_code == 400
 
 
-def test_not_even_past_a_filter_that_is_offered(root: Client) -> None:
+def test_not_even_past_a_filter_that_is_offered(superuser_client: Client) -> None:
     there = page(ChatRoom, "changelist")
-    assert root.get(there, {"hospital__hospital_id__exact": "hospital_001"}).status_code == 200
-    assert root.get(there, {"hospital__people__password__startswith": "md5"}).status_code == 400
+    assert superuser_client.get(there, {"hospital__hospital_id__exact": "hospital_001"}).status_code == 200
+    assert superuser_client.get(there, {"hospital__people__password__startswith": "md5"}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -187,35 +183,39 @@ def test_not_even_past_a_filter_that_is_offered(root: Client) -> None:
         ("accounts.user", "hospital", "hospital_001", "hospital_002"),
     ],
 )
-def test_choices_offer_the_own_hospital(one: Client, source: str, field: str, here: str, there: str) -> None:
+def test_choices_offer_the_own_hospital(
+    admin_client: Client, source: str, field: str, here: str, there: str
+) -> None:
     app, model = source.split(".")
 
     def offered(term: str) -> list[str]:
         asked = {"app_label": app, "model_name": model, "field_name": field, "term": term}
-        return [row["id"] for row in one.get("/admin/autocomplete/", asked).json()["results"]]
+        return [row["id"] for row in admin_client.get("/admin/autocomplete/", asked).json()["results"]]
 
     assert offered(here) == [here]
     assert offered(there) == []
 
 
-def test_a_patient_is_seen_where_the_room_is(people: dict[str, User], one: Client) -> None:
-    desk_two = desk_of(people["admin_002"])
-    assert "Pat Meadow" not in listed(desk_two, User)
+def test_a_patient_is_seen_where_the_room_is(users: dict[str, User], admin_client: Client) -> None:
+    second_admin_client = admin_client_of(users["admin_002"])
+    assert "Pat Meadow" not in listed(second_admin_client, User)
     User.objects.filter(pk="doctor_123").update(hospital="hospital_002")  # the doctor moves, the room stays
-    assert "Pat Meadow" in listed(one, User)
-    assert "Pat Meadow" not in listed(desk_two, User)
-    assert "Dr. Dana Brook" not in listed(one, User)
+    assert "Pat Meadow" in listed(admin_client, User)
+    assert "Pat Meadow" not in listed(second_admin_client, User)
+    assert "Dr. Dana Brook" not in listed(admin_client, User)
 
-    say(people["patient_123"], people["nurse_002"], "hospital_002", "Are you open?")
-    assert "Pat Meadow" in listed(desk_two, User)
-    assert listed(desk_two, ChatRoom) == {"doctor_002 and test_user", "nurse_002 and patient_123"}
+    say(users["patient_123"], users["nurse_002"], "hospital_002", "Are you open?")
+    assert "Pat Meadow" in listed(second_admin_client, User)
+    assert listed(second_admin_client, ChatRoom) == {"doctor_002 and test_user", "nurse_002 and patient_123"}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_long_list_takes_no_more_queries(people: dict[str, User], root: Client, model: type) -> None:
+def test_a_long_list_takes_no_more_queries(
+    users: dict[str, User], superuser_client: Client, model: type
+) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            listed(root, model)
+            listed(superuser_client, model)
         return len(captured)
 
     queries()  # content types are cached
@@ -226,20 +226,20 @@ def test_a_long_list_takes_no_more_queries(people: dict[str, User], root: Client
         session = Session.objects.create(user=nurse)
         server = ServerProcess.objects.create(host=f"ward {n}", pid=n)
         Connection.objects.create(server=server, user=nurse, session=session, role="nurse")
-        say(people["patient_123"], nurse, f"h{n}", "Hello")
+        say(users["patient_123"], nurse, f"h{n}", "Hello")
     assert queries() == few
 
 
 # What one changes
 
 
-def test_a_new_person_is_of_the_own_hospital(one: Client) -> None:
-    form = one.get(page(User, "add")).context["adminform"].form
+def test_a_new_person_is_of_the_own_hospital(admin_client: Client) -> None:
+    form = admin_client.get(page(User, "add")).context["adminform"].form
     assert list(form.fields["hospital"].queryset) == [Hospital.objects.get(pk="hospital_001")]
     assert {value for value, _ in form.fields["role"].choices if value} == set(STAFF_ROLES)
 
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    assert one.post(page(User, "add"), new | {"hospital": "hospital_001"}).status_code == 302
+    assert admin_client.post(page(User, "add"), new | {"hospital": "hospital_001"}).status_code == 302
     assert actions.sign_in("nurse_009", NEW_PASSWORD).user.hospital_id == "hospital_001"
 
 
@@ -253,99 +253,103 @@ def test_a_new_person_is_of_the_own_hospital(one: Client) -> None:
         {"user_id": "doctor_002"},
     ],
 )
-def test_a_new_person_is_refused(one: Client, wish: dict[str, str]) -> None:
+def test_a_new_person_is_refused(admin_client: Client, wish: dict[str, str]) -> None:
     before = User.objects.count()
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    response = one.post(page(User, "add"), new | {"hospital": "hospital_001"} | wish)
+    response = admin_client.post(page(User, "add"), new | {"hospital": "hospital_001"} | wish)
     assert response.status_code == 200
     assert response.context["errors"]
     assert User.objects.count() == before
 
 
-def test_a_superuser_says_where_somebody_works(root: Client) -> None:
+def test_a_superuser_says_where_somebody_works(superuser_client: Client) -> None:
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    refused = root.post(page(User, "add"), new)
+    refused = superuser_client.post(page(User, "add"), new)
     assert refused.context["adminform"].form.errors == {"hospital": ["Staff belong to a hospital."]}
-    assert root.post(page(User, "add"), new | {"hospital": "hospital_002"}).status_code == 302
-    assert root.post(page(User, "add"), new | {"user_id": "p", "role": "patient"}).status_code == 302
+    assert superuser_client.post(page(User, "add"), new | {"hospital": "hospital_002"}).status_code == 302
+    assert (
+        superuser_client.post(page(User, "add"), new | {"user_id": "p", "role": "patient"}).status_code == 302
+    )
 
 
-def test_staff_can_be_changed_but_not_sent_to_another_hospital(one: Client) -> None:
+def test_staff_can_be_changed_but_not_sent_to_another_hospital(admin_client: Client) -> None:
     url, wish = page(User, "change", "nurse_001"), {"name": "Nora", "role": "nurse"}
-    assert one.post(url, wish | {"hospital": "hospital_002"}).status_code == 200
-    assert one.post(url, wish | {"hospital": ""}).status_code == 200
+    assert admin_client.post(url, wish | {"hospital": "hospital_002"}).status_code == 200
+    assert admin_client.post(url, wish | {"hospital": ""}).status_code == 200
     extra = {"user_id": "other", "is_superuser": "on", "password": "x"}
-    assert one.post(url, wish | extra | {"hospital": "hospital_001"}).status_code == 302
+    assert admin_client.post(url, wish | extra | {"hospital": "hospital_001"}).status_code == 302
     nurse = User.objects.get(pk="nurse_001")
     assert (nurse.name, nurse.hospital_id, nurse.is_superuser) == ("Nora", "hospital_001", False)
     assert nurse.check_password(PASSWORD)
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "visitor", "chief"])
-def test_patients_and_superusers_can_be_seen_and_not_changed(one: Client, user_id: str) -> None:
+def test_patients_and_superusers_can_be_seen_and_not_changed(admin_client: Client, user_id: str) -> None:
     """Whoever sets their password could read what belongs to other hospitals."""
     User.objects.create_superuser("chief", PASSWORD, hospital_id="hospital_001")
     User.objects.create_user("visitor", PASSWORD, role="patient", hospital_id="hospital_001")
-    assert "md5" not in shown(one, page(User, "change", user_id))
-    assert one.post(page(User, "change", user_id), {"name": "x"}).status_code == 403
+    assert "md5" not in shown(admin_client, page(User, "change", user_id))
+    assert admin_client.post(page(User, "change", user_id), {"name": "x"}).status_code == 403
     password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    assert one.post(f"/admin/accounts/user/{user_id}/password/", password).status_code == 403
-    act(one, User, "deactivate", [user_id])
+    assert admin_client.post(f"/admin/accounts/user/{user_id}/password/", password).status_code == 403
+    act(admin_client, User, "deactivate", [user_id])
     user = User.objects.get(pk=user_id)
     assert user.is_active
     assert user.check_password(PASSWORD)
 
 
-def test_the_other_hospital_cannot_be_changed(one: Client) -> None:
+def test_the_other_hospital_cannot_be_changed(admin_client: Client) -> None:
     password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    assert one.post("/admin/accounts/user/doctor_002/password/", password).status_code == 404
+    assert admin_client.post("/admin/accounts/user/doctor_002/password/", password).status_code == 404
     wish = {"name": "x", "role": "nurse", "hospital": "hospital_001"}
-    assert one.post(page(User, "change", "doctor_002"), wish).url == INDEX
-    assert one.post(page(Hospital, "change", "hospital_002"), {"name": "x"}).url == INDEX
-    assert one.get(page(Hospital, "add")).status_code == 403
+    assert admin_client.post(page(User, "change", "doctor_002"), wish).url == INDEX
+    assert admin_client.post(page(Hospital, "change", "hospital_002"), {"name": "x"}).url == INDEX
+    assert admin_client.get(page(Hospital, "add")).status_code == 403
     doctor = User.objects.select_related("hospital").get(pk="doctor_002")
     assert (doctor.name, doctor.role, doctor.hospital.name) == ("Dr. Ira Stone", "doctor", "Hillcrest Clinic")
     assert doctor.check_password(PASSWORD)
 
 
-def test_nobody_locks_himself_out(one: Client) -> None:
+def test_nobody_locks_himself_out(admin_client: Client) -> None:
     wish = {"name": "Ada", "role": "nurse", "hospital": "hospital_001"}
-    assert one.post(page(User, "change", "admin_001"), wish).status_code == 302
-    act(one, User, "deactivate", ["admin_001"])
+    assert admin_client.post(page(User, "change", "admin_001"), wish).status_code == 302
+    act(admin_client, User, "deactivate", ["admin_001"])
     admin = User.objects.get(pk="admin_001")
     assert (admin.name, admin.role, admin.is_staff, admin.is_active) == ("Ada", "admin", True, True)
 
 
-def test_a_new_password_ends_the_sessions(one: Client) -> None:
+def test_a_new_password_ends_the_sessions(admin_client: Client) -> None:
     tokens = actions.sign_in("doctor_123", PASSWORD)
     weak = {"password1": "123", "password2": "123"}
-    assert one.post("/admin/accounts/user/doctor_123/password/", weak).status_code == 200
+    assert admin_client.post("/admin/accounts/user/doctor_123/password/", weak).status_code == 200
     assert actions.identify_by_token(tokens.access)
     password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    assert one.post("/admin/accounts/user/doctor_123/password/", password).status_code == 302
+    assert admin_client.post("/admin/accounts/user/doctor_123/password/", password).status_code == 302
     with pytest.raises(errors.SessionRevoked):
         actions.identify_by_token(tokens.access)
     assert actions.sign_in("doctor_123", NEW_PASSWORD)
 
 
-def test_deactivating_ends_sessions_of_the_own_staff_only(one: Client) -> None:
+def test_deactivating_ends_sessions_of_the_own_staff_only(admin_client: Client) -> None:
     everyone = ["doctor_123", "doctor_002", "test_user"]
-    assert act(one, User, "deactivate", everyone, query="is_active__exact=1") == "1 of 1 deactivated."
-    act(one, User, "deactivate", everyone, select_across="1")
+    assert (
+        act(admin_client, User, "deactivate", everyone, query="is_active__exact=1") == "1 of 1 deactivated."
+    )
+    act(admin_client, User, "deactivate", everyone, select_across="1")
     gone = User.objects.filter(is_active=False)
     own_staff = User.objects.filter(hospital="hospital_001", role__in=STAFF_ROLES).exclude(pk="admin_001")
     assert set(gone) == set(own_staff)
     assert set(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == {"doctor_123"}
     assert LogEntry.objects.filter(object_id="doctor_123", change_message="Deactivated.").exists()
 
-    act(one, User, "reactivate", ["doctor_123"])
+    act(admin_client, User, "reactivate", ["doctor_123"])
     assert User.objects.get(pk="doctor_123").is_active
     assert Session.objects.get(user="doctor_123").revoked_at
 
 
-def test_revoking_reaches_the_own_staff_only(one: Client) -> None:
+def test_revoking_reaches_the_own_staff_only(admin_client: Client) -> None:
     sessions = Session.objects.values_list("pk", flat=True)
-    told = act(one, Session, "revoke", list(sessions), query="revoked_at__isempty=1")
+    told = act(admin_client, Session, "revoke", list(sessions), query="revoked_at__isempty=1")
     assert told == "1 of 1 revoked."
     ended = Session.objects.exclude(revoked_at=None)
     assert [(session.user_id, session.revoked_reason) for session in ended] == [
@@ -357,41 +361,41 @@ def test_revoking_reaches_the_own_staff_only(one: Client) -> None:
 
 
 @pytest.mark.parametrize("model", [Connection, ChatRoom, Message])
-def test_what_happened_is_read_only(root: Client, model: type[Any]) -> None:
-    assert root.get(page(model, "add")).status_code == 403
-    assert root.post(page(model, "change", theirs(model).pk), {}).status_code == 403
-    assert root.post(page(model, "delete", theirs(model).pk), {"post": "yes"}).status_code == 403
+def test_what_happened_is_read_only(superuser_client: Client, model: type[Any]) -> None:
+    assert superuser_client.get(page(model, "add")).status_code == 403
+    assert superuser_client.post(page(model, "change", theirs(model).pk), {}).status_code == 403
+    assert superuser_client.post(page(model, "delete", theirs(model).pk), {"post": "yes"}).status_code == 403
 
 
-def test_a_conversation_is_read_from_its_room(people: dict[str, User], one: Client) -> None:
-    say(people["nurse_001"], people["doctor_123"], "hospital_001", "The ECG room is free")
+def test_a_conversation_is_read_from_its_room(users: dict[str, User], admin_client: Client) -> None:
+    say(users["nurse_001"], users["doctor_123"], "hospital_001", "The ECG room is free")
     room = ChatRoom.objects.get(first="doctor_123", second="patient_123")
-    assert f"?room__exact={room.pk}" in shown(one, page(ChatRoom, "change", room.pk))
-    assert len(listed(one, Message)) == 2
-    assert len(listed(one, Message, room__exact=room.pk)) == 1
-    assert listed(one, Message, room__exact=theirs(ChatRoom).pk) == set()
+    assert f"?room__exact={room.pk}" in shown(admin_client, page(ChatRoom, "change", room.pk))
+    assert len(listed(admin_client, Message)) == 2
+    assert len(listed(admin_client, Message, room__exact=room.pk)) == 1
+    assert listed(admin_client, Message, room__exact=theirs(ChatRoom).pk) == set()
     message = Message.objects.get(room=room)
-    assert "Here is patient_123" in shown(one, page(Message, "changelist"))
-    assert "Here is patient_123" in shown(one, page(Message, "change", message.pk))
+    assert "Here is patient_123" in shown(admin_client, page(Message, "changelist"))
+    assert "Here is patient_123" in shown(admin_client, page(Message, "change", message.pk))
 
 
 def test_search_reads_the_newest_of_what_is_looked_at(
-    people: dict[str, User], one: Client, monkeypatch: pytest.MonkeyPatch
+    users: dict[str, User], admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = Message.objects.get(room__hospital="hospital_001")
-    say(people["nurse_001"], people["doctor_123"], "hospital_001", "The ECG room is free")
-    assert len(listed(one, Message, q="Here")) == 1
+    say(users["nurse_001"], users["doctor_123"], "hospital_001", "The ECG room is free")
+    assert len(listed(admin_client, Message, q="Here")) == 1
     monkeypatch.setattr(NewestFirst, "SEARCHED", 1)
-    assert listed(one, Message, q="Here") == set()
-    assert len(listed(one, Message, q="ECG")) == 1
-    assert len(listed(one, Message, q="Here", room__exact=older.room_id)) == 1
+    assert listed(admin_client, Message, q="Here") == set()
+    assert len(listed(admin_client, Message, q="ECG")) == 1
+    assert len(listed(admin_client, Message, q="Here", room__exact=older.room_id)) == 1
 
 
-def test_a_deleted_message_says_nothing(people: dict[str, User], one: Client) -> None:
-    message = say(people["patient_123"], people["doctor_123"], "hospital_001", "My PIN is 7391")
-    assert len(listed(one, Message, q="7391")) == 1
-    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
-    assert listed(one, Message, q="7391") == set()
-    assert "7391" not in shown(one, page(Message, "changelist"))
-    assert "7391" not in shown(one, page(Message, "change", message.pk))
-    assert len(listed(one, Message, deleted_at__isempty="0")) == 1
+def test_a_deleted_message_says_nothing(users: dict[str, User], admin_client: Client) -> None:
+    message = say(users["patient_123"], users["doctor_123"], "hospital_001", "My PIN is 7391")
+    assert len(listed(admin_client, Message, q="7391")) == 1
+    chat.delete(users["patient_123"], DeleteMessage(message_id=message.message_id))
+    assert listed(admin_client, Message, q="7391") == set()
+    assert "7391" not in shown(admin_client, page(Message, "changelist"))
+    assert "7391" not in shown(admin_client, page(Message, "change", message.pk))
+    assert len(listed(admin_client, Message, deleted_at__isempty="0")) == 1

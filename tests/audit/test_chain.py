@@ -21,9 +21,9 @@ is_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="
 
 
 @pytest.fixture(autouse=True)
-def chain(people: dict[str, User]) -> None:
+def chain(users: dict[str, User]) -> None:
     for number in range(LINES):
-        record(people["admin_001"], Verb.READ, people["doctor_123"], page=number, of="ä 'list'")
+        record(users["admin_001"], Verb.READ, users["doctor_123"], page=number, of="ä 'list'")
 
 
 def sql(statement: str, *values: Any) -> None:
@@ -40,7 +40,7 @@ def found() -> list[tuple[int, str]]:
     return [(fault.number, fault.what) for fault in verify()[1]]
 
 
-def test_an_untouched_chain_is_whole(people: dict[str, User]) -> None:
+def test_an_untouched_chain_is_whole(users: dict[str, User]) -> None:
     head, faults = verify()
     assert (head.count, faults) == (LINES, [])
     last = Record.objects.get(number=LINES)
@@ -95,10 +95,10 @@ def test_one_who_seals_everything_anew_is_betrayed_by_the_head() -> None:
     assert last.digest != Head.objects.get().digest
 
 
-def test_many_who_write_at_once_keep_one_chain(people: dict[str, User]) -> None:
+def test_many_who_write_at_once_keep_one_chain(users: dict[str, User]) -> None:
     def write(number: int) -> None:
         try:
-            record(people["root"], Verb.READ, people["patient_123"], number=number)
+            record(users["root"], Verb.READ, users["patient_123"], number=number)
         finally:
             connection.close()
 
@@ -108,10 +108,10 @@ def test_many_who_write_at_once_keep_one_chain(people: dict[str, User]) -> None:
     assert (head.count, faults) == (LINES + 40, [])
 
 
-def test_a_line_is_there_only_if_the_deed_is(people: dict[str, User]) -> None:
+def test_a_line_is_there_only_if_the_deed_is(users: dict[str, User]) -> None:
     def half() -> None:
         with transaction.atomic():
-            record(people["root"], Verb.READ, people["patient_123"])
+            record(users["root"], Verb.READ, users["patient_123"])
             raise RuntimeError("the ward is full")
 
     with pytest.raises(RuntimeError):

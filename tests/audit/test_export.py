@@ -14,20 +14,20 @@ from hplus.accounts.models import Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_calls, seed_emergencies, seed_history, seed_people
-from tests.ledger import note
+from tests.fault_report import note
 
 FORMULA = '=HYPERLINK("https://evil.example","x")'
 
 
 @pytest.fixture(autouse=True)
-def people(db: None) -> dict[str, User]:
+def users(db: None) -> dict[str, User]:
     seed_people()
     seed_history()
     return User.objects.in_bulk()
 
 
-def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
-    response = desk.post(page, {"action": "export_csv", "_selected_action": ids})
+def exported(admin_client: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
+    response = admin_client.post(page, {"action": "export_csv", "_selected_action": ids})
     assert response["Content-Type"].startswith("text/csv")
     return list(csv.DictReader(StringIO(response.content.decode(), newline="")))
 
@@ -36,38 +36,38 @@ def exported(desk: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
     "risky",
     [FORMULA, "+1", "-1", "@SUM(A1)", "\t+1", "\tplain", "\rplain", "\n=1", "  =1", "＝1", "\u00a0=1"],
 )
-def test_a_formula_is_text(desk: Client, risky: str) -> None:
+def test_a_formula_is_text(admin_client: Client, risky: str) -> None:
     """Whatever a spreadsheet would take for the beginning of one (OWASP, CSV injection)."""
     User.objects.filter(pk="nurse_001").update(name=risky, department="plain - text; =1")
-    [row] = exported(desk, "/admin/accounts/user/", ["nurse_001"])
+    [row] = exported(admin_client, "/admin/accounts/user/", ["nurse_001"])
     note("CSV formulas", let_in=int(row["name"] != f"'{risky}"))
     assert (row["user_id"], row["name"]) == ("nurse_001", f"'{risky}")
     assert row["department"] == "plain - text; =1"
     assert "password" not in row
 
 
-def test_a_semicolon_in_a_name_begins_no_cell(desk: Client) -> None:
+def test_a_semicolon_in_a_name_begins_no_cell(admin_client: Client) -> None:
     User.objects.filter(pk="nurse_001").update(name="Nora;=1+1")
     asked = {"action": "export_csv", "_selected_action": ["nurse_001"]}
-    lines = desk.post("/admin/accounts/user/", asked).content.decode().splitlines()
+    lines = admin_client.post("/admin/accounts/user/", asked).content.decode().splitlines()
     assert '"Nora;=1+1"' in lines[1]
 
 
-def test_emergencies_and_calls_leave_without_whom_they_were_about(desk: Client) -> None:
+def test_emergencies_and_calls_leave_without_whom_they_were_about(admin_client: Client) -> None:
     seed_emergencies()
     seed_calls()
     for page, model in (("emergency/emergency", Emergency), ("calls/call", Call)):
         here = [str(row.pk) for row in model.objects.filter(hospital="hospital_001")]
         asked = [str(row.pk) for row in model.objects.all()]
-        rows = exported(desk, f"/admin/{page}/", asked)
+        rows = exported(admin_client, f"/admin/{page}/", asked)
         assert [next(iter(row.values())) for row in rows] == sorted(here)
         assert not {"Ali Brandt", "walk_in_17", "Chest pain"} & {
             cell for row in rows for cell in row.values()
         }
 
 
-def test_the_other_hospital_stays_at_home(desk: Client) -> None:
-    rows = exported(desk, "/admin/accounts/user/", ["nurse_001", "nurse_002", "doctor_002"])
+def test_the_other_hospital_stays_at_home(admin_client: Client) -> None:
+    rows = exported(admin_client, "/admin/accounts/user/", ["nurse_001", "nurse_002", "doctor_002"])
     assert [row["user_id"] for row in rows] == ["nurse_001"]
     written = Record.objects.get(verb=Verb.EXPORT)
     assert (written.actor_id, written.object_type, written.details) == (
@@ -77,28 +77,28 @@ def test_the_other_hospital_stays_at_home(desk: Client) -> None:
     )
 
 
-def test_conversations_leave_without_a_word(desk: Client) -> None:
-    response = desk.post(
+def test_conversations_leave_without_a_word(admin_client: Client) -> None:
+    response = admin_client.post(
         "/admin/chat/chatroom/", {"action": "export_csv", "_selected_action": ["x"], "select_across": "1"}
     )
     assert b"doctor_456" in response.content
     assert b"chest" not in response.content
 
 
-def test_the_audit_leaves_with_its_seals(desk: Client, people: dict[str, User]) -> None:
-    here, there = (record(people["root"], Verb.READ, people[name]) for name in ("doctor_123", "doctor_002"))
-    rows = exported(desk, "/admin/audit/record/", [str(here.pk), str(there.pk)])
+def test_the_audit_leaves_with_its_seals(admin_client: Client, users: dict[str, User]) -> None:
+    here, there = (record(users["root"], Verb.READ, users[name]) for name in ("doctor_123", "doctor_002"))
+    rows = exported(admin_client, "/admin/audit/record/", [str(here.pk), str(there.pk)])
     assert [(row["number"], row["digest"]) for row in rows] == [(str(here.pk), here.digest)]
 
 
-def test_what_may_not_leave_has_no_such_action(desk: Client) -> None:
+def test_what_may_not_leave_has_no_such_action(admin_client: Client) -> None:
     for page in ("/admin/chat/message/", "/admin/accounts/session/", "/admin/push/pushdevice/"):
-        assert "export_csv" not in desk.get(page).content.decode()
+        assert "export_csv" not in admin_client.get(page).content.decode()
 
 
-def test_signing_out_reaches_the_own_staff_only(desk: Client, people: dict[str, User]) -> None:
+def test_signing_out_reaches_the_own_staff_only(admin_client: Client, users: dict[str, User]) -> None:
     for name in ("nurse_001", "nurse_002"):
-        Session.objects.create(user=people[name])
+        Session.objects.create(user=users[name])
     asked = {"action": "sign_out", "_selected_action": ["nurse_001", "nurse_002"]}
-    desk.post("/admin/accounts/user/", asked)
+    admin_client.post("/admin/accounts/user/", asked)
     assert list(Session.objects.exclude(revoked_at=None).values_list("user", flat=True)) == ["nurse_001"]

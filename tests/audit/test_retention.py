@@ -32,40 +32,40 @@ LONG_AGO = timezone.now() - timedelta(days=40)
 
 
 @pytest.fixture(autouse=True)
-def people(transactional_db: None) -> dict[str, User]:
+def users(transactional_db: None) -> dict[str, User]:
     """Each of two patients has said something and called for help, forty days ago; one also today."""
     seed_people()
-    people = User.objects.in_bulk()
+    users = User.objects.in_bulk()
     for patient in ("patient_123", "test_user"):
-        room = say(people, patient, "My arm hurts")
-        file = attachments.take(people[patient], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+        room = say(users, patient, "My arm hurts")
+        file = attachments.take(users[patient], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
         Attachment.objects.filter(pk=file.pk).update(uploaded_at=LONG_AGO)
         Emergency.objects.create(
             hospital_id="hospital_001", patient_id=patient, patient_name="Pat Meadow", lat=37.77491,
             lng=-122.41941, condition="stroke", priority="high", status="cancelled", cancelled_at=LONG_AGO,
-            requested_by=people[patient], requested_by_role="patient", requested_at=LONG_AGO,
+            requested_by=users[patient], requested_by_role="patient", requested_at=LONG_AGO,
         )  # fmt: skip
-        call(people, patient, "in pain again")
+        call(users, patient, "in pain again")
         Fix.objects.create(
-            user=people[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, reason_id="old"
+            user=users[patient], lat=1, lng=1, at=LONG_AGO, received_at=LONG_AGO, reason_id="old"
         )
     Message.objects.update(sent_at=LONG_AGO)
     Call.objects.update(started_at=LONG_AGO)
-    say(people, "patient_123", "It is better now")
-    return people
+    say(users, "patient_123", "It is better now")
+    return users
 
 
-def say(people: dict[str, User], patient: str, text: str) -> ChatRoom:
+def say(users: dict[str, User], patient: str, text: str) -> ChatRoom:
     wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message=text)
-    made = chat.send(people[patient], wish).ack_data
+    made = chat.send(users[patient], wish).ack_data
     assert made is not None
     return ChatRoom.objects.get(pk=made["chatRoomId"])
 
 
-def call(people: dict[str, User], patient: str, reason: str | None) -> None:
+def call(users: dict[str, User], patient: str, reason: str | None) -> None:
     wish = InitiateCall(receiver_id="doctor_456", call_type="audio")
-    call_id = (initiate(people[patient], wish, connection_id="").ack_data or {})["callId"]
-    calls.end(people[patient], EndCall(call_id=call_id, reason=reason), connection_id="")
+    call_id = (initiate(users[patient], wish, connection_id="").ack_data or {})["callId"]
+    calls.end(users[patient], EndCall(call_id=call_id, reason=reason), connection_id="")
 
 
 def reasons() -> set[tuple[str, str]]:
@@ -114,9 +114,9 @@ def test_what_is_old_is_replaced_and_only_once() -> None:
     assert Record.objects.filter(verb=Verb.ANONYMISE).count() == 1
 
 
-def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(people: dict[str, User]) -> None:
+def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(users: dict[str, User]) -> None:
     held = ChatRoom.objects.get(second="test_user")
-    legal_hold.hold(people["admin_001"], held.pk, "Case 17")
+    legal_hold.hold(users["admin_001"], held.pk, "Case 17")
     command("--days", "30", "--apply")
     assert texts() == ["(removed)", "My arm hurts", "It is better now"]
     assert list(Attachment.objects.values_list("room", flat=True)) == [held.pk]
@@ -125,13 +125,13 @@ def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(people: dict
     ]
     assert list(Fix.objects.values_list("user", flat=True)) == ["test_user"]
     assert reasons() == {("patient_123", "(removed)"), ("test_user", "in pain again")}
-    legal_hold.release(people["admin_001"], held.pk)
+    legal_hold.release(users["admin_001"], held.pk)
     assert command("--days", "30", "--apply")["messages"] == 1
 
 
-def test_our_own_words_for_the_end_of_a_call_stay(people: dict[str, User]) -> None:
+def test_our_own_words_for_the_end_of_a_call_stay(users: dict[str, User]) -> None:
     Call.objects.all().delete()
-    call(people, "patient_123", None)
+    call(users, "patient_123", None)
     Call.objects.update(started_at=LONG_AGO)
     assert command("--days", "30", "--apply")["calls"] == 0
     assert reasons() == {("patient_123", "cancelled")}

@@ -18,21 +18,21 @@ from chat.models import ChatRoom, Message
 from hplus.accounts.models import User
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
-from tests.admin_site import desk_of
+from tests.admin_site import admin_client_of
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 @pytest.fixture(autouse=True)
-def people(db: None) -> dict[str, User]:
+def users(db: None) -> dict[str, User]:
     seed_people()
     return User.objects.in_bulk()
 
 
-def say(people: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:
-    hospital = people[receiver].hospital_id or people[sender].hospital_id
+def say(users: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:
+    hospital = users[receiver].hospital_id or users[sender].hospital_id
     wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text, **more)
-    made = chat.send(people[sender], wish).ack_data
+    made = chat.send(users[sender], wish).ack_data
     assert made is not None
     return Message.objects.select_related("room").get(message_id=made["messageId"])
 
@@ -41,12 +41,12 @@ def page(room: ChatRoom, rest: str = "change/") -> str:
     return f"/admin/chat/chatroom/{room.pk}/{rest}"
 
 
-def test_it_reads_as_it_was_said(people: dict[str, User], desk: Client) -> None:
-    first = say(people, "patient_123", "doctor_123", "My arm hurts")
-    reply = say(people, "doctor_123", "patient_123", "Since when?", reply_to=first.message_id)
+def test_it_reads_as_it_was_said(users: dict[str, User], admin_client: Client) -> None:
+    first = say(users, "patient_123", "doctor_123", "My arm hurts")
+    reply = say(users, "doctor_123", "patient_123", "Since when?", reply_to=first.message_id)
     wish = EditMessage(message_id=reply.message_id, message="Since when exactly?")
-    chat.edit(people["doctor_123"], wish)
-    shown = desk.get(page(first.room)).content.decode()
+    chat.edit(users["doctor_123"], wish)
+    shown = admin_client.get(page(first.room)).content.decode()
     for part in ("My arm hurts", "Since when exactly?", "until", "Since when?", "Pat Meadow", "· sent"):
         assert part in shown
     assert "<blockquote>My arm hurts</blockquote>" in shown
@@ -55,75 +55,75 @@ def test_it_reads_as_it_was_said(people: dict[str, User], desk: Client) -> None:
     assert "arm" not in str(vars(read))
 
 
-def test_a_deleted_message_is_for_those_with_the_right(people: dict[str, User], desk: Client) -> None:
-    message = say(people, "patient_123", "doctor_123", "My PIN is 7391")
-    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
-    shown = desk.get(page(message.room)).content.decode()
+def test_a_deleted_message_is_for_those_with_the_right(users: dict[str, User], admin_client: Client) -> None:
+    message = say(users, "patient_123", "doctor_123", "My PIN is 7391")
+    chat.delete(users["patient_123"], DeleteMessage(message_id=message.message_id))
+    shown = admin_client.get(page(message.room)).content.decode()
     assert "Deleted by" in shown
     assert "7391" not in shown
-    assert "7391" in desk_of(people["root"]).get(page(message.room)).content.decode()
+    assert "7391" in admin_client_of(users["root"]).get(page(message.room)).content.decode()
     right = Permission.objects.get(codename="view_deleted_original")
-    people["admin_001"].user_permissions.add(right)
-    assert "7391" in desk.get(page(message.room)).content.decode()
+    users["admin_001"].user_permissions.add(right)
+    assert "7391" in admin_client.get(page(message.room)).content.decode()
 
 
-def test_markup_is_text(people: dict[str, User], desk: Client) -> None:
+def test_markup_is_text(users: dict[str, User], admin_client: Client) -> None:
     User.objects.filter(pk="patient_123").update(name=EVIL)
-    message = say(people, "patient_123", "doctor_123", EVIL)
+    message = say(users, "patient_123", "doctor_123", EVIL)
     for url in (page(message.room), "/admin/chat/message/", "/admin/chat/chatroom/", "/admin/accounts/user/"):
-        shown = desk.get(url).content.decode()
+        shown = admin_client.get(url).content.decode()
         assert "<script>alert" not in shown
         assert "<img src=x" not in shown
         assert "&lt;script&gt;alert" in shown
 
 
-def test_files_come_from_the_room_only(people: dict[str, User], desk: Client) -> None:
-    room = say(people, "patient_123", "doctor_123", "Look").room
-    stored = attachments.take(people["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+def test_files_come_from_the_room_only(users: dict[str, User], admin_client: Client) -> None:
+    room = say(users, "patient_123", "doctor_123", "Look").room
+    stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     url = f"http://testserver/api/chat/attachments/{stored.pk}/"
     files = [{"url": url, "name": "arm.txt"}, {"url": "https://evil.example/x", "name": "foreign.txt"}]
-    say(people, "patient_123", "doctor_123", "Here", attachments=files)
-    shown = desk.get(page(room)).content.decode()
+    say(users, "patient_123", "doctor_123", "Here", attachments=files)
+    shown = admin_client.get(page(room)).content.decode()
     assert page(room, f"attachments/{stored.pk}/") in shown
     assert "evil.example" not in shown
 
-    given = desk.get(page(room, f"attachments/{stored.pk}/"))
+    given = admin_client.get(page(room, f"attachments/{stored.pk}/"))
     assert given.content == b"red and swollen"
     assert given["Content-Disposition"].startswith("attachment")
-    other = desk_of(people["admin_002"])
+    other = admin_client_of(users["admin_002"])
     assert other.get(page(room, f"attachments/{stored.pk}/")).status_code == 404
     assert other.get(page(room)).status_code == 302
 
 
-def test_a_deleted_file_is_for_those_with_the_right(people: dict[str, User], desk: Client) -> None:
-    room = say(people, "patient_123", "doctor_123", "Look").room
-    stored = attachments.take(people["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+def test_a_deleted_file_is_for_those_with_the_right(users: dict[str, User], admin_client: Client) -> None:
+    room = say(users, "patient_123", "doctor_123", "Look").room
+    stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     files = [{"url": f"/api/chat/attachments/{stored.pk}/", "name": "arm.txt"}]
-    message = say(people, "patient_123", "doctor_123", "Here", attachments=files)
+    message = say(users, "patient_123", "doctor_123", "Here", attachments=files)
     url = page(room, f"attachments/{stored.pk}/")
-    assert desk.get(url).status_code == 200
-    chat.delete(people["patient_123"], DeleteMessage(message_id=message.message_id))
-    say(people, "doctor_123", "patient_123", "This one?", attachments=files)
-    assert desk.get(url).status_code == 404
-    assert url not in desk.get(page(room)).content.decode()  # no link that leads nowhere
-    root = desk_of(people["root"])
+    assert admin_client.get(url).status_code == 200
+    chat.delete(users["patient_123"], DeleteMessage(message_id=message.message_id))
+    say(users, "doctor_123", "patient_123", "This one?", attachments=files)
+    assert admin_client.get(url).status_code == 404
+    assert url not in admin_client.get(page(room)).content.decode()  # no link that leads nowhere
+    root = admin_client_of(users["root"])
     assert root.get(page(room)).content.decode().count(url) == 2
     assert root.get(url).content == b"red and swollen"
 
 
-def test_a_hold_names_who_when_and_why(people: dict[str, User], desk: Client) -> None:
-    room = say(people, "patient_123", "doctor_123", "My arm hurts").room
-    desk.post(page(room, "hold/"), {"reason": " "})
+def test_a_hold_names_who_when_and_why(users: dict[str, User], admin_client: Client) -> None:
+    room = say(users, "patient_123", "doctor_123", "My arm hurts").room
+    admin_client.post(page(room, "hold/"), {"reason": " "})
     room.refresh_from_db()
     assert room.held_at is None
-    assert desk_of(people["admin_002"]).post(page(room, "hold/"), {"reason": "x"}).status_code == 404
-    desk.post(page(room, "hold/"), {"reason": "Case 17"})
+    assert admin_client_of(users["admin_002"]).post(page(room, "hold/"), {"reason": "x"}).status_code == 404
+    admin_client.post(page(room, "hold/"), {"reason": "Case 17"})
     room.refresh_from_db()
     assert (room.held_by_id, room.hold_reason) == ("admin_001", "Case 17")
-    assert "Case 17" in desk.get(page(room)).content.decode()
-    desk.get(page(room, "release/"))  # only a form ends it
+    assert "Case 17" in admin_client.get(page(room)).content.decode()
+    admin_client.get(page(room, "release/"))  # only a form ends it
     assert ChatRoom.objects.get(pk=room.pk).held_at
-    desk.post(page(room, "release/"))
+    admin_client.post(page(room, "release/"))
     assert ChatRoom.objects.get(pk=room.pk).held_at is None
     held = Record.objects.filter(verb=Verb.HOLD).order_by("number").values_list("details", flat=True)
     assert list(held) == [{"what": "begins"}, {"what": "ends"}]
@@ -141,8 +141,8 @@ SELECT 'message-' || i, %s, 'patient_123', 'doctor_123', 'What number ' || i || 
 
 
 @pytest.fixture
-def long_talk(people: dict[str, User]) -> ChatRoom:
-    message = say(people, "patient_123", "doctor_123", "Hello")
+def long_talk(users: dict[str, User]) -> ChatRoom:
+    message = say(users, "patient_123", "doctor_123", "Hello")
     with connection.cursor() as cursor:
         for first in range(1, 100_001, 10_000):
             cursor.execute(FILL, [first, first + 9_999, message.room_id, message.sent_at])
@@ -150,34 +150,34 @@ def long_talk(people: dict[str, User]) -> ChatRoom:
     return message.room
 
 
-def queries(desk: Client, url: str, **query: Any) -> int:
+def queries(admin_client: Client, url: str, **query: Any) -> int:
     with CaptureQueriesContext(connection) as captured:
-        assert desk.get(url, query).status_code == 200
+        assert admin_client.get(url, query).status_code == 200
     return len(captured)
 
 
 def test_a_hundred_thousand_messages_take_as_many_questions_as_one(
-    people: dict[str, User], desk: Client, long_talk: ChatRoom
+    users: dict[str, User], admin_client: Client, long_talk: ChatRoom
 ) -> None:
-    short = say(people, "nurse_001", "doctor_123", "The ECG room is free").room
-    few = queries(desk, page(short))
-    assert queries(desk, page(long_talk)) == few <= 18
-    assert queries(desk, page(long_talk), before=50_000) == few
+    short = say(users, "nurse_001", "doctor_123", "The ECG room is free").room
+    few = queries(admin_client, page(short))
+    assert queries(admin_client, page(long_talk)) == few <= 18
+    assert queries(admin_client, page(long_talk), before=50_000) == few
 
     there = "/admin/chat/message/"
-    few = queries(desk, there, room__exact=short.pk)
-    assert queries(desk, there, room__exact=long_talk.pk) == queries(desk, there) == few <= 18
-    found = desk.get(there, {"q": "number 99000 said"})
+    few = queries(admin_client, there, room__exact=short.pk)
+    assert queries(admin_client, there, room__exact=long_talk.pk) == queries(admin_client, there) == few <= 18
+    found = admin_client.get(there, {"q": "number 99000 said"})
     assert [row.message_id for row in found.context["cl"].result_list] == ["message-99000"]
 
 
-def test_search_by_person_and_date(people: dict[str, User], desk: Client) -> None:
-    say(people, "patient_123", "doctor_123", "My arm hurts")
-    say(people, "nurse_001", "doctor_123", "The ECG room is free")
+def test_search_by_person_and_date(users: dict[str, User], admin_client: Client) -> None:
+    say(users, "patient_123", "doctor_123", "My arm hurts")
+    say(users, "nurse_001", "doctor_123", "The ECG room is free")
     today = Message.objects.latest("sent_at").sent_at
 
     def found(**query: str) -> int:
-        return len(desk.get("/admin/chat/message/", query).context["cl"].result_list)
+        return len(admin_client.get("/admin/chat/message/", query).context["cl"].result_list)
 
     assert (found(q="meadow"), found(q="ECG"), found(q="meadow ECG")) == (1, 1, 0)
     assert found(sent_at_from=f"{today:%Y-%m-%d}", sent_at_to=f"{today:%Y-%m-%d}") == 2

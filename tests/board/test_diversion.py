@@ -5,14 +5,14 @@ from __future__ import annotations
 from asgiref.sync import sync_to_async
 
 from hplus.accounts.models import Hospital
-from tests.admin_site import desk_of
-from tests.board.test_admin import HOSPITAL, KEPT
+from tests.admin_site import admin_client_of
+from tests.board.test_emergency_admin import HOSPITAL, KEPT
 from tests.servers import ThreadServer
 
 
 @sync_to_async
 def post(user_id: str, **fields: str) -> int:
-    return desk_of(user_id).post(HOSPITAL, {**KEPT, **fields}).status_code
+    return admin_client_of(user_id).post(HOSPITAL, {**KEPT, **fields}).status_code
 
 
 async def test_phones_hear_of_a_diversion(server: ThreadServer) -> None:

@@ -21,18 +21,18 @@ from calls.models import Call
 from calls.setup import initiate
 from hplus.accounts.actions import issue_tokens
 from hplus.accounts.models import Session, User
-from tests.admin_site import desk_of
+from tests.admin_site import admin_client_of
 from tests.servers import ROOT
 
-People = dict[str, User]
+Users = dict[str, User]
 
 
-def called(people: People, caller: str, callee: str, **fields: Any) -> str:
+def called(users: Users, caller: str, callee: str, **fields: Any) -> str:
     """A call that was taken, and ended."""
     wish = messages.InitiateCall(receiver_id=callee, call_type="audio", **fields)
-    call_id = str((initiate(people[caller], wish, "one device").ack_data or {})["callId"])
-    actions.accept(people[callee], messages.AcceptCall(call_id=call_id), "the other")
-    actions.end(people[caller], messages.EndCall(call_id=call_id), "one device")
+    call_id = str((initiate(users[caller], wish, "one device").ack_data or {})["callId"])
+    actions.accept(users[callee], messages.AcceptCall(call_id=call_id), "the other")
+    actions.end(users[caller], messages.EndCall(call_id=call_id), "one device")
     return call_id
 
 
@@ -41,10 +41,10 @@ def get(path: str, user: User) -> Any:
     return Client().get(path, headers={"Authorization": f"Bearer {token}"})
 
 
-def test_everyone_reads_the_own_calls_and_an_admin_the_hospitals(people: People) -> None:
-    first = called(people, "patient_123", "doctor_123", emergency_id="emergency-1")
-    second = called(people, "doctor_123", "nurse_001")
-    elsewhere = called(people, "patient_123", "doctor_002")
+def test_everyone_reads_the_own_calls_and_an_admin_the_hospitals(users: Users) -> None:
+    first = called(users, "patient_123", "doctor_123", emergency_id="emergency-1")
+    second = called(users, "doctor_123", "nurse_001")
+    elsewhere = called(users, "patient_123", "doctor_002")
     seen = {
         "patient_123": [elsewhere, first],
         "doctor_123": [second, first],
@@ -55,36 +55,36 @@ def test_everyone_reads_the_own_calls_and_an_admin_the_hospitals(people: People)
         "root": [elsewhere, second, first],
     }
     for user_id, calls in seen.items():
-        found = get("/api/calls/", people[user_id]).json()
+        found = get("/api/calls/", users[user_id]).json()
         assert [call["callId"] for call in found["calls"]] == calls, user_id
         for call_id in (first, second, elsewhere):
-            answer = get(f"/api/calls/{call_id}/", people[user_id])
+            answer = get(f"/api/calls/{call_id}/", users[user_id])
             assert answer.status_code == (200 if call_id in calls else 404)
             if answer.status_code == 404:
                 assert answer.json()["code"] == "CALL_NOT_FOUND"
 
-    record = get(f"/api/calls/{first}/", people["patient_123"]).json()
+    record = get(f"/api/calls/{first}/", users["patient_123"]).json()
     assert (record["status"], record["emergencyId"], record["durationSeconds"]) == ("ended", "emergency-1", 0)
     assert record["participants"][1]["userId"] == "doctor_123"
-    assert record == get("/api/calls/", people["doctor_123"]).json()["calls"][1]
+    assert record == get("/api/calls/", users["doctor_123"]).json()["calls"][1]
     assert Client().get("/api/calls/").status_code == 401
-    assert get("/api/calls/%00/", people["patient_123"]).status_code == 404
+    assert get("/api/calls/%00/", users["patient_123"]).status_code == 404
 
 
-def test_calls_come_in_pages(people: People) -> None:
-    calls = [called(people, "patient_123", "doctor_123") for _ in range(3)][::-1]
-    page = get("/api/calls/?limit=2", people["patient_123"]).json()
+def test_calls_come_in_pages(users: Users) -> None:
+    calls = [called(users, "patient_123", "doctor_123") for _ in range(3)][::-1]
+    page = get("/api/calls/?limit=2", users["patient_123"]).json()
     assert ([call["callId"] for call in page["calls"]], page["hasMore"]) == (calls[:2], True)
-    rest = get(f"/api/calls/?limit=2&before={page['nextCursor']}", people["patient_123"]).json()
+    rest = get(f"/api/calls/?limit=2&before={page['nextCursor']}", users["patient_123"]).json()
     assert [call["callId"] for call in rest["calls"]] == calls[2:]
     assert (rest["nextCursor"], rest["hasMore"]) == (None, False)
-    assert get("/api/calls/?limit=0", people["patient_123"]).json()["code"] == "VALIDATION_ERROR"
+    assert get("/api/calls/?limit=0", users["patient_123"]).json()["code"] == "VALIDATION_ERROR"
 
 
-def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(people: People) -> None:
-    own = called(people, "patient_123", "doctor_123")
-    foreign = called(people, "patient_123", "doctor_002")
-    browser = desk_of(people["admin_001"])
+def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(users: Users) -> None:
+    own = called(users, "patient_123", "doctor_123")
+    foreign = called(users, "patient_123", "doctor_002")
+    browser = admin_client_of(users["admin_001"])
     listed = browser.get("/admin/calls/call/").content.decode()
     assert own in listed
     assert foreign not in listed
@@ -97,13 +97,13 @@ def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(people: P
     assert browser.post(f"/admin/calls/call/{own}/change/", {"status": "missed"}).status_code == 403
     assert Call.objects.get(pk=own).status == "ended"
 
-    doctor = people["doctor_456"]
+    doctor = users["doctor_456"]
     doctor.is_staff = True
     doctor.save()
     browser.force_login(doctor)
     assert own not in browser.get("/admin/calls/call/").content.decode()
     assert browser.get(f"/admin/calls/call/{own}/change/").status_code == 403
-    browser.force_login(people["patient_123"])
+    browser.force_login(users["patient_123"])
     assert browser.get("/admin/calls/call/").status_code == 302  # to the login
 
 

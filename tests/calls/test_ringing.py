@@ -133,7 +133,7 @@ async def test_after_the_ring_time_it_is_missed(server: ThreadServer, settings: 
         assert not patient.heard("notification")
 
 
-async def test_a_restart_loses_no_missed_call(people: dict[str, User], settings: LazySettings) -> None:
+async def test_a_restart_loses_no_missed_call(users: dict[str, User], settings: LazySettings) -> None:
     settings.HPLUS_RING_SECONDS = 2
     with ThreadServer() as first:
         async with first.phone("patient_123", "patient") as patient:
@@ -145,11 +145,11 @@ async def test_a_restart_loses_no_missed_call(people: dict[str, User], settings:
 
 
 def test_however_many_servers_run_a_call_is_missed_once(
-    people: dict[str, User], settings: LazySettings
+    users: dict[str, User], settings: LazySettings
 ) -> None:
     settings.HPLUS_RING_SECONDS = 0
     wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio")
-    initiate(people["doctor_123"], wish, "a device")
+    initiate(users["doctor_123"], wish, "a device")
 
     def a_server(_number: int) -> int:
         try:
@@ -164,14 +164,14 @@ def test_however_many_servers_run_a_call_is_missed_once(
     assert sorted(Notification.objects.values_list("recipient", flat=True)) == ["doctor_456", "nurse_001"]
 
 
-def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(people: dict[str, User]) -> None:
+def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(users: dict[str, User]) -> None:
     for user_id in ("doctor_456", "nurse_001"):
-        push.register(Session.objects.create(user=people[user_id]), f"token of {user_id}")
+        push.register(Session.objects.create(user=users[user_id]), f"token of {user_id}")
     Connection.objects.create(
-        server=ServerProcess.objects.create(host="ward", pid=1), user=people["nurse_001"], role="nurse"
+        server=ServerProcess.objects.create(host="ward", pid=1), user=users["nurse_001"], role="nurse"
     )
     wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio", offer="v=0")
-    made = initiate(people["doctor_123"], wish, "a device").ack_data or {}
+    made = initiate(users["doctor_123"], wish, "a device").ack_data or {}
     [waking] = PushOutbox.objects.select_related("device")
     assert waking.device.user_id == "doctor_456"
     content = waking.content()

@@ -29,7 +29,7 @@ from hplus.operations.doctor.findings import Examination, Finding, ok
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests.servers import ROOT, ThreadServer
 
-People = dict[str, User]
+Users = dict[str, User]
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 # What a database that is thrown away after the tests may do without.
 DURABILITY = {f"database.{name}" for name in ("fsync", "full_page_writes", "synchronous_commit")}
@@ -49,7 +49,7 @@ beside = database_sync_to_async(run)
 
 
 @pytest.fixture
-def hospital(transactional_db: None, settings: Any, tmp_path: Path) -> None:
+def production_settings(transactional_db: None, settings: Any, tmp_path: Path) -> None:
     """As in production, where nobody gets in by name alone."""
     settings.DEBUG, settings.HPLUS_DEMO, settings.ALLOWED_HOSTS = False, False, ["hplus.example"]
     settings.STATIC_ROOT = tmp_path / "static"
@@ -82,7 +82,7 @@ def shown(name: str) -> str:
         return cursor.fetchone()[0]
 
 
-def test_the_doctor_finds_nothing_wrong(hospital: None) -> None:
+def test_the_doctor_finds_nothing_wrong(production_settings: None) -> None:
     ServerProcess.objects.create(host="ward", pid=1)
     found = diagnosis()
     about_settings = ["mode", "secret_key", "allowed_hosts", "static_root", "media_root"]
@@ -96,16 +96,16 @@ def test_the_doctor_finds_nothing_wrong(hospital: None) -> None:
     assert ServerProcess.objects.count() == 1  # the write left nothing behind
 
 
-def test_the_doctor_speaks_in_sentences(hospital: None, settings: Any) -> None:
+def test_the_doctor_speaks_in_sentences(production_settings: None, settings: Any) -> None:
     settings.DEBUG = settings.HPLUS_DEMO = True
     lines = consult()[0].splitlines()
     assert any(line.startswith("warning  settings.mode") and "unset HPLUS_DEMO" in line for line in lines)
     assert any(line.startswith("warning  servers") and "manage.py serve" in line for line in lines)
 
 
-def test_the_doctor_sees_that_nobody_does_the_duties(hospital: None, people: People) -> None:
+def test_the_doctor_sees_that_nobody_does_the_duties(production_settings: None, users: Users) -> None:
     long_ago = timezone.now() - timedelta(minutes=1)
-    Presence.objects.create(user=people["nurse_001"], offline_due_at=long_ago)
+    Presence.objects.create(user=users["nurse_001"], offline_due_at=long_ago)
     found = diagnosis()
     assert (found["servers"], found["duties"]) == ("warning", "warning")
 
@@ -114,7 +114,7 @@ def test_the_doctor_sees_that_nobody_does_the_duties(hospital: None, people: Peo
     assert (found["servers"], found["duties"]) == ("ok", "wrong")
 
 
-def test_the_doctor_judges_the_settings(hospital: None, settings: Any, tmp_path: Path) -> None:
+def test_the_doctor_judges_the_settings(production_settings: None, settings: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings.SECRET_KEY, settings.ALLOWED_HOSTS = "hospital" * 10, ["*"]
     settings.MEDIA_ROOT = tmp_path / "file" / "attachments"
@@ -128,7 +128,9 @@ def test_the_doctor_judges_the_settings(hospital: None, settings: Any, tmp_path:
     assert diagnosis()["settings.media_root"] == "ok"
 
 
-def test_the_doctor_asks_for_the_collected_files(hospital: None, settings: Any, tmp_path: Path) -> None:
+def test_the_doctor_asks_for_the_collected_files(
+    production_settings: None, settings: Any, tmp_path: Path
+) -> None:
     settings.STATIC_ROOT = tmp_path / "collected"
     settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
     assert diagnosis()["settings.static_root"] == "wrong"
@@ -145,7 +147,9 @@ def test_clocks_should_agree(ahead_seconds: float, status: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "status"), [("on", "ok"), ("off", "wrong")])
-def test_the_doctor_warns_of_commits_that_are_not_kept(hospital: None, value: str, status: str) -> None:
+def test_the_doctor_warns_of_commits_that_are_not_kept(
+    production_settings: None, value: str, status: str
+) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no such setting")
     with connection.cursor() as cursor:
@@ -242,7 +246,7 @@ def test_it_does_not_serve_where_nobody_could_come(words: str, complaint: str) -
 # token
 
 
-def test_a_token_lets_its_user_in(people: People) -> None:
+def test_a_token_lets_its_user_in(users: Users) -> None:
     said = json.loads(run("token", "doctor_123", "--device", "ward tablet", "--json"))
     identity = actions.identify_by_token(said["access"])
     assert identity.session is not None
@@ -255,14 +259,14 @@ def test_a_token_lets_its_user_in(people: People) -> None:
     assert actions.refresh(said["refresh"]).user.pk == "doctor_123"
 
 
-def test_a_token_can_be_short_lived(people: People) -> None:
+def test_a_token_can_be_short_lived(users: Users) -> None:
     said = json.loads(run("token", "doctor_123", "--hours", "0.5", "--json"))
     expires_at = actions.identify_by_token(said["access"]).expires_at
     assert expires_at == datetime.fromisoformat(said["expiresAt"])
     assert timedelta(minutes=29) < expires_at - datetime.now(UTC) <= timedelta(minutes=30)
 
 
-def test_a_token_is_printed_for_people_too(people: People) -> None:
+def test_a_token_is_printed_for_people_too(users: Users) -> None:
     words = dict(line.split() for line in run("token", "patient_123").splitlines())
     assert list(words) == ["access", "refresh", "expiresAt"]
     assert actions.identify_by_token(words["access"]).user.pk == "patient_123"
@@ -278,7 +282,7 @@ def test_a_token_is_printed_for_people_too(people: People) -> None:
         (["doctor_123", "--hours", "soon"], "invalid hours value"),
     ],
 )
-def test_no_token_is_given(people: People, words: list[str], complaint: str) -> None:
+def test_no_token_is_given(users: Users, words: list[str], complaint: str) -> None:
     User.objects.filter(pk="nurse_001").update(is_active=False)
     with pytest.raises(CommandError, match=complaint):
         run("token", *words)
@@ -314,11 +318,11 @@ async def test_connections_lists_who_is_there(server: ThreadServer) -> None:
         assert (only["user"], only["address"]) == ("doctor_002", "127.0.0.1")
 
 
-def test_the_sockets_of_a_dead_server_are_gone(people: People) -> None:
+def test_the_sockets_of_a_dead_server_are_gone(users: Users) -> None:
     alive = ServerProcess.objects.create(host="ward", pid=1)
     dead = ServerProcess.objects.create(host="cellar", pid=2, seen_at=timezone.now() - timedelta(minutes=1))
     for server in (alive, dead):
-        Connection.objects.create(server=server, user=people["nurse_001"], role="nurse")
+        Connection.objects.create(server=server, user=users["nurse_001"], role="nurse")
     [row] = json.loads(run("connections", "--json"))
     assert row["server"] == "ward:1"
 
@@ -346,6 +350,6 @@ async def test_connections_says_that_a_demo_socket_has_no_session(server: Thread
         await patient.echo()
 
 
-def test_connections_closes_nobody_unknown(people: People) -> None:
+def test_connections_closes_nobody_unknown(users: Users) -> None:
     with pytest.raises(CommandError, match="There is no user 'nobody'"):
         run("connections", "--close", "nobody")

@@ -24,7 +24,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield opened
 
 
-class Desk:
+class AdminPage:
     """A page at this server, and everything it complained about or asked of another host."""
 
     def __init__(self, page: Page, server: ThreadServer) -> None:
@@ -63,16 +63,16 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(browser: Browser, server: ThreadServer) -> AsyncIterator[Callable[..., Any]]:
+async def open_page(browser: Browser, server: ThreadServer) -> AsyncIterator[Callable[..., Any]]:
     """Open one: `await desk(width=390, height=844, dark=True)`. None may have complained in the end."""
-    opened: list[Desk] = []
+    opened: list[AdminPage] = []
 
-    async def open_desk(*, width: int = 1366, height: int = 768, dark: bool = False) -> Desk:
+    async def open_admin_page(*, width: int = 1366, height: int = 768, dark: bool = False) -> AdminPage:
         context = await browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
-        opened.append(Desk(await context.new_page(), server))
+        opened.append(AdminPage(await context.new_page(), server))
         return opened[-1]
 
-    yield open_desk
+    yield open_admin_page
     assert [complaint for one in opened for complaint in one.complaints] == []

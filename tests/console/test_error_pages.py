@@ -11,11 +11,11 @@ from django.test import RequestFactory
 from django.views import defaults
 
 from hplus.management.commands.seed_demo import seed_people
-from tests.admin_site import desk_of
+from tests.admin_site import admin_client_of
 
 
 @pytest.fixture(autouse=True)
-def people(db: None) -> None:
+def users(db: None) -> None:
     seed_people()
 
 
@@ -28,14 +28,20 @@ def says(answer: HttpResponse, status: int, sentence: str) -> None:
 
 
 def test_each_says_what_happened() -> None:
-    says(desk_of("admin_001").get("/admin/nothing/here/"), 404, "There is nothing at this address")
-    says(desk_of("admin_001").get("/admin/accounts/hospital/add/"), 403, "Your account may not do this")
-    forged = desk_of("admin_001", enforce_csrf_checks=True).post(
+    says(admin_client_of("admin_001").get("/admin/nothing/here/"), 404, "There is nothing at this address")
+    says(
+        admin_client_of("admin_001").get("/admin/accounts/hospital/add/"), 403, "Your account may not do this"
+    )
+    forged = admin_client_of("admin_001", enforce_csrf_checks=True).post(
         "/admin/accounts/session/", {"action": "revoke"}
     )
     says(forged, 403, "This was not sent")
     spelled = {"password__startswith": "md5"}
-    says(desk_of("admin_001").get("/admin/accounts/user/", spelled), 400, "This could not be understood")
+    says(
+        admin_client_of("admin_001").get("/admin/accounts/user/", spelled),
+        400,
+        "This could not be understood",
+    )
 
 
 def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
@@ -48,5 +54,5 @@ def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
 
 
 def test_the_bare_address_leads_to_the_console_of_the_staff() -> None:
-    answer = desk_of("admin_001").get("/")
+    answer = admin_client_of("admin_001").get("/")
     assert (answer.status_code, answer["Location"]) == (302, "/admin/")

@@ -45,7 +45,7 @@ def test_a_loss_is_told_and_ends_with_1(server: ThreadServer) -> None:
     assert lost.value.returncode == 1
 
 
-@pytest.mark.usefixtures("people")
+@pytest.mark.usefixtures("users")
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:{port}", "http://127.0.0.1:{port}", "somewhere"])
 def test_without_a_server_it_says_what_to_do(url: str) -> None:
     with pytest.raises(CommandError, match="make run"):

@@ -20,7 +20,7 @@ from emergency.models import Alert, Emergency, Entry, HospitalPolicy
 from emergency.status import Status
 from hplus.accounts.models import User
 from hplus.notifications.models import Notification
-from tests.emergency import guide
+from tests.emergency import guide_frames
 from tests.phone import Phone
 from tests.servers import ProcessServer, ThreadServer
 
@@ -41,16 +41,18 @@ async def test_first_all_staff_then_the_admins_again_and_again(server: ThreadSer
         staff(server, "nurse", "technician", "admin") as (nurse, technician, admin),
         server.phone("technician_002", "technician", "hospital_002") as elsewhere,
     ):
-        await patient.send("emergencyRequest", data=guide.create_emergency_request())
-        first = guide.alert(await nurse.expect("emergencyAlert"))
+        await patient.send("emergencyRequest", data=guide_frames.create_emergency_request())
+        first = guide_frames.alert(await nurse.expect("emergencyAlert"))
         assert first["escalationLevel"] == 0
         assert not technician.heard("emergencyAlert")
-        widened = guide.alert(await technician.expect("emergencyAlert"))
+        widened = guide_frames.alert(await technician.expect("emergencyAlert"))
         assert (widened["emergencyId"], widened["escalationLevel"]) == (first["emergencyId"], 1)
         notice = await admin.expect("notification", category="emergencyEscalated")
         assert (notice["priority"], notice["data"]["emergencyId"]) == ("urgent", first["emergencyId"])
         await admin.expect("notification", category="emergencyEscalated")
-        accepted = await nurse.ask("emergencyResponse", data=guide.respond(first["emergencyId"], "accept"))
+        accepted = await nurse.ask(
+            "emergencyResponse", data=guide_frames.respond(first["emergencyId"], "accept")
+        )
         assert accepted["type"] == "ack"
         count = len(admin.heard("notification"))
         for phone in (nurse, technician, admin):
@@ -72,21 +74,21 @@ async def test_first_all_staff_then_the_admins_again_and_again(server: ThreadSer
 
 async def test_who_comes_to_work_meanwhile_is_alerted_once_on_each_screen(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
-        await patient.ask("emergencyRequest", data=guide.create_emergency_request())
+        await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request())
     async with (
         server.phone("nurse_new", "nurse", "hospital_001") as new,
         server.phone("nurse_new", "nurse", "hospital_001") as second_screen,
         staff(server, "technician") as (technician,),
     ):
         for screen in (new, second_screen):
-            guide.alert(await screen.expect("emergencyAlert"))
+            guide_frames.alert(await screen.expect("emergencyAlert"))
             await screen.echo()
             assert len(screen.heard("emergencyAlert")) == 1
         await technician.echo()
         assert not technician.heard("emergencyAlert"), "not called at this level"
     await Emergency.objects.aupdate(escalation_level=1)
     async with staff(server, "technician") as (technician,):
-        guide.alert(await technician.expect("emergencyAlert"))
+        guide_frames.alert(await technician.expect("emergencyAlert"))
     assert await Alert.objects.filter(user="nurse_new").acount() == 1
 
 
@@ -98,8 +100,8 @@ async def test_a_hospital_chooses_whom_it_calls(server: ThreadServer) -> None:
         server.phone("patient_123", "patient") as patient,
         staff(server, "nurse", "technician") as (nurse, technician),
     ):
-        await patient.ask("emergencyRequest", data=guide.create_emergency_request(priority="low"))
-        guide.alert(await technician.expect("emergencyAlert"))
+        await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request(priority="low"))
+        guide_frames.alert(await technician.expect("emergencyAlert"))
         await nurse.echo()
         assert not nurse.heard("emergencyAlert")
     row = await Emergency.objects.aget()
@@ -108,11 +110,11 @@ async def test_a_hospital_chooses_whom_it_calls(server: ThreadServer) -> None:
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_once_however_many_workers_run(people: dict[str, User]) -> None:
+def test_once_however_many_workers_run(users: dict[str, User]) -> None:
     """Six workers at the same moment, five emergencies that are due."""
     for number in range(5):
-        wish = guide.create_emergency_request(patientId=f"p{number}")
-        request_help(people["patient_123"], RequestHelp.read(wish))
+        wish = guide_frames.create_emergency_request(patientId=f"p{number}")
+        request_help(users["patient_123"], RequestHelp.read(wish))
     Emergency.objects.update(escalate_at=timezone.now() - timedelta(hours=1))
 
     def work(_: int) -> int:
@@ -129,12 +131,14 @@ def test_once_however_many_workers_run(people: dict[str, User]) -> None:
     assert not Notification.objects.exists()
 
 
-async def test_it_fires_after_a_restart(people: dict[str, User]) -> None:
+async def test_it_fires_after_a_restart(users: dict[str, User]) -> None:
     """The server is killed while the escalation is pending, and nobody is there."""
     seconds = "critical=2,high=600,medium=600,low=600"
     with ProcessServer(None, HPLUS_ESCALATION_SECONDS=seconds) as server:
         async with server.phone("patient_123", "patient") as patient:
-            await patient.ask("emergencyRequest", data=guide.create_emergency_request(priority="critical"))
+            await patient.ask(
+                "emergencyRequest", data=guide_frames.create_emergency_request(priority="critical")
+            )
         server.kill()
         due_at = (await Emergency.objects.aget()).escalate_at
         assert due_at is not None
@@ -143,7 +147,7 @@ async def test_it_fires_after_a_restart(people: dict[str, User]) -> None:
         server.start()
         started_at = timezone.now()
         async with staff(server, "technician") as (technician,):
-            widened = guide.alert(await technician.expect("emergencyAlert"))
+            widened = guide_frames.alert(await technician.expect("emergencyAlert"))
             assert widened["escalationLevel"] >= 1
         escalated = await Entry.objects.filter(kind="escalated").order_by("at").afirst()
         assert escalated is not None

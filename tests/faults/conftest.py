@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.site import ROUNDS, Site
+from tests.faults.deployment import ROUNDS, Deployment
 from tests.faults.test_soak import SOAK_SECONDS
 from tests.services import ServiceUnavailable
 
@@ -19,17 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built_site() -> Iterator[Site]:
+def built_deployment() -> Iterator[Deployment]:
     try:
-        site = Site()
+        deployment = Deployment()
     except ServiceUnavailable as unavailable:
         pytest.skip(str(unavailable))
-    with site:
-        yield site
+    with deployment:
+        yield deployment
 
 
 @pytest.fixture
-def site(built_site: Site) -> Iterator[Site]:
+def deployment(built_deployment: Deployment) -> Iterator[Deployment]:
     """Everything runs when a test begins, and again when it is over."""
-    yield built_site
-    built_site.repair()
+    yield built_deployment
+    built_deployment.repair()

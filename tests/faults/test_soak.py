@@ -12,9 +12,9 @@ import psutil
 import pytest
 import redis
 
-from tests.faults.site import Site
-from tests.faults.steadfast import HOSPITAL
-from tests.ledger import note
+from tests.fault_report import note
+from tests.faults.deployment import Deployment
+from tests.faults.reconnecting_client import HOSPITAL
 from tests.servers import ProcessServer
 from tests.waiting import until
 
@@ -38,25 +38,25 @@ class Usage:
         )
 
     @classmethod
-    def of(cls, site: Site, server: ProcessServer) -> Usage:
+    def of(cls, deployment: Deployment, server: ProcessServer) -> Usage:
         process = psutil.Process(server.process.pid)
-        [(sessions,)] = site.ask(
+        [(sessions,)] = deployment.ask(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         )
-        [(connections,)] = site.ask("SELECT count(*) FROM realtime_connection")
-        with redis.Redis.from_url(site.redis.url) as client:
+        [(connections,)] = deployment.ask("SELECT count(*) FROM realtime_connection")
+        with redis.Redis.from_url(deployment.redis.url) as client:
             keys = int(client.dbsize())
         return cls(process.memory_info().rss, process.num_fds(), sessions, keys, connections)
 
 
-async def test_memory_files_sessions_and_keys_stay_flat(site: Site) -> None:
-    [server] = site.serve()
+async def test_memory_files_sessions_and_keys_stay_flat(deployment: Deployment) -> None:
+    [server] = deployment.serve()
     sent = await _churn(server, min(SOAK_SECONDS / 2, WARM_SECONDS))  # pools are filled, modules loaded
-    before = Usage.of(site, server)
+    before = Usage.of(deployment, server)
     sent += await _churn(server, SOAK_SECONDS)
-    await until(lambda: not Usage.of(site, server).connections, seconds=15)
-    after = Usage.of(site, server)
-    [(stored,)] = site.ask("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
+    await until(lambda: not Usage.of(deployment, server).connections, seconds=15)
+    after = Usage.of(deployment, server)
+    [(stored,)] = deployment.ask("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
     remark = f"{sent} messages; {before} -> {after}"
     note(
         "soak with churn (seconds)",

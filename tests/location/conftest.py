@@ -10,7 +10,7 @@ from hplus.realtime.models import Presence
 
 
 @pytest.fixture
-def everyone(db: None) -> dict[str, User]:
+def users_on_duty(db: None) -> dict[str, User]:
     """By userId; all paramedics are on duty."""
     seed_people()
     found = User.objects.in_bulk()

@@ -10,19 +10,19 @@ from location import actions
 from location.messages import TellLocation
 from location.models import Fix, PositionAccess
 from location.recording import record
-from tests.location.places import update
+from tests.location.positions import update
 
 PAGES = ["latest", "fix", "grant", "inquiry", "positionaccess"]
 
 
 @pytest.fixture
-def site(everyone: dict[str, User], client: Client) -> Client:
+def site(users_on_duty: dict[str, User], client: Client) -> Client:
     """Signed in as the admin of hospital_001; paramedics of both hospitals are on the map."""
     for crew in ("paramedic_456", "paramedic_002"):
-        record(everyone[crew], TellLocation.read({"data": update(12.3456, 65.4321)}))
+        record(users_on_duty[crew], TellLocation.read({"data": update(12.3456, 65.4321)}))
     actions.open_grant("matter 1", "patient_123", to_hospital="hospital_001", why="needs help")
     actions.open_grant("matter 2", "test_user", to_hospital="hospital_002", why="needs help")
-    client.force_login(everyone["admin_001"])
+    client.force_login(users_on_duty["admin_001"])
     return client
 
 
@@ -55,9 +55,9 @@ def test_who_opens_one_is_recorded(site: Client) -> None:
     assert PositionAccess.objects.count() == 1
 
 
-def test_nothing_can_be_changed(site: Client, everyone: dict[str, User]) -> None:
+def test_nothing_can_be_changed(site: Client, users_on_duty: dict[str, User]) -> None:
     fix = Fix.objects.get(user="paramedic_456")
     assert site.post(f"/admin/location/fix/{fix.pk}/change/", {"lat": 1}).status_code == 403
     assert site.post(f"/admin/location/fix/{fix.pk}/delete/", {"post": "yes"}).status_code == 403
-    site.force_login(everyone["doctor_123"])
+    site.force_login(users_on_duty["doctor_123"])
     assert site.get("/admin/location/latest/").status_code == 302

@@ -15,9 +15,9 @@ from location.geo import EARTH_RADIUS_M, distance_m, eta_seconds
 from location.messages import TellLocation
 from location.models import Fix, Grant, Latest, PositionAccess, seen_by
 from location.recording import Heard, record_all
-from tests.location.places import MATTER, OTHER_MATTER, update
+from tests.location.positions import MATTER, OTHER_MATTER, update
 
-pytestmark = pytest.mark.usefixtures("everyone")
+pytestmark = pytest.mark.usefixtures("users_on_duty")
 HELP: dict[str, Any] = {"to_hospital": "hospital_001", "why": "needs help"}
 
 
@@ -55,22 +55,22 @@ def test_an_assigned_crew_is_seen_by_the_requester_too() -> None:
 @pytest.mark.parametrize(
     "change", [{"is_active": False}, {"role": "doctor"}, {"hospital_id": "hospital_002"}]
 )
-def test_a_paramedic_who_left_is_off_the_map(everyone: dict[str, User], change: dict[str, Any]) -> None:
-    doctor = everyone["doctor_123"]
-    record(everyone["paramedic_456"])
+def test_a_paramedic_who_left_is_off_the_map(users_on_duty: dict[str, User], change: dict[str, Any]) -> None:
+    doctor = users_on_duty["doctor_123"]
+    record(users_on_duty["paramedic_456"])
     assert Latest.objects.visible_to(doctor).count() == Fix.objects.visible_to(doctor).count() == 1
     User.objects.filter(pk="paramedic_456").update(**change)
     assert not Latest.objects.visible_to(doctor).exists()
     assert not Fix.objects.visible_to(doctor).exists()
-    assert not Fix.objects.visible_to(everyone["doctor_002"]).exists()
+    assert not Fix.objects.visible_to(users_on_duty["doctor_002"]).exists()
 
 
-def test_the_track_of_a_matter_closes_with_it(everyone: dict[str, User]) -> None:
-    crew, patient = everyone["paramedic_456"], everyone["patient_123"]
+def test_the_track_of_a_matter_closes_with_it(users_on_duty: dict[str, User]) -> None:
+    crew, patient = users_on_duty["paramedic_456"], users_on_duty["patient_123"]
     record(crew, 1.0)  # before: no business of the patient's
     actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
     record(crew, 2.0)
-    seen = [(user, list(Fix.objects.visible_to(everyone[user]).values_list("lat", flat=True)))
+    seen = [(user, list(Fix.objects.visible_to(users_on_duty[user]).values_list("lat", flat=True)))
             for user in ("patient_123", "test_user", "doctor_123", "doctor_002")]  # fmt: skip
     assert seen == [("patient_123", [2.0]), ("test_user", []), ("doctor_123", [1.0]), ("doctor_002", [])]
     actions.close_grants(MATTER, "completed")
@@ -134,8 +134,8 @@ def test_a_grant_is_part_of_the_deed_around_it() -> None:
     assert not Grant.objects.exists()
 
 
-def test_a_matter_of_yesterday_is_meant_only_by_its_name(everyone: dict[str, User]) -> None:
-    crew = everyone["paramedic_456"]
+def test_a_matter_of_yesterday_is_meant_only_by_its_name(users_on_duty: dict[str, User]) -> None:
+    crew = users_on_duty["paramedic_456"]
     actions.open_grant(MATTER, crew.pk, to_user="patient_123", why="crew")
     actions.close_grants(MATTER, "completed")
     record(crew, is_emergency=True)
@@ -147,19 +147,19 @@ def test_a_matter_of_yesterday_is_meant_only_by_its_name(everyone: dict[str, Use
     assert Fix.objects.get().reason_id == ""
 
 
-def test_what_nobody_may_see_is_no_track(everyone: dict[str, User]) -> None:
-    record(everyone["patient_123"], 1.0)
-    record(everyone["doctor_123"], 1.0)
+def test_what_nobody_may_see_is_no_track(users_on_duty: dict[str, User]) -> None:
+    record(users_on_duty["patient_123"], 1.0)
+    record(users_on_duty["doctor_123"], 1.0)
     assert not Fix.objects.exists()
     assert set(actions.own_fixes(["patient_123", "doctor_123"])) == {"patient_123", "doctor_123"}
     assert those_who_see("doctor_123") == {"doctor_123", "root"}
 
 
-def test_the_nearest_come_first_and_the_stale_not_at_all(everyone: dict[str, User]) -> None:
-    record(everyone["paramedic_456"], 0.02, 0.0)
-    record(everyone["paramedic_789"], 0.01, 0.0, seconds_ago=60)
-    record(everyone["paramedic_002"], 0.001, 0.0)
-    record(everyone["doctor_123"], 0.0, 0.0, seconds_ago=130)
+def test_the_nearest_come_first_and_the_stale_not_at_all(users_on_duty: dict[str, User]) -> None:
+    record(users_on_duty["paramedic_456"], 0.02, 0.0)
+    record(users_on_duty["paramedic_789"], 0.01, 0.0, seconds_ago=60)
+    record(users_on_duty["paramedic_002"], 0.001, 0.0)
+    record(users_on_duty["doctor_123"], 0.0, 0.0, seconds_ago=130)
     wanted = ["paramedic_456", "paramedic_789", "doctor_123", "nurse_001"]
     first, second = actions.nearest(wanted, 0.0, 0.0)
     assert (first.user_id, first.name, second.user_id) == ("paramedic_789", "Sam Ridge", "paramedic_456")
@@ -169,27 +169,27 @@ def test_the_nearest_come_first_and_the_stale_not_at_all(everyone: dict[str, Use
 
 
 def test_the_latest_of_some() -> None:
-    everyone = User.objects.in_bulk()
-    record(everyone["paramedic_456"], 1.0)
-    record(everyone["paramedic_789"], 2.0)
+    users_on_duty = User.objects.in_bulk()
+    record(users_on_duty["paramedic_456"], 1.0)
+    record(users_on_duty["paramedic_789"], 2.0)
     assert {user: row.lat for user, row in actions.latest(["paramedic_456", "x"]).items()} == {
         "paramedic_456": 1.0
     }
 
 
-def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(everyone: dict[str, User]) -> None:
+def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(users_on_duty: dict[str, User]) -> None:
     actions.open_grant(MATTER, "paramedic_789", to_user="patient_123", why="crew")
     for crew in ("paramedic_456", "paramedic_789"):
-        record(everyone[crew], seconds_ago=25 * 3600)
-    record(everyone["paramedic_002"])
+        record(users_on_duty[crew], seconds_ago=25 * 3600)
+    record(users_on_duty["paramedic_002"])
     assert (actions.forget_old_fixes(), actions.forget_old_whereabouts()) == (1, 1)
     assert set(Fix.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
     assert set(Latest.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
 
 
-def test_what_has_been_read_stays_recorded(everyone: dict[str, User]) -> None:
-    actions.record_reading(everyone["doctor_123"], "paramedic_456", why="on duty")
-    actions.record_reading(everyone["doctor_123"], "doctor_123")
+def test_what_has_been_read_stays_recorded(users_on_duty: dict[str, User]) -> None:
+    actions.record_reading(users_on_duty["doctor_123"], "paramedic_456", why="on duty")
+    actions.record_reading(users_on_duty["doctor_123"], "doctor_123")
     reading = PositionAccess.objects.get()
     for change in (reading.save, reading.delete, PositionAccess.objects.all().delete):
         with pytest.raises(TypeError):

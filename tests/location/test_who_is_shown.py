@@ -20,7 +20,7 @@ from location import actions, messages
 from location.messages import TellLocation
 from location.models import seen_by
 from location.recording import record
-from tests.location.places import MATTER, update
+from tests.location.positions import MATTER, update
 
 HERE = "hospital_001"
 STAFF_HERE = {
@@ -51,7 +51,7 @@ def published() -> Iterator[Published]:
 
 
 @pytest.fixture
-def emergency(everyone: dict[str, User]) -> None:
+def emergency(users_on_duty: dict[str, User]) -> None:
     """test_user called for patient_123, and paramedic_456 comes: the grants of an emergency."""
     for person in ("patient_123", "test_user"):
         actions.open_grant(MATTER, person, to_hospital=HERE, why="emergency")
@@ -69,15 +69,17 @@ def listened_to(user: User, *, is_watching: bool, **fields: Any) -> Groups:
     return {(group.name, group.person) for group in listened}
 
 
-def shown(everyone: dict[str, User], published: Published, **watching: Any) -> set[str]:
+def shown(users_on_duty: dict[str, User], published: Published, **watching: Any) -> set[str]:
     """The users who are sent what has been published, and nobody who may not see it."""
     to = {(delivery.group, delivery.person) for delivery in published.deliveries}
     but = {user_id for delivery in published.deliveries for user_id in delivery.envelope.but}
     found = {
-        user.pk for user in everyone.values() if user.pk not in but and to & listened_to(user, **watching)
+        user.pk
+        for user in users_on_duty.values()
+        if user.pk not in but and to & listened_to(user, **watching)
     }
     [author] = {delivery.envelope.author for delivery in published.deliveries} or [""]
-    assert all(seen_by(everyone[pk]).filter(pk=author).exists() for pk in found)
+    assert all(seen_by(users_on_duty[pk]).filter(pk=author).exists() for pk in found)
     return found
 
 
@@ -100,7 +102,7 @@ CASES = [
 @pytest.mark.parametrize("is_watching", [True, False], ids=["watching", "not watching"])
 @pytest.mark.parametrize(("subject", "presence", "is_emergency", "watchers", "involved"), CASES)
 def test_a_position_goes_to_the_people_of_its_emergency_and_to_staff_who_watch(
-    everyone: dict[str, User],
+    users_on_duty: dict[str, User],
     published: Published,
     request: pytest.FixtureRequest,
     django_capture_on_commit_callbacks: Any,
@@ -113,11 +115,11 @@ def test_a_position_goes_to_the_people_of_its_emergency_and_to_staff_who_watch(
 ) -> None:
     if is_emergency:
         request.getfixturevalue("emergency")
-    Presence.objects.update_or_create(user=everyone[subject], defaults={"status": presence})
+    Presence.objects.update_or_create(user=users_on_duty[subject], defaults={"status": presence})
     with django_capture_on_commit_callbacks(execute=True):
-        record(everyone[subject], TellLocation.read({"data": update()}))
+        record(users_on_duty[subject], TellLocation.read({"data": update()}))
     expected = (involved | watchers if is_watching else involved) - {subject}
-    assert shown(everyone, published, is_watching=is_watching) == expected
+    assert shown(users_on_duty, published, is_watching=is_watching) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,13 +132,13 @@ def test_a_position_goes_to_the_people_of_its_emergency_and_to_staff_who_watch(
 )
 @pytest.mark.usefixtures("emergency")
 def test_who_has_an_emergency_open_is_shown_its_people(
-    everyone: dict[str, User],
+    users_on_duty: dict[str, User],
     published: Published,
     django_capture_on_commit_callbacks: Any,
     subject: str,
     expected: set[str],
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        record(everyone[subject], TellLocation.read({"data": update()}))
-    found = shown(everyone, published, is_watching=True, emergency_id=MATTER)
+        record(users_on_duty[subject], TellLocation.read({"data": update()}))
+    found = shown(users_on_duty, published, is_watching=True, emergency_id=MATTER)
     assert found == expected - {subject}

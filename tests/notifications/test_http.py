@@ -13,7 +13,7 @@ from hplus.accounts.actions import issue_tokens
 from hplus.accounts.models import Session, User
 from hplus.notifications.actions import delete_old_notifications, notify
 from hplus.notifications.models import Notification
-from tests.admin_site import desk_of
+from tests.admin_site import admin_client_of
 
 NOTICE = {"category": "rota", "title": "Change of shift", "body": "At nine."}
 URL = "/api/notifications/"
@@ -36,10 +36,10 @@ class Caller:
         return answer.status_code, answer.json()
 
 
-def test_pages_from_the_latest_back(people: dict[str, User]) -> None:
+def test_pages_from_the_latest_back(users: dict[str, User]) -> None:
     for number in range(5):
         notify(["doctor_123", "doctor_456"], **{**NOTICE, "title": str(number)})
-    doctor = Caller(people["doctor_123"])
+    doctor = Caller(users["doctor_123"])
     first = doctor.get("?limit=2")
     assert [notice["title"] for notice in first["notifications"]] == ["4", "3"]
     assert (first["unreadCount"], first["hasMore"]) == (5, True)
@@ -49,10 +49,10 @@ def test_pages_from_the_latest_back(people: dict[str, User]) -> None:
     assert (last["hasMore"], last["nextCursor"]) == (False, None)
 
 
-def test_a_notice_is_shown_as_on_the_socket(people: dict[str, User]) -> None:
+def test_a_notice_is_shown_as_on_the_socket(users: dict[str, User]) -> None:
     notify(["doctor_123"], **NOTICE, data={"id": "7"})
     row = Notification.objects.get()
-    assert Caller(people["doctor_123"]).get()["notifications"] == [
+    assert Caller(users["doctor_123"]).get()["notifications"] == [
         {
             "notificationId": row.pk,
             **NOTICE,
@@ -64,9 +64,9 @@ def test_a_notice_is_shown_as_on_the_socket(people: dict[str, User]) -> None:
     ]
 
 
-def test_marking_as_read(people: dict[str, User]) -> None:
+def test_marking_as_read(users: dict[str, User]) -> None:
     notify(["doctor_123", "doctor_456"], **NOTICE)
-    doctor, other = Caller(people["doctor_123"]), Caller(people["doctor_456"])
+    doctor, other = Caller(users["doctor_123"]), Caller(users["doctor_456"])
     [notice] = doctor.get()["notifications"]
     own = {"notificationId": notice["notificationId"]}
     status, refused = other.post(own, "read/")
@@ -79,17 +79,17 @@ def test_marking_as_read(people: dict[str, User]) -> None:
     assert other.get()["unreadCount"] == 1
 
 
-def test_sending(people: dict[str, User]) -> None:
+def test_sending(users: dict[str, User]) -> None:
     wish = {"target": {"role": "nurse"}, "title": "Tea", "body": "In the kitchen"}
-    assert Caller(people["doctor_123"]).post(wish) == (201, {"status": "ok", "data": {"recipients": 1}})
+    assert Caller(users["doctor_123"]).post(wish) == (201, {"status": "ok", "data": {"recipients": 1}})
     row = Notification.objects.get()
     assert (row.recipient_id, row.sender_id, row.hospital_id) == ("nurse_001", "doctor_123", "hospital_001")
-    status, refused = Caller(people["patient_123"]).post(wish)
+    status, refused = Caller(users["patient_123"]).post(wish)
     assert (status, refused["code"]) == (403, "FORBIDDEN")
 
 
-def test_wrong_questions(people: dict[str, User]) -> None:
-    doctor = Caller(people["doctor_123"])
+def test_wrong_questions(users: dict[str, User]) -> None:
+    doctor = Caller(users["doctor_123"])
     assert Client().get(URL).status_code == 401
     assert doctor.client.get(URL + "?limit=0").json()["details"]["field"] == "limit"
     assert doctor.client.get(URL + "?before=no-such").status_code == 404
@@ -105,17 +105,17 @@ def test_wrong_questions(people: dict[str, User]) -> None:
     ],
 )
 def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
-    people: dict[str, User], user_id: str, titles: set[str]
+    users: dict[str, User], user_id: str, titles: set[str]
 ) -> None:
     notify(["doctor_123"], **{**NOTICE, "title": "here"})
     notify(["doctor_002"], **{**NOTICE, "title": "there"})
     Notification.objects.create(
-        recipient=people["patient_123"],
-        sender=people["nurse_001"],
+        recipient=users["patient_123"],
+        sender=users["nurse_001"],
         hospital_id="hospital_001",
         **{**NOTICE, "title": "to a patient"},
     )
-    client = desk_of(people[user_id])
+    client = admin_client_of(users[user_id])
     page = client.get("/admin/notifications/notification/", secure=True)
     assert {row.title for row in page.context["cl"].result_list} == titles
     for row in Notification.objects.all():
@@ -128,12 +128,12 @@ def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
     assert client.get("/admin/notifications/notification/add/", secure=True).status_code == 403
 
 
-def test_doctors_do_not_enter_the_admin_site(people: dict[str, User]) -> None:
-    client = desk_of(people["doctor_123"])
+def test_doctors_do_not_enter_the_admin_site(users: dict[str, User]) -> None:
+    client = admin_client_of(users["doctor_123"])
     assert client.get("/admin/notifications/notification/", secure=True).status_code == 302
 
 
-def test_what_was_read_long_ago_goes_and_what_is_unread_stays(people: dict[str, User]) -> None:
+def test_what_was_read_long_ago_goes_and_what_is_unread_stays(users: dict[str, User]) -> None:
     notify(["doctor_123", "doctor_456", "nurse_001"], **NOTICE)
     long_ago = timezone.now() - timedelta(days=91)
     Notification.objects.update(sent_at=long_ago)

@@ -14,8 +14,8 @@ from hplus.notifications.actions import notify
 from hplus.push.actions import send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
 from hplus.push.senders import current_sender
-from tests.ledger import note
-from tests.push import fcm
+from tests.fault_report import note
+from tests.push import fcm_server
 
 NOTICE = {"category": "emergencyEscalated", "title": "Ward 3", "body": "Pat Meadow has chest pain"}
 Device = Callable[..., PushDevice]
@@ -26,15 +26,15 @@ def states() -> list[tuple[str, int, str]]:
 
 
 def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
-    fake_fcm: fcm.Fcm, device: Device
+    fcm: fcm_server.FcmServer, device: Device
 ) -> None:
     device("admin_001", "token-of-admin")
     notify(["admin_001"], **NOTICE)
     assert send_due_pushes() == 1
     row = PushOutbox.objects.get()
-    said = str(fake_fcm.received)
+    said = str(fcm.received)
     note("words of a notice in a push", let_in=sum(NOTICE[part] in said for part in ("title", "body")))
-    assert fake_fcm.received == [
+    assert fcm.received == [
         {
             "token": "token-of-admin",
             "data": {
@@ -59,12 +59,12 @@ def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
     assert send_due_pushes() == 0
 
 
-@pytest.mark.parametrize("answer", [fcm.UNREGISTERED, fcm.OTHER_PROJECT])
+@pytest.mark.parametrize("answer", [fcm_server.UNREGISTERED, fcm_server.OTHER_PROJECT])
 def test_a_token_that_the_service_does_not_know_is_removed(
-    fake_fcm: fcm.Fcm, device: Device, answer: tuple[int, dict[str, object]]
+    fcm: fcm_server.FcmServer, device: Device, answer: tuple[int, dict[str, object]]
 ) -> None:
     gone, there = device("admin_001", "gone"), device("admin_001", "there")
-    fake_fcm.answers["gone"] = answer
+    fcm.answers["gone"] = answer
     notify(["admin_001"], **NOTICE)
     send_due_pushes()
     gone.refresh_from_db()
@@ -75,49 +75,51 @@ def test_a_token_that_the_service_does_not_know_is_removed(
 
     notify(["admin_001"], **NOTICE)
     send_due_pushes()
-    assert sorted(message["token"] for message in fake_fcm.received) == ["gone", "there", "there"]
+    assert sorted(message["token"] for message in fcm.received) == ["gone", "there", "there"]
 
 
 def test_a_device_whose_token_was_removed_comes_back_with_the_next_login(
-    fake_fcm: fcm.Fcm, device: Device
+    fcm: fcm_server.FcmServer, device: Device
 ) -> None:
     device("admin_001", "token").disable()
     device("admin_001", "token")
     notify(["admin_001"], **NOTICE)
     send_due_pushes()
-    assert [message["token"] for message in fake_fcm.received] == ["token"]
+    assert [message["token"] for message in fcm.received] == ["token"]
 
 
-def test_a_service_that_has_too_much_to_do_is_asked_again_later(fake_fcm: fcm.Fcm, device: Device) -> None:
+def test_a_service_that_has_too_much_to_do_is_asked_again_later(
+    fcm: fcm_server.FcmServer, device: Device
+) -> None:
     device("admin_001", "token")
-    fake_fcm.answers["token"] = fcm.TOO_MANY
+    fcm.answers["token"] = fcm_server.TOO_MANY
     notify(["admin_001"], **NOTICE)
     assert send_due_pushes() == 1
     assert states() == [("waiting", 1, "QuotaExceededError RESOURCE_EXHAUSTED")]
     assert send_due_pushes() == 0
 
-    fake_fcm.answers.clear()
+    fcm.answers.clear()
     PushOutbox.objects.update(due_at=PushOutbox.objects.get().created_at)
     assert send_due_pushes() == 1
     assert states() == [("sent", 2, "")]
 
 
 def test_what_cannot_be_sent_is_given_up_after_so_many_tries(
-    fake_fcm: fcm.Fcm, device: Device, settings: Settings
+    fcm: fcm_server.FcmServer, device: Device, settings: Settings
 ) -> None:
     settings.PUSH_TRIES, settings.PUSH_RETRY_SECONDS = 3, 0
     device("admin_001", "token")
-    fake_fcm.answers["token"] = fcm.TOO_MANY
+    fcm.answers["token"] = fcm_server.TOO_MANY
     notify(["admin_001"], **NOTICE)
     send_due_pushes()
     assert states() == [("given up", 3, "QuotaExceededError RESOURCE_EXHAUSTED")]
-    assert len(fake_fcm.received) == 3
+    assert len(fcm.received) == 3
     assert PushDevice.objects.reachable().count() == 1
 
 
-def test_what_is_wrong_is_given_up_at_once(fake_fcm: fcm.Fcm, device: Device) -> None:
+def test_what_is_wrong_is_given_up_at_once(fcm: fcm_server.FcmServer, device: Device) -> None:
     device("admin_001", "token")
-    fake_fcm.answers["token"] = fcm.INVALID
+    fcm.answers["token"] = fcm_server.INVALID
     notify(["admin_001"], **NOTICE)
     send_due_pushes()
     assert states() == [("given up", 1, "Refused INVALID_ARGUMENT")]
@@ -125,7 +127,7 @@ def test_what_is_wrong_is_given_up_at_once(fake_fcm: fcm.Fcm, device: Device) ->
 
 
 def test_a_service_out_of_reach_is_asked_again_later(
-    fake_fcm: fcm.Fcm, device: Device, monkeypatch: pytest.MonkeyPatch
+    fcm: fcm_server.FcmServer, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

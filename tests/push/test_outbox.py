@@ -21,7 +21,7 @@ from hplus.push.models import PushDevice, PushOutbox
 from hplus.realtime.actions import action
 from hplus.realtime.hub import presence
 from hplus.realtime.models import Connection, MailboxEntry, Presence, PresenceStatus, ServerProcess
-from tests.push import drawer
+from tests.push import recording_sender
 
 NOTICE = {"category": "shift", "title": "Change of shift", "body": "The ward round is at nine."}
 Device = Callable[..., PushDevice]
@@ -42,10 +42,10 @@ def connect(user: User) -> Connection:
 # Who, and for what
 
 
-def test_whoever_has_a_socket_is_not_woken(people: dict[str, User], device: Device) -> None:
+def test_whoever_has_a_socket_is_not_woken(users: dict[str, User], device: Device) -> None:
     device("doctor_123", "of-doctor")
     device("nurse_001", "of-nurse")
-    connect(people["nurse_001"])
+    connect(users["nurse_001"])
     notify(["doctor_123", "nurse_001", "doctor_456"], **NOTICE)
     assert MailboxEntry.objects.count() == 3
     assert tokens_woken() == ["of-doctor"]
@@ -73,14 +73,14 @@ def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
     assert str(PushOutbox.objects.get().event_id) == MailboxEntry.objects.get().event_id
 
 
-def test_a_message_wakes_its_receiver_and_a_receipt_nobody(people: dict[str, User], device: Device) -> None:
+def test_a_message_wakes_its_receiver_and_a_receipt_nobody(users: dict[str, User], device: Device) -> None:
     device("patient_123", "of-patient")
     device("doctor_123", "of-doctor")
     wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
-    made = send(people["patient_123"], wish).ack_data
+    made = send(users["patient_123"], wish).ack_data
     assert made is not None
     deliver_all([("doctor_123", made["messageId"])])
-    mark_as_read(people["doctor_123"], MarkAsRead(message_id=made["messageId"]))
+    mark_as_read(users["doctor_123"], MarkAsRead(message_id=made["messageId"]))
     words = set(MailboxEntry.objects.values_list("user", "event_type"))
     assert ("patient_123", "messageRead") in words
     row = PushOutbox.objects.get()
@@ -91,11 +91,11 @@ def test_a_message_wakes_its_receiver_and_a_receipt_nobody(people: dict[str, Use
 
 
 def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
-    people: dict[str, User], device: Device, settings: Settings
+    users: dict[str, User], device: Device, settings: Settings
 ) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
     device("paramedic_456", "phone")
-    dead = connect(people["paramedic_456"])
+    dead = connect(users["paramedic_456"])
     notify(["paramedic_456"], **NOTICE)
     assert not PushOutbox.objects.exists()
 
@@ -107,11 +107,11 @@ def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
 
 
 def test_after_a_goodbye_only_what_crossed_it_wakes(
-    people: dict[str, User], device: Device, settings: Settings
+    users: dict[str, User], device: Device, settings: Settings
 ) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
     device("paramedic_456", "phone")
-    socket = connect(people["paramedic_456"])
+    socket = connect(users["paramedic_456"])
     for category in ("heard", "crossing"):
         notify(["paramedic_456"], **{**NOTICE, "category": category})
     heard_at = timezone.now() - timedelta(seconds=5)
@@ -131,18 +131,18 @@ def test_a_new_token_takes_the_place_of_the_old_one(device: Device) -> None:
     assert tokens_woken() == ["new"]
 
 
-def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(push_drawer: Sent, device: Device) -> None:
+def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "shared", "ward-phone")
     notify(["doctor_123"], **NOTICE)
     device("nurse_001", "shared", "ward-phone")
     notify(["doctor_123", "nurse_001"], **NOTICE)
     assert send_due_pushes() == 1
     about = MailboxEntry.objects.get(user="nurse_001").subject
-    assert [(token, content["id"]) for token, content in push_drawer] == [("shared", about)]
+    assert [(token, content["id"]) for token, content in sent_pushes] == [("shared", about)]
 
 
 @pytest.mark.parametrize("how", ["signed out", "deactivated"])
-def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Device, how: str) -> None:
+def test_whoever_has_gone_is_not_woken_any_more(sent_pushes: Sent, device: Device, how: str) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     if how == "signed out":
@@ -150,7 +150,7 @@ def test_whoever_has_gone_is_not_woken_any_more(push_drawer: Sent, device: Devic
     else:
         User.objects.filter(pk="doctor_123").update(is_active=False)
     send_due_pushes()
-    assert push_drawer == []
+    assert sent_pushes == []
     assert PushOutbox.objects.get().state == "given up"
 
 
@@ -165,20 +165,20 @@ def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
 # On the way
 
 
-def test_two_workers_do_not_send_the_same_push(push_drawer: Sent, device: Device) -> None:
+def test_two_workers_do_not_send_the_same_push(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
-    drawer.is_open.clear()
+    recording_sender.is_open.clear()
     first = threading.Thread(target=lambda: (send_due_pushes(), connection.close()))
     first.start()
-    assert drawer.is_waiting.wait(10)
+    assert recording_sender.is_waiting.wait(10)
     assert send_due_pushes() == 0
-    drawer.is_open.set()
+    recording_sender.is_open.set()
     first.join(10)
-    assert [token for token, _ in push_drawer] == ["phone"]
+    assert [token for token, _ in sent_pushes] == ["phone"]
 
 
-def test_what_a_dead_worker_had_taken_is_sent_by_another(push_drawer: Sent, device: Device) -> None:
+def test_what_a_dead_worker_had_taken_is_sent_by_another(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     lease_ends = timezone.now() + timedelta(seconds=LEASE_SECONDS)
@@ -186,7 +186,7 @@ def test_what_a_dead_worker_had_taken_is_sent_by_another(push_drawer: Sent, devi
     assert send_due_pushes() == 0
     PushOutbox.objects.update(due_at=lease_ends - timedelta(seconds=LEASE_SECONDS + 1))
     assert send_due_pushes() == 1
-    assert [token for token, _ in push_drawer] == ["phone"]
+    assert [token for token, _ in sent_pushes] == ["phone"]
 
 
 def test_the_console_writes_ids_and_category(device: Device, caplog: pytest.LogCaptureFixture) -> None:
@@ -201,7 +201,7 @@ def test_the_console_writes_ids_and_category(device: Device, caplog: pytest.LogC
     assert line == f"Push to device {row.device_id}: {content}"
 
 
-def test_finished_pushes_go_after_the_retention(push_drawer: Sent, device: Device) -> None:
+def test_finished_pushes_go_after_the_retention(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     send_due_pushes()

@@ -73,8 +73,8 @@ async def test_staff_hear_of_each_other_and_nobody_else_does(server: ThreadServe
 
 
 async def test_a_patient_is_seen_by_staff_of_a_shared_room_only(server: ThreadServer) -> None:
-    people = await User.objects.ain_bulk()
-    await in_db_thread(chat.open_room, people["patient_123"], "doctor_123", HOSPITAL)
+    users = await User.objects.ain_bulk()
+    await in_db_thread(chat.open_room, users["patient_123"], "doctor_123", HOSPITAL)
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as partner,
         server.phone("doctor_456", "doctor", HOSPITAL) as colleague,

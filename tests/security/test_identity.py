@@ -14,9 +14,9 @@ from pytest_django import Settings
 from hplus.accounts.models import Role, Session, User
 from hplus.management.commands.seed_demo import PASSWORD
 from hplus.realtime.execution.db_threads import in_db_thread
-from tests.ledger import note
+from tests.fault_report import note
 from tests.phone import Phone
-from tests.servers import ProcessServer, Running, ThreadServer
+from tests.servers import Endpoint, ProcessServer, ThreadServer
 
 DOCTOR = {"userId": "doctor_123", "role": "doctor", "hospitalId": "hospital_001"}
 
@@ -29,7 +29,7 @@ def locked(server: ThreadServer, settings: Settings) -> ThreadServer:
     return server
 
 
-async def sign_in(server: Running, user_id: str) -> dict[str, Any]:
+async def sign_in(server: Endpoint, user_id: str) -> dict[str, Any]:
     async with httpx.AsyncClient() as client:
         answer = await client.post(
             f"{server.url}/api/auth/token/", json={"userId": user_id, "password": PASSWORD}
@@ -38,13 +38,13 @@ async def sign_in(server: Running, user_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def post(server: Running, path: str, token: str, **body: Any) -> httpx.Response:
+async def post(server: Endpoint, path: str, token: str, **body: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with httpx.AsyncClient(headers=headers) as client:
         return await client.post(f"{server.url}/api/auth/{path}/", json=body)
 
 
-async def refused(server: Running, code: str, close_code: int, **query: Any) -> None:
+async def refused(server: Endpoint, code: str, close_code: int, **query: Any) -> None:
     phone = await Phone(f"ws://127.0.0.1:{server.port}", **query).open()
     await phone.expect_error(code)
     assert await phone.expect_close() == close_code
@@ -144,14 +144,14 @@ TAKEN_AWAY: list[tuple[str, str, Callable[[User], None], str, int]] = [
 
 
 async def test_live_sockets_end_within_five_seconds_on_every_process(
-    locked: ThreadServer, people: dict[str, User]
+    locked: ThreadServer, users: dict[str, User]
 ) -> None:
     """Also while somebody stands at the door who does not say who he is; the others stay."""
     with ProcessServer(HPLUS_DEMO="0") as other:
         places = (locked, other)
         silent = [await Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR).open() for place in places]
         stays = [await signed_in(place, "nurse_002", "nurse", "hospital_002") for place in places]
-        await asyncio.gather(*(_is_put_out(places, people, *taken) for taken in TAKEN_AWAY))
+        await asyncio.gather(*(_is_put_out(places, users, *taken) for taken in TAKEN_AWAY))
         for phone in stays:
             await phone.echo()
             await phone.hang_up()
@@ -160,8 +160,8 @@ async def test_live_sockets_end_within_five_seconds_on_every_process(
 
 
 async def _is_put_out(
-    places: Sequence[Running],
-    people: dict[str, User],
+    places: Sequence[Endpoint],
+    users: dict[str, User],
     user_id: str,
     role: str,
     change: Callable[[User], None],
@@ -170,7 +170,7 @@ async def _is_put_out(
 ) -> None:
     phones = [await signed_in(place, user_id, role) for place in places]
     begun = time.monotonic()
-    await in_db_thread(change, people[user_id])
+    await in_db_thread(change, users[user_id])
     codes = await asyncio.gather(*(phone.expect_close() for phone in phones))
     took = time.monotonic() - begun
     note("access taken away while connected", let_in=0 if took < 5 else len(phones))
@@ -180,7 +180,7 @@ async def _is_put_out(
         await phone.expect_error(code)
 
 
-async def signed_in(server: Running, user_id: str, role: str, hospital_id: str = "hospital_001") -> Phone:
+async def signed_in(server: Endpoint, user_id: str, role: str, hospital_id: str = "hospital_001") -> Phone:
     token = (await sign_in(server, user_id))["access"]
     who = {"userId": user_id, "role": role, "hospitalId": hospital_id}
     return await Phone(f"ws://127.0.0.1:{server.port}", **who, token=token).__aenter__()

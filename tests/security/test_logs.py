@@ -13,7 +13,7 @@ from django.db import connection
 
 from hplus.accounts.models import User
 from hplus.realtime.execution.db_threads import in_db_thread
-from tests.ledger import note
+from tests.fault_report import note
 from tests.phone import Phone
 from tests.security.test_identity import post, sign_in
 from tests.servers import ProcessServer, ThreadServer
@@ -43,7 +43,7 @@ MARKS = {
 
 
 @pytest.mark.faults
-async def test_nothing_private_is_ever_logged(people: dict[str, User]) -> None:
+async def test_nothing_private_is_ever_logged(users: dict[str, User]) -> None:
     await in_db_thread(lambda: User.objects.filter(pk="patient_123").update(name=MARKS["name"]))
     with ProcessServer(LOG_MARK="1") as server:
         secrets = [await _a_day(server)]

@@ -11,7 +11,7 @@ import traceback
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.ledger import note
+from tests.fault_report import note
 from tests.servers import ROOT
 
 PRODUCTION = {

@@ -1,0 +1,286 @@
+"""The pages of emergencies and hospitals in the admin site: whose they are, and what they do."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from calls.models import Call, Participant
+from chat import actions as chat
+from chat.messages import SendMessage
+from emergency.actions import update_status
+from emergency.call_for_help import request_help
+from emergency.messages import RequestHelp, Respond, UpdateStatus
+from emergency.models import Emergency, HospitalPolicy
+from emergency.response import respond
+from hplus.accounts.models import Hospital, User
+from hplus.audit.models import Record
+from hplus.management.commands.seed_demo import seed_people
+from hplus.realtime.models import Presence
+from location.messages import TellLocation
+from location.recording import record
+from tests.admin_site import admin_client_of
+from tests.emergency.guide_frames import create_emergency_request
+
+LIST = "/admin/emergency/emergency/"
+BOARD = f"{LIST}board/"
+
+
+@pytest.fixture(autouse=True)
+def users(db: None) -> dict[str, User]:
+    seed_people()
+    return User.objects.in_bulk()
+
+
+def call_for_help(users: dict[str, User], **wish: Any) -> str:
+    asked = RequestHelp.read(create_emergency_request(**wish))
+    answer = request_help(users["patient_123"], asked)
+    assert answer.ack_data is not None
+    return str(answer.ack_data["emergencyId"])
+
+
+def page_of(emergency_id: str) -> str:
+    return f"{LIST}{emergency_id}/change/"
+
+
+# Lists and boards of any length
+
+
+def many(users: dict[str, User], count: int, status: str = "pending") -> None:
+    now = timezone.now()
+    closed = {"cancelled_at": now} if status == "cancelled" else {}
+    Emergency.objects.bulk_create(
+        Emergency(
+            hospital_id="hospital_001", patient_id=f"p{number}", lat=1.0, lng=2.0, condition="Chest pain",
+            priority="high", status=status, requested_by=users["patient_123"], requested_by_role="patient",
+            requested_at=now - timedelta(seconds=number), alerted_at=now, **closed,
+        )
+        for number in range(count)
+    )  # fmt: skip
+
+
+def queries_of(client: Client, address: str) -> tuple[int, float]:
+    begun = timezone.now()
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert client.get(address).status_code == 200
+    return len(captured), (timezone.now() - begun).total_seconds()
+
+
+def test_ten_thousand_emergencies_open_in_as_many_queries_as_ten(users: dict[str, User]) -> None:
+    admin_client = admin_client_of("admin_001")
+    many(users, 10, "cancelled")
+    admin_client.get(LIST)
+    few, _ = queries_of(admin_client, LIST)
+    many(users, 9_990, "cancelled")
+    lots, seconds = queries_of(admin_client, LIST)
+    assert lots == few <= 12
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("address", ["/admin/", BOARD])
+def test_the_board_asks_as_little_for_many_as_for_few(users: dict[str, User], address: str) -> None:
+    admin_client = admin_client_of("admin_001")
+    many(users, 2)
+    admin_client.get(address)
+    few, _ = queries_of(admin_client, address)
+    many(users, 298)
+    Presence.objects.bulk_create(
+        [Presence(pk=pk, status="available") for pk in ("nurse_001", "doctor_123", "paramedic_456")]
+    )
+    lots, seconds = queries_of(admin_client, address)
+    assert lots == few <= 24
+    assert seconds < 2
+    board = admin_client.get(BOARD).json()
+    assert (len(board["emergencies"]), board["openCount"]) == (200, 300)
+
+
+def test_a_long_story_takes_as_many_queries_as_a_short_one(users: dict[str, User]) -> None:
+    admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
+    medic = users["paramedic_456"]
+    respond(medic, Respond.read({"emergencyId": emergency_id, "action": "accept"}))
+    admin_client.get(page_of(emergency_id))
+    few, _ = queries_of(admin_client, page_of(emergency_id))
+    for pulse in range(60, 90):
+        wish = {"emergencyId": emergency_id, "status": "in_progress", "vitals": {"pulse": pulse}}
+        update_status(medic, UpdateStatus.read(wish))
+        say(users, "patient_123", "nurse_001", f"{pulse}?")
+    lots, _ = queries_of(admin_client, page_of(emergency_id))
+    assert lots == few
+
+
+# What stands first
+
+
+def test_what_nobody_has_taken_stands_first_then_what_is_worst(users: dict[str, User]) -> None:
+    taken, low, high = (
+        call_for_help(users, patientId=priority, priority=priority)
+        for priority in ("critical", "low", "high")
+    )
+    respond(users["doctor_123"], Respond.read({"emergencyId": taken, "action": "accept"}))
+    shown = admin_client_of("admin_001").get(BOARD).json()["emergencies"]
+    assert [one["emergencyId"] for one in shown] == [high, low, taken]
+    assert shown[2]["assignee"] == "Dr. Dana Brook"
+
+
+def test_whoever_is_there_is_no_longer_awaited(users: dict[str, User]) -> None:
+    medic, about = users["paramedic_456"], {"emergencyId": call_for_help(users)}
+    respond(medic, Respond.read({**about, "action": "accept"}))
+    record(medic, TellLocation.read({**about, "location": {"lat": 37.8, "lng": -122.4}, "isEmergency": True}))
+
+    def eta() -> float | None:
+        shown: float | None = admin_client_of("admin_001").get(BOARD).json()["emergencies"][0]["etaSeconds"]
+        return shown
+
+    assert eta()
+    update_status(medic, UpdateStatus.read({**about, "phase": "onScene"}))
+    assert eta() is None
+
+
+# Whose it is
+
+
+def test_each_admin_has_the_own_hospital_and_a_superuser_chooses(users: dict[str, User]) -> None:
+    emergency_id = call_for_help(users)
+    one, two, root = admin_client_of("admin_001"), admin_client_of("admin_002"), admin_client_of("root")
+    assert len(one.get(BOARD).json()["emergencies"]) == 1
+    assert two.get(BOARD).json()["emergencies"] == []
+    for address in (f"{BOARD}?hospital=hospital_001", "/admin/?hospital=hospital_001"):
+        assert two.get(address).status_code == 404
+        assert root.get(address).status_code == 200
+    assert root.get(f"{BOARD}?hospital=nowhere").status_code == 404
+    assert len(root.get(f"{BOARD}?hospital=hospital_001").json()["emergencies"]) == 1
+    assert root.get(f"{BOARD}?hospital=hospital_002").json()["emergencies"] == []
+
+    assert two.get(page_of(emergency_id)).status_code == 302
+    assert two.get(f"{LIST}{emergency_id}/export/json/").status_code == 404
+    wish = {"notes": "x"}
+    assert two.post(f"{LIST}{emergency_id}/deed/cancel/", wish).status_code == 404
+    assert Emergency.objects.get().status == "pending"
+
+
+@pytest.mark.parametrize("user_id", ["nurse_001", "doctor_123", "patient_123"])
+def test_who_runs_no_hospital_has_no_board(users: dict[str, User], user_id: str) -> None:
+    emergency_id = call_for_help(users)
+    for is_let_in in (False, True):
+        User.objects.filter(pk=user_id).update(is_staff=is_let_in)
+        admin_client = admin_client_of(user_id)
+        for address in (BOARD, LIST, page_of(emergency_id), f"{LIST}{emergency_id}/export/fhir/"):
+            answer = admin_client.get(address)
+            assert answer.status_code in (302, 403)
+            assert b"Chest pain" not in answer.content
+        assert b"board-data" not in admin_client.get("/admin/").content
+
+
+# The page of one
+
+
+def say(
+    users: dict[str, User], sender: str, receiver: str, text: str, hospital: str = "hospital_001"
+) -> None:
+    wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text)
+    chat.send(users[sender], wish)
+
+
+def test_the_story_has_what_was_said_and_who_called(users: dict[str, User]) -> None:
+    say(users, "patient_123", "nurse_001", "Good morning")
+    emergency_id = call_for_help(users, vitals={"spo2": 91})
+    say(users, "patient_123", "nurse_001", "Please hurry <b>")
+    say(users, "patient_123", "nurse_002", "Elsewhere entirely", "hospital_002")
+    call = Call.objects.create(
+        call_type="audio",
+        initiator=users["nurse_001"],
+        hospital_id="hospital_001",
+        emergency_id=emergency_id,
+    )
+    for user_id in ("nurse_001", "patient_123"):
+        Participant.objects.create(call=call, user=users[user_id])
+    answer = admin_client_of("admin_001").get(page_of(emergency_id))
+    kinds = [moment.kind for moment in answer.context["story"]]
+    assert kinds == ["requested", "vitals", "alerted", "message", "call"]
+    html = answer.content.decode()
+    assert "Please hurry &lt;b&gt;" in html
+    assert "audio call to Pat Meadow" in html
+    assert "Good morning" not in html
+    assert "Elsewhere entirely" not in html
+
+
+def test_who_opened_exported_or_changed_it_is_recorded(users: dict[str, User]) -> None:
+    admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
+    admin_client.get(page_of(emergency_id))
+    told = admin_client.get(f"{LIST}{emergency_id}/export/json/")
+    assert told["Content-Disposition"].startswith("attachment")
+    assert json.loads(told.content)["timeline"][0]["kind"] == "requested"
+    bundle = json.loads(admin_client.get(f"{LIST}{emergency_id}/export/fhir/").content)
+    assert bundle["resourceType"] == "Bundle"
+    admin_client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "False alarm"})
+    written = Record.objects.filter(object_id=emergency_id).order_by("number").values_list("verb", flat=True)
+    assert list(written) == ["read", "export", "export", "change"]
+
+
+def test_what_is_done_here_follows_the_rules_of_the_socket(users: dict[str, User]) -> None:
+    admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
+
+    def do(name: str, **fields: str) -> str:
+        answer = admin_client.post(f"{LIST}{emergency_id}/deed/{name}/", fields, follow=True)
+        return [str(message) for message in answer.context["messages"]][-1]
+
+    assert "reason" in do("assign", assigneeId="doctor_123")
+    assert do("assign", assigneeId="doctor_002", reason="x") != "Assigned."
+    assert do("assign", assigneeId="doctor_123", reason="Closest") == "Assigned."
+    emergency = Emergency.objects.get()
+    assert (emergency.assigned_to_id, emergency.status) == ("doctor_123", "accepted")
+    root = admin_client_of("root")
+    root.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"})
+    assert Emergency.objects.get().status != "cancelled"
+    assert admin_client.get(f"{LIST}{emergency_id}/deed/cancel/").status_code == 405
+    assert admin_client.post(f"{LIST}{emergency_id}/deed/delete/").status_code == 404
+    assert do("transfer", toHospitalId="hospital_002", reason="Full") == "Transferred to the other hospital."
+    assert Emergency.objects.get().hospital_id == "hospital_002"
+    assert admin_client.get(page_of(emergency_id)).status_code == 302
+    assert "transferred it to Hillcrest Clinic" in root.get(page_of(emergency_id)).content.decode()
+
+
+def test_nothing_is_done_without_the_token_of_the_form(users: dict[str, User]) -> None:
+    emergency_id = call_for_help(users)
+    client = admin_client_of("admin_001", enforce_csrf_checks=True)
+    assert client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"}).status_code == 403
+    assert Emergency.objects.get().status == "pending"
+
+
+# A hospital's page
+
+HOSPITAL = "/admin/accounts/hospital/hospital_001/change/"
+KEPT = {
+    "name": "Riverside General", "alert_roles": ["nurse", "doctor"], "escalate_critical": "20",
+    "target_alert": "5", "target_accept": "45", "target_scene": "400",
+}  # fmt: skip
+
+
+def test_a_hospitals_policy_is_set_on_its_page(users: dict[str, User]) -> None:
+    admin_client = admin_client_of("admin_001")
+    assert admin_client.get(HOSPITAL).status_code == 200
+    assert admin_client.post(HOSPITAL, KEPT).status_code == 302
+    policy = HospitalPolicy.of("hospital_001")
+    assert policy.alert_roles == ["nurse", "doctor"]
+    assert policy.escalation_seconds == {"critical": 20}
+    assert policy.targets == {"alert": 5, "accept": 45, "scene": 400}
+    for wrong in ({"alert_roles": ["patient"]}, {"alert_roles": []}, {"escalate_critical": "0"}):
+        assert admin_client.post(HOSPITAL, {**KEPT, **wrong}).status_code == 200
+    assert HospitalPolicy.of("hospital_001").alert_roles == ["nurse", "doctor"]
+    assert admin_client_of("admin_002").post(HOSPITAL, KEPT).status_code == 302
+    assert not HospitalPolicy.objects.filter(pk="hospital_002").exists()
+
+
+def test_a_superuser_sets_the_policy_and_leaves_diversion_to_the_hospital(users: dict[str, User]) -> None:
+    assert admin_client_of("root").post(HOSPITAL, {**KEPT, "is_on_diversion": "on"}).status_code == 302
+    assert not Hospital.objects.get(pk="hospital_001").is_on_diversion
+    assert HospitalPolicy.of("hospital_001").targets["accept"] == 45

@@ -1,0 +1,175 @@
+"""Phones that do not read, that were away for long, whose clock is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fault_report import note
+from tests.faults.deployment import Deployment
+from tests.faults.reconnecting_client import HOSPITAL, ClientPairs, wrong_clocks
+from tests.servers import ProcessServer
+
+pytestmark = pytest.mark.faults
+LONG = "long " * 3900  # nearly as long as a message may be
+BOUND_BYTES = 120 * 1024 * 1024
+
+
+async def test_one_in_fifty_that_never_reads_harms_nobody(deployment: Deployment) -> None:
+    """Its socket ends with 4103, the memory of the server stays bounded, the others notice nothing."""
+    [server] = deployment.serve()
+    pairs = ClientPairs.of(deployment, 24, lambda: server.port, "reader")
+    process = psutil.Process(server.process.pid)
+    async with pairs.connected():
+        await pairs.probe(within_seconds=10)
+        before = process.memory_info().rss
+        deaf = await _shake_hands(server, "deaf", "patient")
+        async with several_write(server, "deaf", 480, LONG) as written:
+            while not written.done():
+                await pairs.probe(within_seconds=5)
+                await asyncio.sleep(0.3)  # the writers want to get on too
+                assert process.memory_info().rss - before < BOUND_BYTES
+        await pairs.probe(within_seconds=5)
+        assert process.memory_info().rss - before < BOUND_BYTES
+        assert await asyncio.to_thread(_close_code_of, deaf) == 4103
+    found = pairs.reckoning()
+    note("one reader in fifty never reads", lost=len(found.lost), duplicated=len(found.duplicated))
+    found.must_be_clean()
+
+
+@contextlib.asynccontextmanager
+async def several_write(
+    server: ProcessServer, to: str, count: int, text: str
+) -> AsyncIterator[asyncio.Future[Any]]:
+    """Eight members of staff at once, so that they share transactions; each numbers its words."""
+
+    async def write(number: int) -> None:
+        async with server.phone(f"writer.{number}", "nurse", HOSPITAL) as phone:
+            for place in range(count // 8):
+                words = f"{number}.{place} {text}"
+                await phone.send("sendMessage", receiverId=to, hospitalId=HOSPITAL, message=words)
+                if place % 20 == 19:
+                    await phone.echo()
+            await phone.echo()
+
+    work = asyncio.gather(*(write(number) for number in range(8)))
+    yield work
+    await work
+
+
+def must_be_whole(frames: list[dict[str, Any]], count: int) -> tuple[int, int]:
+    """Every word of every writer, each writer's in order; how many are missing and double."""
+    heard = [frame["data"]["message"].split()[0] for frame in frames]
+    for number in range(8):
+        own = [int(word.split(".")[1]) for word in heard if word.startswith(f"{number}.")]
+        assert own == sorted(own)
+    return count - len(set(heard)), len(heard) - len(set(heard))
+
+
+async def _shake_hands(server: ProcessServer, user_id: str, role: str) -> socket.socket:
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", server.port))
+    deaf.sendall(
+        f"GET /?userId={user_id}&role={role} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    deaf.settimeout(10)
+    assert await asyncio.to_thread(deaf.recv, 12) == b"HTTP/1.1 101"
+    return deaf
+
+
+def _close_code_of(deaf: socket.socket) -> int:
+    """At last it reads all there is: the frames, and the close frame behind them."""
+    deaf.settimeout(15)
+    heard = b""
+    with contextlib.suppress(OSError):
+        while chunk := deaf.recv(1 << 20):
+            heard += chunk
+            if heard[-4:-2] == b"\x88\x02":
+                break
+    assert heard[-4:-2] == b"\x88\x02", "no close frame"
+    return int.from_bytes(heard[-2:])
+
+
+async def test_who_was_away_for_long_gets_everything_in_order(deployment: Deployment) -> None:
+    """More than fits into one socket's backlog, by number and by size."""
+    [server] = deployment.serve()
+    for user_id, count, text in (("away.many", 1056, "x"), ("away.long", 240, LONG)):
+        async with server.phone(user_id, "patient") as patient:
+            begin = patient.established
+        async with several_write(server, user_id, count, text):
+            pass
+        cursor = {"since": begin["lastSeq"], "epoch": begin["epoch"]}
+        async with server.phone(user_id, "patient", **cursor) as patient:
+            assert patient.established["recovered"]
+            await patient.echo()
+            lost, double = must_be_whole(patient.heard("newMessage"), count)
+        note("thousands of messages missed", lost=lost, duplicated=double)
+        assert (lost, double) == (0, 0)
+        async with server.phone(user_id, "patient") as patient:
+            await patient.ask("sync", **cursor, limit=1000)
+            assert len(patient.heard("newMessage")) == min(count, 1000)
+
+
+async def test_who_comes_back_with_since_hears_nothing_twice(deployment: Deployment) -> None:
+    """Also what its old socket had got right before it broke, unacknowledged."""
+    [server] = deployment.serve()
+    async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
+        patient = await server.phone("again", "patient").__aenter__()
+        begin = patient.established
+        await doctor.send("sendMessage", receiverId="again", hospitalId=HOSPITAL, message="once")
+        since = (await patient.expect("newMessage"))["seq"]
+        await patient.vanish()
+    deployment.tell("UPDATE chat_message SET delivered_at = NULL WHERE receiver_id = 'again'")
+    async with server.phone("again", "patient", since=since, epoch=begin["epoch"]) as patient:
+        await asyncio.sleep(1)
+        await patient.echo()
+        assert not patient.heard("newMessage")
+    assert deployment.ask(
+        "SELECT 1 FROM chat_message WHERE receiver_id = 'again' AND delivered_at IS NOT NULL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("since", "epoch"), [("10000", None), ("0", "another"), ("9" * 18, None), ("9" * 300, None)]
+)
+async def test_a_cursor_from_nowhere_is_not_recovered(
+    deployment: Deployment, since: str, epoch: str | None
+) -> None:
+    server = deployment.servers[0] if deployment.servers else deployment.serve()[0]
+    async with server.phone("patient_123", "patient", since=since, epoch=epoch) as patient:
+        assert patient.established["recovered"] is False
+        await patient.echo()
+
+
+async def test_a_wrong_clock_changes_nothing(deployment: Deployment) -> None:
+    """Day earlier, day later, years 1 and 9999: the order is that of arrival."""
+    [server] = deployment.serve()
+    clocks = [*wrong_clocks(), "-1"]
+    async with (
+        server.phone("clock", "patient") as patient,
+        server.phone("doctor_456", "doctor", HOSPITAL) as doctor,
+    ):
+        for number, clock in enumerate(clocks * 2):
+            sent = {
+                "receiverId": "doctor_456",
+                "hospitalId": HOSPITAL,
+                "message": str(number),
+                "timestamp": clock,
+            }
+            assert (await patient.ask("sendMessage", **sent))["type"] == "ack"
+        await doctor.expect("newMessage", message=str(len(clocks) * 2 - 1))
+        said = [frame["data"] for frame in doctor.heard("newMessage")]
+        heard = [data for data in said if data["senderId"] == "clock"]  # the demo left one unread, too
+        assert [data["message"] for data in heard] == [str(n) for n in range(len(clocks) * 2)]
+        assert [data["clientTimestamp"] for data in heard] == clocks * 2
+        assert heard == sorted(heard, key=lambda data: data["timestamp"])
+    note("messages by wrong clocks", rounds=len(clocks), lost=len(clocks) * 2 - len(heard))

@@ -1,0 +1,158 @@
+"""How often a watcher is told, and how often the database is written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from hplus.accounts.models import User
+from hplus.realtime.publishing.envelopes import Envelope
+from location import messages
+from location.consumers import LocationConsumer
+from location.models import Fix
+from location.recording import Recorded
+from tests.location.positions import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told, watch
+from tests.servers import ProcessServer, ThreadServer
+
+CREW = ("paramedic_456", "paramedic", "hospital_001")
+DOCTOR = ("doctor_123", "doctor", "hospital_001")
+
+
+async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadServer) -> None:
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as other,
+        server.phone(*DOCTOR) as doctor,
+    ):
+        await watch(doctor)
+        began_at = time.monotonic()
+        for number in range(1, 61):
+            await told(crew, number)
+        await told(other, 1)
+        seconds = time.monotonic() - began_at
+        await doctor.expect_that(
+            lambda frame: frame.get("userId") == "paramedic_456" and frame["data"]["location"]["lat"] == 60,
+            "the last position",
+        )
+        await doctor.expect("locationUpdate", userId="paramedic_789")
+        of_crew = [f for f in doctor.heard("locationUpdate") if f["userId"] == "paramedic_456"]
+        assert 2 <= len(of_crew) <= 2 * (seconds + 0.5) + 1
+        assert [f["data"]["location"]["lat"] for f in of_crew] == sorted(
+            f["data"]["location"]["lat"] for f in of_crew
+        )
+
+
+async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
+    server: ThreadServer, settings: Any
+) -> None:
+    settings.LOCATION_INTERVAL_SECONDS = 2
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("test_user", "patient") as other,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+        await open_grant(OTHER_MATTER, "test_user", to_user="patient_123", why="another matter")
+        for number in (1, 2, 3):
+            await told(crew, number)
+        await patient.expect("locationUpdate", userId="paramedic_456")
+        await close_grants(MATTER, "completed")
+        for number in (1, 2):
+            await told(other, number)
+        await patient.expect_that(
+            lambda frame: frame.get("userId") == "test_user" and frame["data"]["location"]["lat"] == 2,
+            "the last position of somebody whose matter goes on",
+        )
+        shown = [frame["data"] for frame in patient.heard("locationUpdate")]
+        assert [data["location"]["lat"] for data in shown if data["emergencyId"] == MATTER] == [1]
+
+
+async def test_positions_between_emergencies_wait_for_company(server: ThreadServer, settings: Any) -> None:
+    """They are written together, and a server that stops writes them at once."""
+    settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
+    async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+        await watch(doctor)
+        await told(crew, 1)
+        await tell(crew, 2)
+        await doctor.expect_that(
+            lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 2,
+            "the first that could have waited",
+        )
+        for number in (3, 4, 5):
+            await tell(crew, number)
+        await crew.echo()
+        assert await Fix.objects.acount() == 2
+        await sync_to_async(server.__exit__)()
+        assert await Fix.objects.acount() == 5
+
+
+async def test_no_position_of_an_emergency_is_lost_on_kill_9(users: object) -> None:
+    """What a watcher has seen is in the database, although nobody marked it as an emergency's."""
+    with ProcessServer() as server:
+        async with (
+            server.phone(*CREW) as crew,
+            server.phone("patient_123", "patient") as patient,
+        ):
+            await told(crew, 1)
+            await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+            await tell(crew, 2)
+            await patient.expect("locationUpdate", userId="paramedic_456")
+            await sync_to_async(server.kill)()
+            assert await crew.expect_close() == await patient.expect_close() == 1006
+    assert [fix.lat async for fix in Fix.objects.filter(reason_id=MATTER)] == [2.0]
+
+
+async def test_an_emergency_waits_for_no_company(server: ThreadServer, settings: Any) -> None:
+    """From the moment it is open the crew's positions are written at once, marked or not."""
+    settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        for number in (1, 2, 3):  # the third waits a minute
+            await tell(crew, number)
+        await crew.echo()
+        await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
+        await tell(crew, 4)
+        await patient.expect_that(
+            lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 4,
+            "what nobody marked as an emergency's",
+        )
+        await close_grants(MATTER, "completed")
+        await told(crew, 5)
+        await tell(crew, 6)
+        await crew.echo()
+        assert [fix.lat async for fix in Fix.objects.order_by("lat")] == [1, 2, 3, 4, 5]
+
+
+class Board:
+    """A batch that has not been written yet."""
+
+    def batch(self, *_: object) -> Board:
+        return self
+
+    def add(self, _: object) -> asyncio.Future[Recorded]:
+        self.outcome: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        return self.outcome
+
+    def hurry(self) -> None:
+        self.is_hurried = True
+
+
+async def test_what_was_recorded_before_does_not_silence_what_was_heard_since() -> None:
+    """A position on its way knows nothing of the emergency that begins meanwhile."""
+    routine = messages.TellLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
+    for word in (messages.LocationSharingBegan.type, messages.LocationAsked.type):
+        hub = Board()
+        crew: Any = SimpleNamespace(hub=hub, user=User(pk="paramedic_456", role="paramedic"))
+        consumer = LocationConsumer(crew)
+        consumer.has_spoken = True
+        await consumer.tell(routine)
+        consumer.on_event(Envelope(event_type=word, frame=""))
+        hub.outcome.set_result(Recorded(is_under_grant=False))
+        await asyncio.sleep(0)  # the loop calls back
+        assert consumer._must_be_durable(routine)

@@ -1,0 +1,60 @@
+"""A batch of rows in one statement is what row by row would have been."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from chat.models import ChatRoom, Message
+from hplus.accounts.models import User
+from hplus.realtime.execution import bulk_insert
+from hplus.realtime.models import Mailbox
+
+ODD = {"name": 'quote " and \\ backslash', "size": 1.5, "deep": [None, True, {"ключ": "🚑"}]}
+
+
+@pytest.fixture
+def room(users: dict[str, User]) -> ChatRoom:
+    return ChatRoom.objects.create(
+        hospital_id="hospital_001", first=users["doctor_123"], second=users["patient_123"]
+    )
+
+
+def message(room: ChatRoom, **fields: object) -> Message:
+    given = {"text": "hello", "sent_at": datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), **fields}
+    return Message(room=room, sender=room.first, receiver=room.second, **given)
+
+
+def stored(room: ChatRoom) -> list[dict[str, object]]:
+    return [bulk_insert.row_of(row) for row in Message.objects.filter(room=room).order_by("id")]
+
+
+def test_every_value_comes_back_as_it_went_in(room: ChatRoom) -> None:
+    written = [
+        message(room, attachments=[ODD], location={"lat": 37.0, "lng": -122.4194}),
+        message(room, text="%s \x07 {} 'quoted' \U0001f691", client_message_id="once", reply_to="x"),
+    ]
+    bulk_insert.insert(Message, map(bulk_insert.row_of, written))
+    assert stored(room) == [bulk_insert.row_of(row) for row in written]
+
+
+def test_what_violates_a_constraint_is_left_out_where_that_is_asked_for(room: ChatRoom) -> None:
+    bulk_insert.insert(Message, [bulk_insert.row_of(message(room, client_message_id="once"))])
+    again = [message(room, client_message_id="once"), message(room, client_message_id="other")]
+    bulk_insert.insert(Message, map(bulk_insert.row_of, again), ignore_conflicts=True)
+    assert [row["client_message_id"] for row in stored(room)] == ["once", "other"]
+
+
+def test_no_rows_are_no_statement(room: ChatRoom) -> None:
+    bulk_insert.insert(Message, [])
+    assert stored(room) == []
+
+
+def test_places_are_drawn_without_gaps_also_from_a_mailbox_that_is_not_there_yet(
+    users: dict[str, User],
+) -> None:
+    assert Mailbox.objects.draw({"patient_123": 2, "doctor_123": 1}) == {"patient_123": 2, "doctor_123": 1}
+    assert Mailbox.objects.draw({"patient_123": 3}) == {"patient_123": 5}
+    assert Mailbox.objects.draw({}) == {}
+    assert dict(Mailbox.objects.values_list("user_id", "last_seq")) == {"patient_123": 5, "doctor_123": 1}
