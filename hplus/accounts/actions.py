@@ -1,4 +1,4 @@
-"""Signing in and out, and finding out who stands at the door."""
+"""Signing in and out, identifying clients, and who may talk to whom."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Claim:
     specialization: str = ""
     token: str = ""
     device_id: str = ""
-    # The admin site's session, where one of its own pages connects and says nothing else.
+    # The admin session, where a page of the admin site connects without a userId or token.
     admin_session_key: str = ""
 
 
@@ -54,7 +54,10 @@ class Tokens:
 
 
 def check_claim(claim: Claim) -> None:
-    """What must hold before any identity is looked at. Raises the first refusal of the contract's order."""
+    """Check what must hold before any identity is read from the database.
+
+    Raises AuthenticationFailed, InvalidRole or MissingHospitalId, in the order of the contract.
+    """
     if claim.admin_session_key:
         return
     if not claim.user_id or len(claim.user_id) > 150 or "\x00" in claim.user_id:
@@ -66,7 +69,7 @@ def check_claim(claim: Claim) -> None:
 
 
 def identify(claim: Claim) -> Identity | None:
-    """The account behind a claim; None where a token has yet to come by `login`.
+    """Return the account behind a claim; None where a token has yet to come by `login`.
 
     Raises AuthenticationFailed, InvalidRole, MissingHospitalId, HospitalNotFound,
     AccountDisabled or SessionRevoked.
@@ -88,7 +91,10 @@ def identify(claim: Claim) -> Identity | None:
 
 
 def identify_by_token(secret: str) -> Identity:
-    """The account behind an access token or an unused ticket."""
+    """Return the account behind an access token or an unused ticket, which is used up.
+
+    Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
+    """
     token = (
         Token.objects.select_related("session__user__hospital")
         .filter(digest=Token.digest_of(secret), kind__in=[TokenKind.ACCESS, TokenKind.TICKET])
@@ -107,7 +113,7 @@ def identify_by_token(secret: str) -> Identity:
 
 
 def _identify_by_admin_session(claim: Claim) -> Identity:
-    """Whoever is signed in to the admin site; a superuser may name any hospital, others only their own."""
+    """Return who is signed in to the admin site; a superuser may name any hospital, others only their own."""
     user = admin_sessions.signed_in([claim.admin_session_key]).get(claim.admin_session_key)
     if user is None:
         raise errors.AuthenticationFailed("This browser is not signed in to the admin site.")
@@ -117,7 +123,7 @@ def _identify_by_admin_session(claim: Claim) -> Identity:
 
 
 def find_hospital(hospital_id: str) -> Hospital:
-    """Raises HospitalNotFound."""
+    """Return the hospital. Raises HospitalNotFound."""
     hospital = Hospital.objects.filter(pk=hospital_id).first() if "\x00" not in hospital_id else None
     if hospital is None:
         raise errors.HospitalNotFound()
@@ -125,7 +131,7 @@ def find_hospital(hospital_id: str) -> Hospital:
 
 
 def _demo_account(claim: Claim) -> User:
-    """Demo mode: a name nobody has used yet becomes an account, with this role and hospital from now on."""
+    """Demo mode: return the account, or make one with this role and hospital for an unknown userId."""
     known = User.objects.select_related("hospital").filter(pk=claim.user_id).first()
     if known:
         return known
@@ -143,7 +149,7 @@ def _demo_account(claim: Claim) -> User:
 
 
 def must_match(claim: Claim, user: User) -> None:
-    """The account decides; a query that says otherwise raises AuthenticationFailed."""
+    """Raise AuthenticationFailed where the query names another user, role or hospital than the account."""
     if (claim.user_id, claim.role) != (user.user_id, user.role):
         raise errors.AuthenticationFailed("userId or role is not that of the account.")
     if claim.hospital_id and user.hospital_id and claim.hospital_id != user.hospital_id:
@@ -156,7 +162,10 @@ def _must_be_active(user: User) -> None:
 
 
 def sign_in(user_id: str, password: str, device_id: str = "", request: HttpRequest | None = None) -> Tokens:
-    """Open a session. Raises AuthenticationFailed, whatever of the two is wrong, or RateLimited."""
+    """Open a session.
+
+    Raises AuthenticationFailed, the same for an unknown user as for a wrong password, or RateLimited.
+    """
     request = request or HttpRequest()
     user = authenticate(request, username=user_id, password=password)
     if user is None:
@@ -179,7 +188,10 @@ def issue_tokens(session: Session) -> Tokens:
 
 
 def refresh(secret: str) -> Tokens:
-    """New tokens for a refresh token, which is used up. One that comes again was stolen: its session ends."""
+    """Return new tokens for a refresh token, which is used up. A second use is theft and ends the session.
+
+    Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
+    """
     token = (
         Token.objects.select_related("session__user")
         .filter(digest=Token.digest_of(secret), kind=TokenKind.REFRESH)
@@ -197,7 +209,7 @@ def refresh(secret: str) -> Tokens:
 
 
 def issue_ticket(session: Session) -> str:
-    """For one handshake within a minute, where no header can be set."""
+    """Return a ticket for one handshake within TICKET_SECONDS, for clients that cannot set a header."""
     return Token.issue(session, TokenKind.TICKET, settings.TICKET_SECONDS)[0]
 
 
@@ -214,14 +226,14 @@ def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = Fal
 
 @transaction.atomic
 def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
-    """End all sessions of these people at once: those of their devices, and those in the admin site."""
+    """End all sessions of these people at once, on their devices and in the admin site."""
     User.objects.filter(pk__in=[user.pk for user in users]).update(signed_out_at=timezone.now())
     Session.objects.filter(user__in=users).revoke(reason)
     admin_sessions.sign_out([user.pk for user in users if user.is_staff])
 
 
 def set_password(user: User, password: str) -> None:
-    """Change the password; whoever is signed in with the old one is out (`User.save`)."""
+    """Change the password; `User.save` ends the sessions opened with the old one."""
     user.set_password(password)
     user.save(update_fields=["password"])
 
@@ -231,7 +243,7 @@ def delete_expired_tokens() -> int:
 
 
 def delete_old_sessions() -> int:
-    """Sessions nobody can use any more: without a token, without a socket, older than the retention."""
+    """Delete sessions without a token and without a connection that are older than the retention."""
     oldest = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS)
     over = Session.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
     return over.exclude(revoked_at__gte=oldest).delete()[0]
@@ -241,13 +253,13 @@ def delete_old_sessions() -> int:
 
 
 def counterpart(user: User, other_id: str, hospital_id: str) -> User:
-    """The other side of a conversation in this hospital. Raises like `must_be_counterpart`."""
+    """Return the other side of a conversation in this hospital. Raises like `must_be_counterpart`."""
     other = User.objects.filter(pk=other_id).first()
     return must_be_counterpart(user, other, hospital_id)
 
 
 def must_be_counterpart(user: User, other: User | None, hospital_id: str) -> User:
-    """A patient and the hospital's staff, both ways, or two of its staff.
+    """Check that these two may talk: a patient and the hospital's staff, or two of its staff.
 
     Raises HospitalMismatch, HospitalNotFound, UserNotFound (also for staff of another hospital),
     Forbidden (patient to patient) or ValidationFailed (oneself).

@@ -22,7 +22,7 @@ admin.site.unregister(Group)  # role and hospital decide, so groups would only p
 
 @admin.register(Hospital)
 class HospitalAdmin(TenancyAdmin):
-    # Diversion is read only: whoever changes it has to tell everyone, which is a deed of its own.
+    # Diversion is read only here: a change must be published, so it is made by an action of its own.
     diversion = ("is_on_diversion", "diversion_reason", "diversion_until")
     fields = ["hospital_id", "name", *diversion]
     list_display = ["name", "hospital_id", "open_or_not"]
@@ -46,7 +46,7 @@ class HospitalAdmin(TenancyAdmin):
 
 
 class PersonForm(forms.ModelForm):
-    """Says in words what the database would only refuse: staff belong to a hospital."""
+    """Explains in a sentence what a database constraint would only refuse: staff belong to a hospital."""
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
@@ -72,7 +72,7 @@ class KnownPersonForm(PersonForm, UserChangeForm):
 
 
 class PasswordForm(AdminPasswordChangeForm):
-    """A new password ends what was opened with the old one."""
+    """A new password ends the sessions opened with the old one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,7 +116,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         return ["password", *self.person, *entry, *self.past]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
-        """Coming and going are actions, because sessions end with them; and nobody locks himself out."""
+        """Deactivating is an action, because it also ends sessions; nobody can revoke their own rights."""
         if obj is None:
             return []
         own = ["role", "is_staff", "is_superuser"] if obj == request.user else []
@@ -164,7 +164,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
 
     @transaction.atomic
     def _set_active(self, request: HttpRequest, ticked: QuerySet[User], is_active: bool) -> None:
-        """For those ticked whose account one may change, except the own."""
+        """Change the ticked accounts that the user manages, except the own."""
         others = User.objects.managed_by(request.user).exclude(pk=request.user.pk)
         chosen = list(others.filter(pk__in=[user.pk for user in ticked]))
         User.objects.filter(pk__in=[user.pk for user in chosen]).update(is_active=is_active)

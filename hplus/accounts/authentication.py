@@ -13,7 +13,7 @@ from hplus.accounts.models import Session, User
 
 class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, Session | None] | None:
-        """The user, and the session as `request.auth`.
+        """Return the user, and the session as `request.auth`.
 
         Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
         """

@@ -1,8 +1,8 @@
-"""Guessing passwords: after some failures an address waits before it may try that account again.
+"""Login throttle: after AXES_FAILURE_LIMIT failures an address must wait before it tries that account again.
 
 Counted by account and address together (django-axes): by account alone anybody could lock a doctor
 out, by address alone one who mistypes would lock out the whole hospital behind its one address.
-With each failure axes forgets those that count no more.
+With each failure axes deletes the attempts that are older than the cool-off time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unfold.forms import AuthenticationForm
 
 
 def wait_seconds(request: HttpRequest, user_id: str) -> float | None:
-    """How long this address has to wait before the next try; None where it was not held up."""
+    """Return how long this address must wait before the next attempt; None where it is not locked out."""
     if not getattr(request, "axes_locked_out", False):
         return None
     times = _attempts(request, user_id).order_by("-attempt_time").values_list("attempt_time", flat=True)
@@ -30,7 +30,7 @@ def wait_seconds(request: HttpRequest, user_id: str) -> float | None:
 
 
 def forget_failures(request: HttpRequest, user_id: str) -> None:
-    """Whoever got in starts anew."""
+    """Delete the failed attempts of this address on this account, after a successful sign-in."""
     _attempts(request, user_id).delete()
 
 
@@ -39,7 +39,7 @@ def _attempts(request: HttpRequest, user_id: str) -> QuerySet[AccessAttempt]:
 
 
 class SignInForm(AuthenticationForm):
-    """The admin site's, which says so when somebody has to wait."""
+    """The admin site's sign-in form; it tells a locked-out user how many minutes to wait."""
 
     def clean(self) -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""Who: hospitals, the people in them, and the sessions their devices hold."""
+"""Hospitals, users, and the sessions and tokens of their devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STAFF_ROLES = tuple(role for role in Role.values if role != Role.PATIENT)
 
 class HospitalQuerySet(models.QuerySet["Hospital"]):
     def visible_to(self, user: User) -> Self:
-        """The own hospital; a superuser all."""
+        """The user's own hospital; a superuser sees all."""
         return self if user.is_superuser else self.filter(pk=user.hospital_id)
 
 
@@ -64,9 +64,9 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(user_id, password, **fields)
 
 
-# Where a patient, who belongs to no hospital, meets one: paths from Hospital to the patient. Each
-# domain that brings the two together has its own here, as text, because it stands above this app.
-PATIENT_TRACES = (
+# What connects a patient, who belongs to no hospital, with one: paths from Hospital to the patient. They
+# are text because the domains they name import this app.
+PATIENT_PATHS = (
     "rooms__first",
     "rooms__second",
     "emergencies__requested_by",
@@ -80,19 +80,19 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(hospital_id=hospital_id, role__in=STAFF_ROLES, is_active=True)
 
     def visible_to(self, user: User) -> Self:
-        """Oneself; an admin the people of the hospital and the patients it deals with; a superuser all."""
+        """Oneself; for an admin the hospital's people and patients it dealt with; for a superuser all."""
         if user.is_superuser:
             return self
         if not user.is_hospital_admin or user.hospital_id is None:
             return self.filter(pk=user.pk)
-        is_patient_here = Q(role=Role.PATIENT) & _left_a_trace_at(user.hospital_id)
+        is_patient_here = Q(role=Role.PATIENT) & _is_known_at(user.hospital_id)
         return self.filter(Q(hospital=user.hospital_id) | is_patient_here)
 
     def managed_by(self, user: User) -> Self:
-        """Whose account this user may change: an admin that of the hospital's staff, a superuser any.
+        """The accounts this user may change: an admin those of the hospital's staff, a superuser any.
 
-        A patient is not among them: whoever can set a password can read what the patient tells
-        every other hospital. Nor is a superuser, whose password would open all of them.
+        Patients are left out: with a patient's password one could read the patient's chats with other
+        hospitals. Superusers are left out: with theirs one could read every hospital.
         """
         if user.is_superuser:
             return self
@@ -101,17 +101,16 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(hospital=user.hospital_id, role__in=STAFF_ROLES, is_superuser=False)
 
 
-def _left_a_trace_at(hospital_id: str) -> Q:
+def _is_known_at(hospital_id: str) -> Q:
     hospital = Hospital.objects.filter(pk=hospital_id).order_by()
-    traces = (Q(pk__in=hospital.values(path)) for path in PATIENT_TRACES)
-    return reduce(or_, traces)
+    return reduce(or_, (Q(pk__in=hospital.values(path)) for path in PATIENT_PATHS))
 
 
 class User(AbstractBaseUser, PermissionsMixin):
     """A person with one role, and one hospital where the role is a staff role.
 
-    `user_id` is what the wire calls `userId`: any UTF-8 text up to 150 characters. It is the
-    primary key, so a row that points at a person already carries the word that goes out.
+    `user_id` is `userId` on the wire: any UTF-8 text up to 150 characters. It is the primary key, so a
+    row that points at a person holds the id that goes out, without a join.
     """
 
     user_id = models.CharField("userId", max_length=150, primary_key=True)
@@ -125,7 +124,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField("active", default=True)
     is_staff = models.BooleanField("may enter the admin site", default=False)
     joined_at = models.DateTimeField(default=timezone.now, editable=False)
-    # When all sessions were ended last; a socket without one (demo mode) that is older goes as well.
+    # When all sessions were ended last; also ends older connections without a session (demo mode).
     signed_out_at = models.DateTimeField(null=True, editable=False)
 
     objects = UserManager.from_queryset(UserQuerySet)()
@@ -159,7 +158,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.name or self.user_id
 
     def get_full_name(self) -> str:
-        """By this name the admin site asks who is signed in."""
+        """The admin site shows this as the name of who is signed in."""
         return self.display_name
 
     @property
@@ -181,18 +180,18 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class SessionQuerySet(models.QuerySet["Session"]):
     def visible_to(self, user: User) -> Self:
-        """The own ones and those of the people whose account one may change; a superuser all."""
+        """The user's own sessions and those of accounts the user manages; a superuser sees all."""
         if user.is_superuser:
             return self
         return self.filter(Q(user=user) | Q(user__in=User.objects.managed_by(user)))
 
     def revoke(self, reason: str) -> int:
-        """End these sessions at once; live sockets notice within a round. Returns how many."""
+        """End these sessions; open connections end at the next reconciliation. Returns how many."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now(), revoked_reason=reason)
 
 
 class Session(models.Model):
-    """One sign-in on one device. Its sockets and its tokens end with it."""
+    """One sign-in on one device. Its connections and its tokens end with it."""
 
     session_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
@@ -217,7 +216,7 @@ class TokenKind(models.TextChoices):
 
 
 class Token(models.Model):
-    """What a device shows to be let in: 256 random bits, of which only the SHA-256 is stored."""
+    """A credential of a device: 256 random bits, of which only the SHA-256 is stored."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     kind = models.CharField(max_length=10, choices=TokenKind)
@@ -234,13 +233,13 @@ class Token(models.Model):
 
     @classmethod
     def issue(cls, session: Session, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
-        """A new token: the secret, told once and never stored, and when it expires."""
+        """Make a token. Returns the secret, which is never stored, and when it expires."""
         secret = secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=lifetime_seconds)
         cls.objects.create(digest=cls.digest_of(secret), kind=kind, session=session, expires_at=expires_at)
         return secret, expires_at
 
     def use_up(self) -> bool:
-        """Mark as used; False where somebody was first."""
+        """Mark as used. Returns False where another request used it first."""
         unused = type(self).objects.filter(pk=self.pk, used_at=None)
         return unused.update(used_at=timezone.now()) == 1

@@ -24,7 +24,7 @@ Secret = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class SignIn(wire.Shape):
-    """Who I am, and the password."""
+    """The userId and password to sign in with."""
 
     user_id: wire.Id
     password: Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -32,20 +32,20 @@ class SignIn(wire.Shape):
 
 
 class Renewal(wire.Shape):
-    """The refresh token of before; it is used up."""
+    """The refresh token, which is used up."""
 
     refresh: Secret
 
 
 class SignOut(wire.Shape):
-    """From this session, from one device, or from all."""
+    """Which sessions to end: this one, that of one device, or all."""
 
     device_id: wire.OptionalId = None
     all_devices: bool = False
 
 
 class TokenPair(wire.Shape):
-    """What to connect with, and what to renew it with."""
+    """An access token for the socket and the API, and a refresh token to renew it."""
 
     access: str
     refresh: str
@@ -68,7 +68,7 @@ class TokenPair(wire.Shape):
 
 
 class Ticket(wire.Shape):
-    """For one handshake within a minute, as `?token=`."""
+    """A ticket for one handshake within a minute, given as `?token=`."""
 
     ticket: str
 
@@ -80,9 +80,9 @@ class SignInView(APIView):
     @described(SignIn, TokenPair)
     def post(self, request: Request) -> Response:
         """Open a session on a device."""
-        asked = body_of(request, SignIn)
-        http: HttpRequest = request._request
-        tokens = actions.sign_in(asked.user_id, asked.password, asked.device_id or "", http)
+        body = body_of(request, SignIn)
+        http_request: HttpRequest = request._request
+        tokens = actions.sign_in(body.user_id, body.password, body.device_id or "", http_request)
         return shaped(TokenPair.of(tokens))
 
 
@@ -92,7 +92,7 @@ class RefreshView(APIView):
 
     @described(Renewal, TokenPair)
     def post(self, request: Request) -> Response:
-        """New tokens; the old refresh token is used up, and one that comes twice ends its session."""
+        """Exchange a refresh token for new tokens. A second use of the same one ends the session."""
         tokens = actions.refresh(body_of(request, Renewal).refresh)
         return shaped(TokenPair.of(tokens))
 
@@ -101,16 +101,16 @@ class SignOutView(APIView):
     @described(SignOut, None)
     def post(self, request: Request) -> Response:
         """End this session, that of one device, or all."""
-        asked = body_of(request, SignOut)
+        body = body_of(request, SignOut)
         identity = Identity(request.user, request.auth)
-        actions.sign_out(identity, device_id=asked.device_id or "", all_devices=asked.all_devices)
+        actions.sign_out(identity, device_id=body.device_id or "", all_devices=body.all_devices)
         return Response(status=204)
 
 
 class TicketView(APIView):
     @described(None, Ticket)
     def post(self, request: Request) -> Response:
-        """A ticket for one handshake, where no header can be set."""
+        """Make a ticket for one handshake, for clients that cannot set a header."""
         if request.auth is None:
             raise errors.AuthenticationFailed("A ticket needs a session.")
         return shaped(Ticket(ticket=actions.issue_ticket(request.auth)))

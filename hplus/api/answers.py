@@ -1,4 +1,4 @@
-"""What goes out over HTTP: the same coded refusals as on the socket."""
+"""HTTP responses: shapes, and the same coded refusals as on the socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def error_body(refusal: errors.Refusal) -> dict[str, Any]:
 
 
 def answer_exception(unexpected: Exception, context: dict[str, Any]) -> Response:
-    """The one place where a refusal becomes an HTTP answer."""
+    """The one place where an exception becomes an HTTP response."""
     refusal = as_refusal(unexpected)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.http_status == 401 else {}
     if refusal.retry_after is not None:
@@ -46,7 +46,7 @@ _STATUS_CODES: dict[int, type[errors.Refusal]] = {
 
 
 def as_refusal(unexpected: Exception) -> errors.Refusal:
-    """Any exception as the refusal a client may see; what was not foreseen is logged with a reference."""
+    """Return the refusal that a client may see; an unforeseen exception is logged under a reference."""
     if isinstance(unexpected, errors.Refusal):
         return unexpected
     if isinstance(unexpected, Http404):
@@ -68,12 +68,12 @@ def _with_status(refusal: errors.Refusal, code: str, status: int) -> errors.Refu
 
 
 def internal_error(unexpected: BaseException) -> errors.InternalError:
-    """Log what was not foreseen under a reference, and the refusal that carries it."""
+    """Log an unforeseen exception under a reference, and return the refusal that names it."""
     reference = uuid.uuid4().hex[:12]
     logger.error("Unforeseen (%s)", reference, exc_info=unexpected)
     return errors.InternalError(reference=reference)
 
 
 def shaped(shape: wire.Shape, status: int = 200) -> Response:
-    """Respond with this shape."""
+    """Return the response with this shape as JSON."""
     return Response(shape.as_json(), status=status)

@@ -1,4 +1,4 @@
-"""OpenAPI from the same pydantic classes as the socket's document."""
+"""The OpenAPI schemas, from the same pydantic classes as the AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from drf_spectacular.utils import extend_schema
 from hplus.protocol import wire
 
 
-def described(asked: type[wire.Shape] | None, answered: type[wire.Shape] | None, **more: Any) -> Any:
-    """The schema of a view: what it takes and what it gives."""
-    return extend_schema(request=asked, responses=answered or {204: None}, **more)
+def described(body: type[wire.Shape] | None, response: type[wire.Shape] | None, **more: Any) -> Any:
+    """Decorate a view with the schemas of its body and its response."""
+    return extend_schema(request=body, responses=response or {204: None}, **more)
 
 
 def _shapes(base: type[wire.Shape]) -> dict[str, type[wire.Shape]]:
-    """Every shape by its name: one that stands inside others is one component with itself alone."""
+    """Every shape by its name, so that a nested shape and a top-level one share a component."""
     found = {sub.__name__: sub for sub in base.__subclasses__()}
     for sub in base.__subclasses__():
         found.update(_shapes(sub))
@@ -25,7 +25,7 @@ def _shapes(base: type[wire.Shape]) -> dict[str, type[wire.Shape]]:
 
 
 class ShapeSchema(OpenApiSerializerExtension):
-    """drf-spectacular reads the same pydantic classes."""
+    """Lets drf-spectacular read pydantic classes."""
 
     target_class = "hplus.protocol.wire.Shape"
     match_subclasses = True

@@ -1,4 +1,4 @@
-"""What comes in over HTTP: one pydantic class for each body, read as the socket reads a frame."""
+"""HTTP requests: bodies and queries validated by pydantic classes, as the socket validates a frame."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class StrictJsonParser(BaseParser):
 
 
 def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
-    """The JSON body, read as the socket reads a frame, flat or under `data`; what stands in the
-    address wins.
+    """Read the JSON body like a frame, flat or under `data`; values from the address win.
 
     Raises ValidationFailed or InvalidMessage.
     """
@@ -43,11 +42,12 @@ def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
 
 
 def query_of(request: Request, shape: type[Body]) -> Body:
-    """The query's values, read likewise."""
+    """Read the query's values. Raises ValidationFailed."""
     return read(shape, request.query_params.dict())
 
 
 def read(shape: type[Body], fields: dict[str, Any]) -> Body:
+    """Validate fields; null and blank ones are absent. Raises ValidationFailed."""
     given = {k: v for k, v in fields.items() if v is not None and v != ""}
     if not wire.is_storable(given):
         raise errors.ValidationFailed("NUL or a lone surrogate in a string.", reason="not storable")
@@ -62,5 +62,5 @@ class _Named(wire.Shape):
 
 
 def id_of(text: Any) -> str:
-    """An id from an address or a form. Raises ValidationFailed where it can't be one."""
+    """Return an id from an address or a form. Raises ValidationFailed where it cannot be one."""
     return read(_Named, {"id": text}).id

@@ -1,4 +1,4 @@
-"""Who asks the API too much: the limits of the socket, counted for HTTP by itself."""
+"""Rate limits of the API: those of the socket, counted separately for HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _addresses = Buckets(lambda: Bucket(SIGN_INS_PER_SECOND, SIGN_INS_BURST))
 
 
 class ApiThrottle(BaseThrottle):
-    """Each person's own pace; before anybody has signed in, that of the address."""
+    """Limits each user; requests without a user are limited by address."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Raises RateLimited."""
@@ -44,7 +44,7 @@ def _take(request: Request) -> float:
 
 
 def forget() -> None:
-    """A server that starts has held up nobody yet."""
+    """Forget all counts, when a server starts."""
     with _lock:
         _users.forget()
         _addresses.forget()

@@ -1,4 +1,4 @@
-"""The API answers in time, as the socket does: a database that hangs keeps nobody waiting."""
+"""Time limit of the API, like that of the socket: 503 while the database does not answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hplus.api.answers import error_body
 from hplus.operations.health import ask_database
 from hplus.realtime.execution.db_threads import database_unavailable, in_db_thread
 
-DOUBT_SECONDS = 0.5  # for the database to say that it is well, and the answer only long
+PROBE_SECONDS = 0.5  # for the database to answer a probe; then the response is only slow
 
 
 class TimeLimit:
-    """Around Django. What its threads still do after the refusal is heard by nobody."""
+    """Wraps Django. What its threads still send after the refusal is dropped."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -26,13 +26,13 @@ class TimeLimit:
         if not scope["path"].startswith("/api/"):
             await self.application(scope, receive, send)
             return
-        answer = Answering(send)
-        work = asyncio.ensure_future(self.application(scope, receive, answer.say))
+        response = _Response(send)
+        work = asyncio.ensure_future(self.application(scope, receive, response.send))
         try:
             while not (await asyncio.wait({work}, timeout=settings.ACTION_TIMEOUT_SECONDS))[0]:
-                if not await _database_is_well() and not answer.has_begun:
+                if not await _database_answers() and not response.has_begun:
                     work.add_done_callback(_forget)
-                    await answer.refuse()
+                    await response.refuse()
                     return
         except asyncio.CancelledError:
             work.cancel()
@@ -40,14 +40,14 @@ class TimeLimit:
         await work
 
 
-class Answering:
-    """Whether the answer has begun; after a refusal nothing more is said."""
+class _Response:
+    """Knows whether the response has begun; after a refusal it sends nothing more."""
 
     def __init__(self, send: Callable[[Any], Awaitable[None]]) -> None:
         self._send = send
         self.has_begun = self._is_refused = False
 
-    async def say(self, event: Any) -> None:
+    async def send(self, event: Any) -> None:
         if not self._is_refused:
             self.has_begun = True
             await self._send(event)
@@ -60,15 +60,15 @@ class Answering:
         await self._send({"type": "http.response.body", "body": body})
 
 
-async def _database_is_well() -> bool:
+async def _database_answers() -> bool:
     try:
-        await asyncio.wait_for(in_db_thread(ask_database), DOUBT_SECONDS)
-    except Exception:  # whatever it is, `away` logs that there was no answer
+        await asyncio.wait_for(in_db_thread(ask_database), PROBE_SECONDS)
+    except Exception:  # whatever it is, `in_db_thread` logs that there was no answer
         return False
     return True
 
 
 def _forget(work: asyncio.Future[None]) -> None:
-    """Django has logged what went wrong; without this asyncio would say it again."""
+    """Retrieve the exception, which Django has logged, so that asyncio does not log it again."""
     if not work.cancelled():
         work.exception()

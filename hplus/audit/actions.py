@@ -1,4 +1,4 @@
-"""Writing a line into the audit, and finding out whether anybody has touched it."""
+"""Writing a record into the audit, and verifying that nobody has altered it."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ CHUNK_ROWS = 2000
 def record(
     actor: Any,
     verb: Verb,
-    thing: Model | None = None,
+    subject: Model | None = None,
     *,
     object_type: str = "",
     object_id: str = "",
     hospital_id: str | None = None,
     **details: Any,
 ) -> Record:
-    """One line: who did what to which thing. It is there if, and only if, the deed around it is.
+    """Write who did what to which row, in the caller's transaction.
 
-    The hospital is the thing's, else the actor's. The end of the chain stays locked until the
-    transaction ends, so however many write, it remains one chain.
+    The hospital is that of the row, else that of the actor. The head of the chain stays locked until the
+    transaction ends, so concurrent writers still make one chain.
     """
-    at_home = getattr(actor, "hospital_id", None)
+    actor_hospital = getattr(actor, "hospital_id", None)
     head = _locked_head()
-    line = Record(
+    row = Record(
         number=head.count + 1,
         actor_id=str(getattr(actor, "pk", None) or "")[:150],
         verb=verb,
-        object_type=thing._meta.label_lower if thing is not None else object_type,
-        object_id=str(thing.pk if thing is not None else object_id)[:150],
-        hospital_id=hospital_id or hospital_of(thing) or at_home or "",
+        object_type=subject._meta.label_lower if subject is not None else object_type,
+        object_id=str(subject.pk if subject is not None else object_id)[:150],
+        hospital_id=hospital_id or hospital_of(subject) or actor_hospital or "",
         details=details,
         previous=head.digest,
     )
-    line.digest = line.seal()
-    line.save()
-    head.count, head.digest = line.number, line.digest
+    row.digest = row.seal()
+    row.save()
+    head.count, head.digest = row.number, row.digest
     head.save()
-    return line
+    return row
 
 
-def hospital_of(thing: Model | None) -> str:
-    """The hospital a row belongs to: itself, its own column, or that of its room."""
-    if thing is None:
+def hospital_of(row: Model | None) -> str:
+    """Return the hospital a row belongs to: itself, its own column, or that of its room."""
+    if row is None:
         return ""
-    if thing._meta.model_name == "hospital":
-        return str(thing.pk)
-    owner = thing if hasattr(thing, "hospital_id") else getattr(thing, "room", None)
+    if row._meta.model_name == "hospital":
+        return str(row.pk)
+    owner = row if hasattr(row, "hospital_id") else getattr(row, "room", None)
     return getattr(owner, "hospital_id", None) or ""
 
 
@@ -65,7 +65,7 @@ def _locked_head() -> Head:
     return Head.objects.select_for_update().get(pk=1)
 
 
-# Looking whether it is whole
+# Verifying the chain
 
 
 @dataclass(frozen=True)
@@ -75,44 +75,44 @@ class Fault:
 
 
 def verify() -> tuple[Head, list[Fault]]:
-    """The end of the chain, and everything that is wrong with it. Reads each row once, in order.
+    """Return the head of the chain and every fault in it. Reads each row once, in order.
 
-    A row that was changed no longer fits its seal; one that was removed or inserted breaks the
-    numbers and the seals around it; rows cut off at the end are missed by the head. Nobody who
-    writes meanwhile has to wait: what comes after the head as it was first read is not looked at.
+    A changed row no longer matches its digest; a removed or inserted one breaks the numbers and digests
+    around it; rows cut off at the end are missing for the head. Nothing is locked: rows written after the
+    head was read are not examined.
     """
     head = Head.objects.filter(pk=1).first() or Head()
-    return head, [*_faults(head), *_beyond_the_end()]
+    return head, [*_faults(head), *_faults_beyond_head()]
 
 
 def _faults(head: Head) -> Iterator[Fault]:
     expected, previous = 1, GENESIS
-    for line in _lines(head.count):
-        if line.number > expected:
-            yield Fault(expected, f"{line.number - expected} missing from here on")
-        elif line.previous != previous:
-            yield Fault(line.number, "does not follow the row before it")
-        if line.seal() != line.digest:
-            yield Fault(line.number, "was changed")
-        expected, previous = line.number + 1, line.digest
+    for row in _rows_up_to(head.count):
+        if row.number > expected:
+            yield Fault(expected, f"{row.number - expected} missing from here on")
+        elif row.previous != previous:
+            yield Fault(row.number, "does not follow the row before it")
+        if row.seal() != row.digest:
+            yield Fault(row.number, "was changed")
+        expected, previous = row.number + 1, row.digest
     if expected <= head.count:
         yield Fault(expected, f"{head.count - expected + 1} missing at the end")
     elif previous != head.digest:
-        yield Fault(head.count, "is not what the chain was said to end with")
+        yield Fault(head.count, "is not the row that the head names as the last")
 
 
-def _lines(last: int) -> Iterator[Record]:
-    """In portions, so that no single question takes longer than the database allows."""
+def _rows_up_to(last: int) -> Iterator[Record]:
+    """In chunks, so that no statement exceeds the statement timeout."""
     done = -1
-    while lines := list(
+    while rows := list(
         Record.objects.filter(number__gt=done, number__lte=last).order_by("number")[:CHUNK_ROWS]
     ):
-        yield from lines
-        done = lines[-1].number
+        yield from rows
+        done = rows[-1].number
 
 
-def _beyond_the_end() -> Iterator[Fault]:
-    """One statement sees rows and head of the same moment."""
+def _faults_beyond_head() -> Iterator[Fault]:
+    """Rows after the head. One statement reads both, so a concurrent writer is no fault."""
     end = Coalesce(Subquery(Head.objects.filter(pk=1).values("count")), 0)
     for number in Record.objects.filter(number__gt=end).order_by("number").values_list("number", flat=True):
         yield Fault(number, "comes after the end of the chain")

@@ -1,4 +1,4 @@
-"""The audit, for the hospital's admins: to look at, and for nobody to change."""
+"""The audit in the admin site, read only, for the hospital's admins."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class RecordAdmin(TenancyAdmin):
     sortable_by: list[str] = []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Record]:
-        """With the name of who did it, where there still is such an account."""
+        """Annotated with the actor's name, where that account still exists."""
         name = get_user_model().objects.filter(pk=OuterRef("actor_id")).values("name")
         rows: QuerySet[Record] = super().get_queryset(request).annotate(actor_name=Subquery(name))
         return rows
 
     @admin.display
-    def who(self, line: Any) -> str:
-        return line.actor_name or line.actor_id or "HPlus"
+    def who(self, row: Any) -> str:
+        return row.actor_name or row.actor_id or "HPlus"
 
     @admin.display
-    def what(self, line: Record) -> str:
-        """The kind of thing, as its own pages call it."""
+    def what(self, row: Record) -> str:
+        """The kind of row, as its own pages name it."""
         try:
-            return str(apps.get_model(line.object_type)._meta.verbose_name)
-        except (LookupError, ValueError):  # of an app that is gone, or of nothing in particular
-            return line.object_type
+            return str(apps.get_model(row.object_type)._meta.verbose_name)
+        except (LookupError, ValueError):  # its app is gone, or the record is about no row
+            return row.object_type
 
     @admin.display(description="details")
-    def more(self, line: Record) -> str:
-        return ", ".join(f"{key}: {_plain(value)}" for key, value in line.details.items())
+    def more(self, row: Record) -> str:
+        return ", ".join(f"{key}: {_plain(value)}" for key, value in row.details.items())
 
 
 def _plain(value: object) -> str:

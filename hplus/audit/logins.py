@@ -1,4 +1,4 @@
-"""Coming and going at the admin site, which only Django's signals tell of."""
+"""Records sign-ins and sign-outs at the admin site, through Django's own signals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hplus.audit.models import Verb
 
 
 @receiver(user_logged_in)
-def came(user: Any, **_kwargs: Any) -> None:
+def signed_in(user: Any, **_kwargs: Any) -> None:
     record(user, Verb.LOGIN, user, where="admin site")
 
 
 @receiver(user_logged_out)
-def went(user: Any, **_kwargs: Any) -> None:
+def signed_out(user: Any, **_kwargs: Any) -> None:
     if user is not None:
         record(user, Verb.LOGOUT, user, where="admin site")

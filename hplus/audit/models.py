@@ -1,4 +1,4 @@
-"""Who read or changed what: rows that are only ever added to, each sealed with the one before it."""
+"""Who read or changed what: an append-only table whose rows are chained by hashes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from hplus.protocol.wire import rfc3339
 
-GENESIS = "0" * 64  # what the first row follows
+GENESIS = "0" * 64  # the previous digest of the first row
 
 
 class Verb(models.TextChoices):
@@ -30,7 +30,7 @@ class Verb(models.TextChoices):
 
 class RecordQuerySet(models.QuerySet["Record"]):
     def visible_to(self, user: Any) -> Self:
-        """An admin what concerns the own hospital; a superuser all."""
+        """For an admin the records of the own hospital; for a superuser all."""
         if user.is_superuser:
             return self
         if not user.is_hospital_admin or user.hospital_id is None:
@@ -45,7 +45,7 @@ class RecordQuerySet(models.QuerySet["Record"]):
 
 
 class Record(models.Model):
-    """One line. Ids are text and no foreign keys: what happened outlives the rows it happened to."""
+    """One record. Ids are text without foreign keys, so a record outlives the rows it names."""
 
     number = models.PositiveBigIntegerField(primary_key=True, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -54,7 +54,7 @@ class Record(models.Model):
     object_type = models.CharField("what", max_length=100, blank=True)
     object_id = models.CharField("which", max_length=150, blank=True)
     hospital_id = models.CharField("hospital", max_length=150, blank=True)
-    # Field names, counts, formats: never what a patient said or is called.
+    # Field names, counts, formats: never a patient's words or name.
     details = models.JSONField(default=dict, blank=True)
     previous = models.CharField(max_length=64)
     digest = models.CharField(max_length=64)
@@ -80,7 +80,7 @@ class Record(models.Model):
         raise TypeError("What is in the audit stays as it is.")
 
     def seal(self) -> str:
-        """SHA-256 of everything in this row, the seal of the row before included."""
+        """Return the SHA-256 of this row's fields, among them the digest of the row before."""
         content = {
             "number": self.number,
             "at": rfc3339(self.at),
@@ -97,7 +97,7 @@ class Record(models.Model):
 
 
 class Head(models.Model):
-    """Where the chain ends: without it nobody would miss rows cut off at the end."""
+    """The last number and digest of the chain, which show when rows are cut off at the end."""
 
     head_id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     count = models.PositiveBigIntegerField(default=0)

@@ -1,4 +1,4 @@
-"""What can be done with notices; socket, REST, admin and every domain above call the same."""
+"""Sending and reading notices. The socket, REST and every domain above call these actions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def notify(
     priority: str = Priority.NORMAL,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """One notice for each of these people, from HPlus itself; part of the deed it is called in.
+    """Send each of these people a notice from HPlus itself, as part of the calling action.
 
-    `data` is a JSON object. Whoever is unknown or deactivated is left out.
+    `data` is a JSON object. Unknown and deactivated users are left out.
     """
     people = User.objects.filter(pk__in=set(user_ids), is_active=True).order_by("pk")
-    _give(
+    _store_and_publish(
         Notification(
             recipient=person,
             hospital_id=person.hospital_id,
@@ -48,16 +48,16 @@ def notify(
     )
 
 
-def _give(notices: Iterable[Notification]) -> int:
-    """Store each and tell its recipient. Returns how many."""
-    given = Notification.objects.bulk_create(notices)
-    for notice in given:
+def _store_and_publish(notices: Iterable[Notification]) -> int:
+    """Store each notice and publish it to its recipient. Returns how many."""
+    stored = Notification.objects.bulk_create(notices)
+    for notice in stored:
         assert notice.recipient_id is not None
         publish(Notified.of(notice), groups.person(notice.recipient_id))
-    return len(given)
+    return len(stored)
 
 
-# The word
+# The requests
 
 
 def do(user: User, request: Notify) -> Result:
@@ -70,7 +70,7 @@ def do(user: User, request: Notify) -> Result:
 
 @action
 def send(user: User, request: Notify) -> Result:
-    """A notice from staff to people of the own hospital; never to the sender.
+    """Send a notice from staff to people of their hospital, but not to the sender.
 
     Raises Forbidden (a patient; hospital-wide by others than its admins), HospitalMismatch or
     UserNotFound (also for staff of another hospital and for a patient with whom the hospital
@@ -79,10 +79,10 @@ def send(user: User, request: Notify) -> Result:
     target = request.target
     assert target is not None
     _must_be_allowed(user, target)
-    given = _give(_draft(user, request, person.pk) for person in _recipients(user, target))
+    count = _store_and_publish(_draft(user, request, person.pk) for person in _recipients(user, target))
     if target.is_hospital_wide:
         _announce(user, request)
-    return Result(ack_data={"recipients": given})
+    return Result(ack_data={"recipients": count})
 
 
 def _must_be_allowed(user: User, target: Target) -> None:
@@ -110,7 +110,7 @@ def _recipients(user: User, target: Target) -> list[User]:
 
 
 def _patients_known_to(hospital_id: str, user_id: str) -> Any:
-    """This patient, where somebody of the hospital's staff shares a room or an open emergency."""
+    """This patient, where a member of the hospital's staff shares a room or an open emergency with them."""
     shared = Contact.objects.filter(
         user=user_id, contact__hospital=hospital_id, contact__role__in=STAFF_ROLES, contact__is_active=True
     )
@@ -133,7 +133,7 @@ def _draft(user: User, request: Notify, recipient_id: str | None) -> Notificatio
 
 
 def _announce(user: User, request: Notify) -> None:
-    """To the patients who listen now; the row says that it was said, and is nobody's to read."""
+    """Publish to the patients who joined the hospital; the row records it and has no recipient."""
     assert user.hospital_id is not None
     notice = _draft(user, request, None)
     notice.read_at = notice.sent_at
@@ -142,16 +142,16 @@ def _announce(user: User, request: Notify) -> None:
 
 
 def mark_read(user: User, notification_id: str) -> Result:
-    """One's own notice; again is fine. Raises MessageNotFound, also for a notice of others."""
+    """Mark one's own notice as read; safe to repeat. Raises MessageNotFound, also for another's notice."""
     own = Notification.objects.of(user).filter(pk=notification_id)
     own.filter(read_at=None).update(read_at=timezone.now())
-    if not own.exists() and not _was_passing(user, notification_id):
+    if not own.exists() and not _has_no_row(user, notification_id):
         raise errors.MessageNotFound("There is no such notification.", field="notificationId")
     return Result(ack_data={"notificationId": notification_id, "unreadCount": unread_count(user)})
 
 
-def _was_passing(user: User, notification_id: str) -> bool:
-    """An announcement, or the notice of a chat message, which has no row here: nothing to mark."""
+def _has_no_row(user: User, notification_id: str) -> bool:
+    """Whether it is an announcement or the notice of a chat message: nothing is stored to be marked."""
     if Notification.objects.filter(pk=notification_id, recipient=None).exists():
         return True
     try:
@@ -161,7 +161,7 @@ def _was_passing(user: User, notification_id: str) -> bool:
     return MailboxEntry.objects.filter(user=user, event_id=event_id).exists()
 
 
-# Looking
+# Reading
 
 
 def unread_count(user: User) -> int:
@@ -171,9 +171,9 @@ def unread_count(user: User) -> int:
 def notices_of(
     user: User, *, before: str | None = None, unread: bool = False, limit: int
 ) -> tuple[list[Notification], bool]:
-    """The newest notices of this user, or those older than one of them; and whether there are more.
+    """Return the newest notices of this user, or those older than `before`, and whether there are more.
 
-    Raises MessageNotFound where `before` is none of them.
+    Raises MessageNotFound where `before` is not one of them.
     """
     found = Notification.objects.of(user)
     if before and not found.filter(pk=before).exists():
@@ -186,10 +186,10 @@ def notices_of(
     return rows[:limit], len(rows) > limit
 
 
-# Duties
+# Jobs
 
 
 def delete_old_notifications() -> int:
-    """Notices read longer ago than the retention; an unread one stays."""
+    """Delete notices read before the retention; unread ones stay. Returns how many."""
     oldest = timezone.now() - timedelta(days=settings.NOTIFICATION_RETENTION_DAYS)
     return Notification.objects.filter(read_at__lt=oldest).delete()[0]

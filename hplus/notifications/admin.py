@@ -1,4 +1,4 @@
-"""Notices, for the hospital's admins."""
+"""Notices in the admin site."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NotificationAdmin(TenancyAdmin):
 
     @admin.display(description="to", ordering="recipient")
     def to(self, notice: Notification) -> Any:
-        return notice.recipient or "all who listened"
+        return notice.recipient or "all who had joined"
 
     @admin.display(description="from", ordering="sender")
     def by(self, notice: Notification) -> Any:

@@ -1,4 +1,4 @@
-"""The ears of the notices: one line for each word."""
+"""The requests and events of notices on one connection."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hplus.realtime.publishing.envelopes import Envelope
 
 
 class NotificationsConsumer(DomainConsumer):
-    """What one socket says and hears of notices."""
+    """Notices on one connection."""
 
     @handles(messages.Notify)
     def do(self, request: messages.Notify) -> Result:
         return actions.do(self.user, request)
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
-        """An announcement is for patients; staff have the same notice as a letter of their own."""
+        """Drop announcements for staff, who get the same notice through their mailbox."""
         is_announcement = envelope.event_type == messages.Announced.type and not envelope.event_id
         return None if is_announcement and not self.user.is_patient else envelope

@@ -1,4 +1,4 @@
-"""The words of the notices."""
+"""Notices to people, roles, departments or a whole hospital, and marking them as read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
 from hplus.protocol.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
-# Said by HPlus alone: a phone that reads `message` expects a ChatMessage in `data`.
+# Sent by HPlus alone: an app that gets `message` expects a ChatMessage in `data`.
 OWN_CATEGORIES = ("message", "emergencyEscalated")
 DATA_BYTES = 4096  # it is stored once for each recipient
 
@@ -32,7 +32,7 @@ def _small(data: dict[str, Any]) -> dict[str, Any]:
 
 def _sendable(category: str) -> str:
     if category in OWN_CATEGORIES:
-        raise ValueError("is said by HPlus alone")
+        raise ValueError("is reserved for HPlus itself")
     return category
 
 
@@ -49,11 +49,11 @@ Category = Annotated[
 Title = Annotated[str | None, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Body = Annotated[str | None, StringConstraints(max_length=4_000)]
 
-# What a client says
+# Requests
 
 
 class Target(Shape):
-    """Whom a notice is for, within the sender's hospital; what is given together narrows."""
+    """Who gets a notice, within the sender's hospital. Several fields together narrow the choice."""
 
     user_id: OptionalId = None
     role: StaffRole = None
@@ -72,7 +72,12 @@ class Target(Shape):
 
 
 class Notify(Request):
-    """These people should know this; or, with action markRead, I have read that."""
+    """Send a notice to people of your hospital, or mark one of your own as read (action `markRead`).
+
+    Staff only; a notice to the whole hospital needs an admin. Each recipient gets a `notification`, and a
+    push where no connection is open. The `ack` carries `recipients`, or for `markRead` the `unreadCount`
+    that is left.
+    """
 
     type = "notification"
     action: Literal["send", "markRead"] = "send"
@@ -86,7 +91,7 @@ class Notify(Request):
 
     @classmethod
     def fields_of(cls, frame: dict[str, Any]) -> dict[str, Any]:
-        """`data` is the notice's own where all that it needs stands flat, else it holds the fields."""
+        """`data` is the notice's own where all required fields stand flat, else it holds the fields."""
         is_flat = all(frame.get(name) is not None for name in _needed_for(frame.get("action")))
         if is_flat or not isinstance(frame.get("data"), dict):
             return {name: value for name, value in frame.items() if value is not None and name != "type"}
@@ -100,11 +105,11 @@ class Notify(Request):
         return self
 
 
-# What HPlus says
+# Events
 
 
 class Notice(Shape):
-    """A notice as its reader gets it."""
+    """A notice as its recipient gets it."""
 
     notification_id: str
     category: str
@@ -132,7 +137,7 @@ class Notice(Shape):
 
 
 class Notified(Notice, Durable):
-    """There is something you should know."""
+    """A notice for you; `category` says what it is about. Mark it with `notification`, action `markRead`."""
 
     type = "notification"
 
@@ -149,6 +154,6 @@ class Notified(Notice, Durable):
 
 
 class Announced(Notice, Event):
-    """The hospital you listen to announces this."""
+    """An announcement of a hospital you joined with `joinHospital`, sent once and not replayed."""
 
     type = "notification"

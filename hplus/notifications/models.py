@@ -1,4 +1,4 @@
-"""Notices: what somebody should know although nobody is talking to them."""
+"""Notices to people, with their read state."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Priority(models.TextChoices):
 
 class NotificationQuerySet(models.QuerySet["Notification"]):
     def of(self, user: User) -> Self:
-        """What was said to this user."""
+        """The notices sent to this user."""
         return self.filter(recipient=user)
 
     def unread_by(self, user: User) -> Self:
         return self.of(user).filter(read_at=None)
 
     def visible_to(self, user: User) -> Self:
-        """What a user may look at: the own ones; an admin those of the hospital; a superuser all."""
+        """The user's own notices; for an admin those of the hospital; for a superuser all."""
         if user.is_superuser:
             return self
         if user.is_hospital_admin:
@@ -37,7 +37,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
 
 class Notification(models.Model):
-    """One notice for one person; without a recipient, an announcement to whoever listened then."""
+    """One notice for one person; without a recipient, an announcement to the patients who had joined."""
 
     notification_id = models.CharField(
         "notificationId", max_length=36, primary_key=True, default=new_id, editable=False
@@ -45,9 +45,9 @@ class Notification(models.Model):
     recipient = models.ForeignKey(
         User, on_delete=models.CASCADE, null=True, blank=True, related_name="notifications", db_index=False
     )
-    # Null where HPlus itself says it.
+    # Null where HPlus itself sent it.
     sender = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    # Whose business it is: the sender's hospital, else the recipient's at that time.
+    # Whose admins may see it: the sender's hospital, else the recipient's at that time.
     hospital = models.ForeignKey(
         Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="notifications"
     )
@@ -70,4 +70,6 @@ class Notification(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.category} for {self.recipient_id or 'all who listen'}, {self.sent_at:%Y-%m-%d %H:%M}"
+        return (
+            f"{self.category} for {self.recipient_id or 'all who had joined'}, {self.sent_at:%Y-%m-%d %H:%M}"
+        )

@@ -1,4 +1,4 @@
-"""What becomes of notices when their time is over."""
+"""Counting and anonymising notices past their retention."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hplus.protocol.wire import REMOVED
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How much `anonymise` would replace."""
+    """Count what `anonymise` would replace."""
     return {"notices": _notices(before, kept).count()}
 
 
 def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """What notices of before that time said, but those to the people kept."""
+    """Replace the texts of notices sent before that time, except those to the people in `kept`."""
     return {"notices": _notices(before, kept).update(title=REMOVED, body="", data={})}
 
 

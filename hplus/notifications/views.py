@@ -27,7 +27,7 @@ class PageQuery(Shape):
 
 
 class Listed(messages.Notice):
-    """A notice of mine, and whether I have read it."""
+    """One of my notices, and when I read it."""
 
     read_at: datetime | None
 
@@ -46,7 +46,7 @@ class Notices(Shape):
 
 
 class MarkRead(Shape):
-    """I have read this notice."""
+    """The notice to mark as read."""
 
     notification_id: Id
 
@@ -62,8 +62,8 @@ class NotificationsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """My notices, the latest first, and how many are unread."""
-        asked = query_of(request, PageQuery)
-        rows, has_more = actions.notices_of(request.user, **asked.model_dump())
+        page_query = query_of(request, PageQuery)
+        rows, has_more = actions.notices_of(request.user, **page_query.model_dump())
         page = Notices(
             notifications=[Listed.of(row) for row in rows],
             unread_count=actions.unread_count(request.user),
@@ -74,7 +74,7 @@ class NotificationsView(APIView):
 
     @described(messages.Notify, ActionResult)
     def post(self, request: Request) -> Response:
-        """These people of my hospital should know this (`notification`)."""
+        """Send a notice to people of my hospital, or mark one as read (`notification`)."""
         command = body_of(request, messages.Notify)
         return response_of(actions.do(request.user, command), 201 if command.action == "send" else 200)
 
@@ -82,6 +82,6 @@ class NotificationsView(APIView):
 class ReadView(APIView):
     @described(MarkRead, ActionResult)
     def post(self, request: Request) -> Response:
-        """I have read this notice (`notification` with action markRead)."""
+        """Mark a notice as read (`notification` with action `markRead`)."""
         command = body_of(request, MarkRead)
         return response_of(actions.mark_read(request.user, command.notification_id))

@@ -1,4 +1,4 @@
-"""Waking devices: who has one, what waits for it, and the duty that sends it."""
+"""Push devices and the push outbox: registering, queueing, and the job that sends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEASE_SECONDS = 60  # one worker's time to send; then another may
 
 @dataclass(frozen=True)
 class Wakeup:
-    """Somebody should look into the app: why, and at what."""
+    """One push to all devices of a user: its category, and the id of what to open."""
 
     user_id: str
     category: str
@@ -33,10 +33,10 @@ class Wakeup:
 
 @transaction.atomic
 def register(session: Session, token: str, *, device_id: str = "", platform: str = "") -> None:
-    """This session's device can be woken by this token from now on.
+    """Register the push token of this session's device.
 
-    A device has one token, the newest; a token has one user, the last one who signed in. What an
-    administrator revoked stays silent as long as this session lasts.
+    A device has one token, the newest; a token has one user, the last one who signed in. A device that an
+    administrator revoked stays revoked as long as this session lasts.
     """
     if PushDevice.objects.filter(session=session).exclude(revoked_at=None).exists():
         return
@@ -59,30 +59,30 @@ def register(session: Session, token: str, *, device_id: str = "", platform: str
 
 
 def can_be_woken(user_ids: Iterable[str]) -> set[str]:
-    """Those of these people who have a device."""
+    """Return those of these users who have a reachable push device."""
     devices = PushDevice.objects.reachable().filter(user__in=list(user_ids))
     return set(devices.values_list("user_id", flat=True))
 
 
-def wake(wakes: Sequence[Wakeup]) -> None:
-    """A row for each device of each of them, in the caller's transaction; the worker sends them."""
-    devices = PushDevice.objects.reachable().filter(user__in={w.user_id for w in wakes})
+def wake(wakeups: Sequence[Wakeup]) -> None:
+    """Write an outbox row for each device of each user, in the caller's transaction; a job sends them."""
+    devices = PushDevice.objects.reachable().filter(user__in={w.user_id for w in wakeups})
     by_user: dict[str, list[int]] = {}
     for pk, user_id in devices.values_list("pk", "user_id"):
         by_user.setdefault(user_id, []).append(pk)
     rows = [
         PushOutbox(device_id=pk, category=w.category, subject=w.subject, event_id=w.event_id)
-        for w in wakes
+        for w in wakeups
         for pk in by_user.get(w.user_id, ())
     ]
     PushOutbox.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-# Duties
+# Jobs
 
 
 def send_due_pushes() -> int:
-    """Send what waits, however often it takes, until it is sent or given up. Returns how many were tried."""
+    """Send all pushes that are due, batch by batch. Returns how many were tried."""
     tried = 0
     while claimed := _claim():
         tried += len(claimed)
@@ -92,7 +92,7 @@ def send_due_pushes() -> int:
 
 @transaction.atomic
 def _claim() -> list[PushOutbox]:
-    """Pushes that are due, ours until the lease ends."""
+    """Claim up to AT_ONCE pushes that are due; they are this worker's until the lease ends."""
     due = PushOutbox.objects.due().select_for_update(skip_locked=True, of=("self",))
     claimed = list(due.select_related("device__session", "device__user")[:AT_ONCE])
     PushOutbox.objects.filter(pk__in=[push.pk for push in claimed]).update(
@@ -110,7 +110,7 @@ def _send(claimed: list[PushOutbox]) -> None:
     _finish([push for push, error in results if error is None], State.SENT)
     for push, error in results:
         if error is not None:
-            _note(push, error)
+            _record_failure(push, error)
 
 
 def _finish(pushes: Sequence[PushOutbox], state: str, error: str = "") -> None:
@@ -121,7 +121,7 @@ def _finish(pushes: Sequence[PushOutbox], state: str, error: str = "") -> None:
 
 
 def _results(pushes: list[PushOutbox]) -> list[Exception | None]:
-    """None for what was sent, else why not. A sender that breaks has sent nothing."""
+    """Return for each push None where it was sent, else the error. A sender that raises has sent none."""
     try:
         return current_sender().send_each(pushes)
     except Exception as broken:
@@ -129,8 +129,8 @@ def _results(pushes: list[PushOutbox]) -> list[Exception | None]:
         return [broken] * len(pushes)
 
 
-def _note(push: PushOutbox, error: Exception) -> None:
-    """It was not sent: is that the end of the device, of the push, or does it wait?"""
+def _record_failure(push: PushOutbox, error: Exception) -> None:
+    """Disable the device, give the push up, or schedule the next attempt, as the error demands."""
     if isinstance(error, Unregistered):
         push.device.disable()
     if isinstance(error, Rejected) or push.attempts + 1 >= settings.PUSH_TRIES:
@@ -140,19 +140,19 @@ def _note(push: PushOutbox, error: Exception) -> None:
 
 
 def _try_again(push: PushOutbox, reason: str) -> None:
-    """After twice the time of the last pause."""
+    """Schedule the next attempt after twice the last pause."""
     pause_seconds = settings.PUSH_RETRY_SECONDS * 2**push.attempts
     push.due_at, push.last_error = timezone.now() + timedelta(seconds=pause_seconds), reason
     push.save(update_fields=["due_at", "last_error"])
 
 
 def _reason(error: Exception) -> str:
-    """The kind of error and its code; its text might name what must not be kept."""
+    """Return the error's class and code; its text might name a person, so it is not stored."""
     code = getattr(error, "code", "")
     return f"{type(error).__name__} {code}".strip()[:200]
 
 
 def delete_old_pushes() -> int:
-    """Finished ones, after the retention."""
+    """Delete pushes that were finished before the retention. Returns how many."""
     oldest = timezone.now() - timedelta(days=settings.PUSH_RETENTION_DAYS)
     return PushOutbox.objects.filter(finished_at__lt=oldest).delete()[0]

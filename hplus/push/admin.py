@@ -1,4 +1,4 @@
-"""Devices and pushes, for those who look why a phone stayed silent; without the token."""
+"""Push devices and the push outbox in the admin site, to see why a phone stayed silent; without tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hplus.push.models import PushDevice, PushOutbox
 
 @admin.register(PushDevice)
 class PushDeviceAdmin(TenancyAdmin):
-    """What can be woken, and what an administrator has revoked; the session goes on without it."""
+    """Push devices. Revoking one silences it; its session goes on."""
 
     list_display = ["user", "platform", "device_id", "state", "registered_at"]
     list_filter = [
@@ -35,9 +35,9 @@ class PushDeviceAdmin(TenancyAdmin):
 
     @admin.display
     def state(self, device: PushDevice) -> str:
-        return device.why_silent or "can be woken"
+        return device.why_silent or "reachable"
 
-    @admin.action(description="Revoke: nothing wakes it any more", permissions=["revoke"])
+    @admin.action(description="Revoke: no more pushes to it", permissions=["revoke"])
     def revoke(self, request: HttpRequest, ticked: QuerySet[PushDevice]) -> None:
         chosen = [device for device in ticked if device.revoked_at is None]
         PushDevice.objects.filter(pk__in=[device.pk for device in chosen]).revoke()

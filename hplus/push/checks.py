@@ -1,4 +1,4 @@
-"""What `manage.py check`, and so every start, says about the sender of pushes."""
+"""The system check of the push sender; it runs at every start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hplus.push.senders import current_sender
 
 
 @register()
-def pushes_can_be_sent(**_kwargs: Any) -> list[CheckMessage]:
+def push_backend_is_usable(**_kwargs: Any) -> list[CheckMessage]:
     try:
         current_sender()
     except ImproperlyConfigured as wrong:

@@ -1,4 +1,4 @@
-"""Devices that can be woken, and what is on its way to them: ids and a category, never a name or a text."""
+"""Push devices and the outbox of pushes to them: ids and a category, never a name or a text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hplus.accounts.models import Session, User
 
 class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
     def reachable(self) -> Self:
-        """Whoever signed out, or was signed out, is not woken any more."""
+        """Devices that still get pushes: not disabled, not revoked, session and user active."""
         return self.filter(disabled_at=None, revoked_at=None, session__revoked_at=None, user__is_active=True)
 
     def revoke(self) -> int:
-        """Wake these no more, until their users sign in on them anew. Returns how many."""
+        """Send nothing to these until their users sign in on them again. Returns how many."""
         return self.filter(revoked_at=None).update(token="", revoked_at=timezone.now())
 
     def visible_to(self, user: User) -> Self:
@@ -30,18 +30,18 @@ class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
 
 
 class PushDevice(models.Model):
-    """A phone or browser, as the push service knows it. It belongs to the session that named it."""
+    """A phone or browser, as the push service knows it. It belongs to the session that registered it."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="push_devices")
     session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="push_devices")
     device_id = models.CharField("deviceId", max_length=150, blank=True)
     platform = models.CharField(max_length=20, blank=True)
-    token = models.TextField(blank=True)  # emptied once nothing is sent there any more
+    token = models.TextField(blank=True)  # emptied when the device is disabled or revoked
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
     registered_at = models.DateTimeField(default=timezone.now)
-    # When the push service said that it does not know this token any more.
+    # When the push service answered that it no longer knows this token.
     disabled_at = models.DateTimeField(null=True, blank=True)
-    # When an administrator did not want it to be woken any more, though its session goes on.
+    # When an administrator revoked it, although its session goes on.
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     objects = PushDeviceQuerySet.as_manager()
@@ -60,12 +60,12 @@ class PushDevice(models.Model):
 
     @property
     def is_reachable(self) -> bool:
-        """As `reachable`, for a row with its session and user at hand."""
+        """Like `PushDeviceQuerySet.reachable`, for a row whose session and user are loaded."""
         return self.why_silent == ""
 
     @property
     def why_silent(self) -> str:
-        """Why nobody wakes it; blank where it can be woken."""
+        """Why it gets no pushes; blank where it does."""
         if self.revoked_at:
             return "revoked"
         if self.disabled_at:
@@ -75,7 +75,7 @@ class PushDevice(models.Model):
         return ""
 
     def disable(self) -> None:
-        """The push service does not know this token any more."""
+        """Record that the push service no longer knows this token."""
         self.token, self.disabled_at = "", timezone.now()
         self.save(update_fields=["token", "disabled_at"])
 
@@ -95,7 +95,7 @@ class PushOutboxQuerySet(models.QuerySet["PushOutbox"]):
 
 
 class PushOutbox(models.Model):
-    """One push to one device, written in the transaction of the event it tells of."""
+    """One push to one device, written in the transaction of its event."""
 
     device = models.ForeignKey(PushDevice, on_delete=models.CASCADE, related_name="pushes", db_index=False)
     category = models.CharField(max_length=50)
@@ -103,7 +103,7 @@ class PushOutbox(models.Model):
     event_id = models.UUIDField("eventId")
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     created_at = models.DateTimeField(default=timezone.now)
-    # When to try (again); while one worker tries, when another may take over.
+    # When to try next; during an attempt, when another worker may take over.
     due_at = models.DateTimeField(default=timezone.now)
     attempts = models.PositiveSmallIntegerField(default=0)
     last_error = models.CharField(max_length=200, blank=True)
@@ -125,5 +125,5 @@ class PushOutbox(models.Model):
         return f"{self.category} to device {self.device_id}, {self.state}"
 
     def content(self) -> dict[str, str]:
-        """All that leaves the house. The app asks HPlus for the rest."""
+        """All that the push service gets. The app asks HPlus for the rest."""
         return {"category": self.category, "id": self.subject, "eventId": str(self.event_id)}

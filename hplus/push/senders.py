@@ -1,7 +1,7 @@
-"""Who carries a push, by the setting HPLUS_PUSH_BACKEND, as with Django's e-mail backends.
+"""Push senders, chosen by the setting HPLUS_PUSH_BACKEND, like Django's e-mail backends.
 
-A sender takes a list of pushes and returns for each None, or why it could not be sent:
-`Unregistered` ends the device, `Refused` the push, anything else is tried again.
+A sender takes a list of pushes and returns for each None, or the error that kept it from being sent:
+`Unregistered` disables the device, `Refused` gives the push up, any other error is tried again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 10
 
 
 class Rejected(Exception):
-    """Sending it again is no use; `code` is the push service's word for why."""
+    """Permanent failure: not tried again. `code` is the push service's error code."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -32,11 +32,11 @@ class Rejected(Exception):
 
 
 class Unregistered(Rejected):
-    """The push service does not know this token any more."""
+    """The push service no longer knows this token."""
 
 
 class Refused(Rejected):
-    """This push will never be taken."""
+    """The push service will never accept this push."""
 
 
 class Sender(Protocol):
@@ -44,7 +44,7 @@ class Sender(Protocol):
 
 
 def current_sender() -> Sender:
-    """The sender of this installation, made once a process. Raises ImproperlyConfigured."""
+    """Return the configured sender, made once per process. Raises ImproperlyConfigured."""
     return _sender(settings.HPLUS_PUSH_BACKEND)
 
 
@@ -108,13 +108,13 @@ class FcmPush:
             )
 
     def send_each(self, pushes: Sequence[PushOutbox]) -> list[Exception | None]:
-        answered = self._messaging.send_each([self._message(push) for push in pushes], app=self._app)
-        return [self._judged(response.exception) for response in answered.responses]
+        batch = self._messaging.send_each([self._message(push) for push in pushes], app=self._app)
+        return [self._error_of(response.exception) for response in batch.responses]
 
     def _message(self, push: PushOutbox) -> Any:
-        """Waking and with something to see, although it says no more than its category.
+        """Make a high-priority message with a visible alert.
 
-        What the screen shows comes from the app's own strings: the category is the key.
+        The alert's text comes from the app's own strings, with the category as their key.
         """
         fcm = self._messaging
         alert = fcm.ApsAlert(loc_key=push.category)
@@ -128,7 +128,7 @@ class FcmPush:
             ),
         )
 
-    def _judged(self, error: Any) -> Exception | None:
+    def _error_of(self, error: Any) -> Exception | None:
         from firebase_admin.exceptions import InvalidArgumentError
 
         fcm = self._messaging

@@ -91,7 +91,7 @@ def test_one_who_seals_everything_anew_is_betrayed_by_the_head() -> None:
     sql("DELETE FROM audit_record WHERE number = 6")
     last = Record.objects.get(number=5)
     sql("UPDATE audit_head SET count = 5")
-    assert found() == [(5, "is not what the chain was said to end with")]
+    assert found() == [(5, "is not the row that the head names as the last")]
     assert last.digest != Head.objects.get().digest
 
 

@@ -1,4 +1,4 @@
-"""Find out whether anybody has changed, removed or inserted a row of the audit."""
+"""Verify that nobody has changed, removed or inserted a row of the audit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         head, faults = verify()
         if options["json"]:
-            found = {"rows": head.count, "head": head.digest, "faults": [asdict(fault) for fault in faults]}
-            self.stdout.write(json.dumps(found))
+            report = {"rows": head.count, "head": head.digest, "faults": [asdict(fault) for fault in faults]}
+            self.stdout.write(json.dumps(report))
         else:
             for fault in faults:
                 self.stdout.write(self.style.ERROR(f"row {fault.number}: {fault.what}"))
-            word = f"{len(faults)} faults" if faults else "The audit is whole"
-            self.stdout.write(f"{word}: {head.count} rows, ends with {head.digest}")
+            verdict = f"{len(faults)} faults" if faults else "The audit is whole"
+            self.stdout.write(f"{verdict}: {head.count} rows, ends with {head.digest}")
         if faults:
             sys.exit(1)
