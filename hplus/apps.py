@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class HPlusConfig(AppConfig):
-    """The commands and checks that span the domains."""
+    """Commands and checks that span all domains."""
 
     name = "hplus"
     verbose_name = "HPlus"

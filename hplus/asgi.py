@@ -1,4 +1,4 @@
-"""The front door: HTTP to Django, everything else to the socket."""
+"""The ASGI application: HTTP goes to Django, WebSocket to the consumers."""
 
 from __future__ import annotations
 

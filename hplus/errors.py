@@ -1,4 +1,4 @@
-"""The refusals. Each knows its code; the socket and REST turn them into an answer in one place each."""
+"""The refusals, each with its code. The socket and REST each turn them into a response in one place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """Something HPlus will not do, with the code clients switch on.
+    """A request that HPlus refuses.
 
-    `code` is the word on the wire, `close_code` the WebSocket close code where the refusal
-    ends the connection, `http_status` the status REST answers with.
+    `code` is the error code on the wire, `close_code` the WebSocket close code where the refusal ends the
+    connection, `http_status` the status of the HTTP response.
     """
 
     code = "INTERNAL_ERROR"
@@ -32,7 +32,7 @@ class Refusal(Exception):
         super().__init__(self.message)
 
 
-# Who is there
+# Identity
 
 
 class AuthenticationFailed(Refusal):
@@ -61,13 +61,13 @@ class SessionRevoked(Refusal):
 
 
 class HospitalNotFound(Refusal):
-    """At connect it closes with 4007; in a message the socket stays open."""
+    """At connect it closes with 4007; in a message the connection stays open."""
 
     code, http_status = "HOSPITAL_NOT_FOUND", 404
     message = "There is no such hospital."
 
 
-# What was said
+# The message itself
 
 
 class InvalidJson(Refusal):
@@ -97,7 +97,7 @@ class MessageTooLarge(Refusal):
     message = "The message is too large."
 
 
-# No right
+# Not allowed
 
 
 class Forbidden(Refusal):
@@ -110,7 +110,7 @@ class HospitalMismatch(Refusal):
     message = "This belongs to another hospital."
 
 
-# Not there, or not for these eyes: the answer is the same
+# Unknown, or not visible to this user: the same error for both
 
 
 class UserNotFound(Refusal):
@@ -138,7 +138,7 @@ class CallNotFound(Refusal):
     message = "There is no such call."
 
 
-# Not in this state
+# Conflicts with the present state
 
 
 class EmergencyAlreadyAssigned(Refusal):
@@ -171,7 +171,7 @@ class IdempotencyConflict(Refusal):
     message = "This clientMessageId was used for something else."
 
 
-# Too much
+# Limits
 
 
 class RateLimited(Refusal):
@@ -189,11 +189,11 @@ class SlowConsumer(Refusal):
     message = "This client does not read fast enough."
 
 
-# Our fault
+# Server errors
 
 
 class InternalError(Refusal):
-    """`details.reference` is the word to look for in the logs."""
+    """`details.reference` is to be looked up in the logs."""
 
     code, http_status = "INTERNAL_ERROR", 500
     message = "Something went wrong on our side."

@@ -1,4 +1,4 @@
-"""THE table: which domains the one socket carries, and which duties somebody must do on time."""
+"""The table of the server: which domains each socket address carries, and which periodic jobs run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emergency.escalation import end_diversions, escalate_due
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
-from hplus.operations.retention import anonymise_what_expired
+from hplus.operations.retention import anonymise_expired
 from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.hub import presence
@@ -24,7 +24,7 @@ from location.consumers import LocationConsumer
 
 
 class HPlusConsumer(HostConsumer):
-    """The one socket of a phone."""
+    """The socket of an app, with all domains."""
 
     domains = (
         ChatConsumer,
@@ -36,9 +36,9 @@ class HPlusConsumer(HostConsumer):
 
 
 class BoardConsumer(HostConsumer):
-    """The socket of a board: emergencies, positions and notices.
+    """The socket of the live board: emergencies, positions and notices.
 
-    It shows no chats, so a message must not count as delivered because a board is open.
+    Without chat, so that no message counts as delivered because a live board is open.
     """
 
     domains = (EmergencyConsumer, LocationConsumer, NotificationsConsumer)
@@ -70,5 +70,5 @@ JOBS = [
     PeriodicJob(send_due_pushes, every_seconds=1, own_thread=True),
     PeriodicJob(delete_old_notifications, every_seconds=3600),
     PeriodicJob(delete_old_pushes, every_seconds=3600),
-    PeriodicJob(anonymise_what_expired, every_seconds=3600, own_thread=True),
+    PeriodicJob(anonymise_expired, every_seconds=3600, own_thread=True),
 ]

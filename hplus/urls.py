@@ -8,7 +8,9 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/")),  # the socket at the same address is none of Django's
+    path(
+        "", RedirectView.as_view(url="/admin/")
+    ),  # the WebSocket at the same address is routed by hplus.routing
     path("admin/", admin.site.urls),
     path("", include("hplus.protocol.views")),
     path("console/", include("hplus.console.views")),

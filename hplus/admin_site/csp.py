@@ -1,4 +1,4 @@
-"""What a browser may do with a page of ours: no script of another host, none written into a page."""
+"""Content-Security-Policy of all pages: no scripts of other hosts, no inline scripts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ STRICT = {
     "base-uri": "'none'",
     "manifest-src": "'self'",
 }
-# unfold's pages are moved by Alpine, which compiles the expressions in their attributes (eval, but
-# only of what our server wrote there as an attribute), and carry their colours in a style element.
+# unfold's pages use Alpine, which compiles expressions in attributes by eval (only what our server wrote
+# there), and a style element for their colours.
 ADMIN = STRICT | {"script-src": "'self' 'unsafe-eval'", "style-src": "'self' 'unsafe-inline'"}
 SWAGGER = STRICT | {"style-src": "'self' 'unsafe-inline'"}
 UNUSED = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 class SecurityHeaders(MiddlewareMixin):
-    """A Content-Security-Policy for each answer that has none of its own (as an attachment has)."""
+    """Adds a Content-Security-Policy to each response that has none of its own (attachments have)."""
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", policy(request.path))
@@ -47,6 +47,6 @@ def policy(path: str) -> str:
 
 
 def tile_host() -> str:
-    """Where map tiles come from, `{s}` standing for any subdomain; blank where there are none."""
+    """Return the origin of map tiles, with `*` for `{s}`; blank where no tiles are configured."""
     address = urlsplit(re.sub(r"\{\w+\}", "*", settings.MAP_TILE_URL))
     return f"{address.scheme}://{address.netloc}" if address.netloc else ""

@@ -1,9 +1,9 @@
-"""What every page of the admin site stands on: who may enter, and that one sees the own hospital only.
+"""The base class of all admin pages: who may enter, and that each hospital sees its own rows only.
 
-There are no permission rows. Role and hospital of the account decide, and which rows that means
-is said by `visible_to` of each model's QuerySet, as on the socket and in REST. Pages, lists,
-search, choices and guessed addresses all go through it: another hospital's row does not exist.
-What is changed here, and what confidential is opened, is written into the audit.
+There are no permission rows. Role and hospital of the account decide, and `visible_to` of each model's
+QuerySet tells which rows that means, as on the socket and in REST. Pages, lists, search, choices and
+guessed addresses all go through it: another hospital's row does not exist. Changes, and the opening of
+confidential rows, are recorded in the audit.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ from hplus.audit.models import Verb
 MOST_EXPORTED = 50_000
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 SKIPPED_STARTS = ("\t", "\r", "\n")  # by spreadsheets, which then look at what follows
-PAGES_TURNED = 100  # nobody turns more; whoever looks for something searches
+MOST_PAGES = 100  # beyond them one searches
 
 
 def may_administer(user: Any) -> bool:
-    """Whether somebody (also nobody: an AnonymousUser) runs a hospital here, or all of them."""
+    """Whether this user (or AnonymousUser) is an admin of a hospital, or a superuser."""
     if not (user.is_active and user.is_staff):
         return False
     return user.is_superuser or (user.is_hospital_admin and user.hospital_id is not None)
 
 
 class ShortPaginator(Paginator):
-    """Counts up to the last page anybody turns to: counting all of a large table takes seconds.
+    """Counts up to MOST_PAGES: counting all rows of a large table takes seconds.
 
-    In the order of the list, so that an index which leads to the first page leads to this number too.
+    The count keeps the order of the list, so that the index which serves the first page serves it too.
     """
 
     @cached_property
     def count(self) -> int:
-        most = PAGES_TURNED * self.per_page
+        most = MOST_PAGES * self.per_page
         return self.object_list[:most].count()
 
 
 class TenancyAdmin(ModelAdmin):
-    """Read only; a subclass says what may be added or changed. Nothing is ever deleted here."""
+    """Read only; a subclass allows adding or changing. Nothing can be deleted."""
 
     list_per_page = 50
-    # Each of these would read whole tables for a number nobody asked for.
+    # Each of these would read whole tables for a number.
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = ShortPaginator
     list_filter_submit = True
     list_fullwidth = True
-    # The columns that may leave the house; empty where none may.
+    # The columns that may be exported; empty where none may.
     exported: Sequence[str] = ()
-    # Whether opening a row is written into the audit.
+    # Whether opening a row is recorded in the audit.
     is_confidential = False
     change_form_outer_before_template = "admin/buttons.html"
 
@@ -82,7 +82,7 @@ class TenancyAdmin(ModelAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Only what the list offers: with any column, `?password__startswith=` would spell it out."""
+        """Allow only the list's own filters: `?password__startswith=` could spell a hash out."""
         is_offered = lookup.partition("__")[0] in self._offered_lookups(request)
         return is_offered and super().lookup_allowed(lookup, value, request)
 
@@ -91,7 +91,7 @@ class TenancyAdmin(ModelAdmin):
         names = [f.parameter_name if _is_simple(f) else f.partition("__")[0] for f in filters]
         return {*names, self.date_hierarchy}
 
-    # What is written into the audit
+    # The audit
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         row = kwargs.get("obj")
@@ -115,28 +115,28 @@ class TenancyAdmin(ModelAdmin):
         return super().log_deletions(request, queryset)
 
     def report(self, request: HttpRequest, chosen: list[Any], ticked: int, done: str) -> None:
-        """What an action has done: to whoever did it, into the history of each row and into the audit."""
+        """Show what an action did, and record it in the history of each row and in the audit."""
         for row in chosen:
             self.log_change(request, row, f"{done.capitalize()}.")
         level = messages.SUCCESS if chosen else messages.WARNING
         messages.add_message(request, level, f"{len(chosen)} of {ticked} {done}.")
 
-    # Actions of the list that the page of one row offers, too
+    # Actions of the list that the page of one row offers as buttons
 
     def get_buttons(self, request: HttpRequest, row: Any) -> Sequence[str]:
-        """The names of those that make sense for this row now."""
+        """Return the names of the actions that are possible for this row now."""
         return ()
 
     def _buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Name and description, of those whoever asks may do."""
-        known = self.get_actions(request)
-        return [(name, known[name][2]) for name in self.get_buttons(request, row) if name in known]
+        """Return name and description of the actions that the user is allowed."""
+        allowed = self.get_actions(request)
+        return [(name, allowed[name][2]) for name in self.get_buttons(request, row) if name in allowed]
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Whoever pressed a button comes back to the page with that button."""
-        answer = super().response_action(request, queryset)
-        if "is_button" not in request.POST or not isinstance(answer, HttpResponseRedirect):
-            return answer
+        """Redirect back to the page of the row where its button was pressed."""
+        response = super().response_action(request, queryset)
+        if "is_button" not in request.POST or not isinstance(response, HttpResponseRedirect):
+            return response
         row = quote(request.POST.get(ACTION_CHECKBOX_NAME, ""))
         return HttpResponseRedirect(reverse(admin_urlname(self.opts, "change"), args=[row]))
 
@@ -148,18 +148,18 @@ class TenancyAdmin(ModelAdmin):
 
     @admin.action(description="Export as CSV")
     def export_csv(self, request: HttpRequest, ticked: QuerySet[Any]) -> HttpResponse:
-        """Only the columns named in `exported`; that somebody took them along is written down."""
+        """Export the columns named in `exported`; the audit records it."""
         rows = list(ticked.order_by("pk").values_list(*self.exported)[:MOST_EXPORTED])
         record(request.user, Verb.EXPORT, object_type=self.opts.label_lower, rows=len(rows))
         response = HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{self.opts.model_name}.csv"'
-        # All in quotes: where a semicolon separates, one in a name would else begin a cell.
+        # All in quotes: where a semicolon separates cells, one in a name would begin a new cell.
         sheet = csv.writer(response, quoting=csv.QUOTE_ALL)
         sheet.writerow(self.exported)
         sheet.writerows([_harmless(value) for value in row] for row in rows)
         return response
 
-    # Rows are loaded through `visible_to`, so these need not look at them again.
+    # Rows are loaded through `visible_to`, so these need not check them again.
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return may_administer(request.user)
@@ -178,7 +178,7 @@ class TenancyAdmin(ModelAdmin):
 
 
 class ReadOnlyInline(TabularInline):
-    """What belongs to a row, for whoever may look at the row."""
+    """Rows of a related table, for users who may view the parent row."""
 
     extra = 0
     can_delete = False
@@ -198,14 +198,14 @@ class ReadOnlyInline(TabularInline):
 
 
 def _harmless(value: Any) -> str:
-    """As text that a spreadsheet will not run as a formula (OWASP, CSV Injection)."""
+    """Return the value as text that a spreadsheet does not run as a formula (OWASP, CSV Injection)."""
     text = "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
     is_risky = text.startswith(SKIPPED_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
     return f"'{text}" if is_risky else text
 
 
 def _what_changed(message: Any) -> dict[str, Any]:
-    """The names of the fields, never what they say; the sentence where an action of ours said one."""
+    """Return the names of the changed fields, never their values, or the message of an action."""
     if isinstance(message, str):
         return {"what": message}
     fields = [field for part in message for change in part.values() for field in change.get("fields", [])]
@@ -213,7 +213,7 @@ def _what_changed(message: Any) -> dict[str, Any]:
 
 
 def _choices(db_field: Field, user: User) -> QuerySet[Any]:
-    """What a form may point to; a posted id outside of it is refused like one that does not exist."""
+    """Return the rows a form may choose; a posted id outside them is refused like an unknown one."""
     return db_field.related_model._default_manager.visible_to(user)
 
 

@@ -1,4 +1,4 @@
-"""How the admin site looks (django-unfold), and its sidebar: in the order in which staff need it."""
+"""The theme of the admin site (django-unfold) and its sidebar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
-# Heading → (model, title, symbol of the Material font). What is not installed is left out.
+# Heading → (model, title, symbol of the Material font). Models without an admin page are left out.
 SIDEBAR = {
     "Now": [
         ("emergency.emergency", "Emergencies", "emergency"),
@@ -42,17 +42,17 @@ SIDEBAR = {
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sidebar for whoever asks: only what one may open."""
-    from django.contrib import admin  # the settings read this module before there are apps
+    """Return the sidebar with the pages this user may open."""
+    from django.contrib import admin  # the settings import this module before apps are loaded
 
-    desks = {model._meta.label_lower: desk for model, desk in admin.site._registry.items()}
+    admins = {model._meta.label_lower: model_admin for model, model_admin in admin.site._registry.items()}
     board = {"title": "Board", "icon": "dashboard", "link": reverse("admin:index")}
     groups = [{"title": "", "separator": False, "items": [board]}]
     for heading, entries in SIDEBAR.items():
         items = [
             {"title": title, "icon": icon, "link": _list_of(label)}
             for label, title, icon in entries
-            if label in desks and desks[label].has_module_permission(request)
+            if label in admins and admins[label].has_module_permission(request)
         ]
         groups.append({"title": heading, "separator": True, "items": items})
     return [group for group in groups if group["items"]]
@@ -76,7 +76,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "emergency.admin.front_page",
     "SHOW_HISTORY": True,
     "BORDER_RADIUS": "6px",
-    # A calm blue: red, amber and green are left to what they mean on a ward.
+    # A calm blue: red, amber and green keep their clinical meaning.
     "COLORS": {
         "primary": {
             "50": "oklch(97.0% .014 240)",

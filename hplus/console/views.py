@@ -1,4 +1,4 @@
-"""The guide's debug screen as a page: be somebody, connect, say something, see what comes. Demo mode only."""
+"""The debug console: connect as any user, send messages, see the frames. Demo mode only."""
 
 from __future__ import annotations
 

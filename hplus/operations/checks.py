@@ -1,4 +1,4 @@
-"""What `manage.py check` says about the words: each is handled once, and only once."""
+"""The system check that each request type has exactly one handler."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from hplus.protocol import wire
 
 
 @register()
-def every_word_is_handled_once(**_kwargs: Any) -> list[CheckMessage]:
+def every_request_is_handled_once(**_kwargs: Any) -> list[CheckMessage]:
     from hplus.realtime.consumers import ConnectionConsumer
     from hplus.routing import HPlusConsumer
 
     consumers = [ConnectionConsumer, *HPlusConsumer.domains]
     handled = Counter(handler.request.type for consumer in consumers for handler in consumer.handlers)
-    asked = {request.type for request in wire.subclasses(wire.Request)}
-    twice = [Error(f"'{word}' is handled twice.", id="hplus.E001") for word, n in handled.items() if n > 1]
-    never = [Error(f"'{word}' is never handled.", id="hplus.E002") for word in sorted(asked - handled.keys())]
+    declared = {request.type for request in wire.subclasses(wire.Request)}
+    twice = [Error(f"'{type_}' is handled twice.", id="hplus.E001") for type_, n in handled.items() if n > 1]
+    never = [
+        Error(f"'{type_}' is never handled.", id="hplus.E002") for type_ in sorted(declared - handled.keys())
+    ]
     return [*twice, *never]

@@ -1,4 +1,4 @@
-"""Whether HPlus lives, and whether it can work."""
+"""Health checks: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.urls import path
 from hplus.realtime.execution.db_threads import in_db_thread
 
 logger = logging.getLogger(__name__)
-PATIENCE_SECONDS = 3
+TIMEOUT_SECONDS = 3
 
 
 def ask_database() -> None:
@@ -28,22 +28,22 @@ async def _ask_layer() -> None:
     await layer.group_send("health", {"type": "health"})
 
 
-async def _answers(name: str, question: Awaitable[None]) -> str | None:
-    """The name where there is no answer in time."""
+async def _answers(name: str, probe: Awaitable[None]) -> str | None:
+    """Return the name where the probe gets no answer in time, else None."""
     try:
-        await asyncio.wait_for(question, PATIENCE_SECONDS)
-    except Exception as silent:
-        logger.warning("%s does not answer: %s", name, type(silent).__name__)
+        await asyncio.wait_for(probe, TIMEOUT_SECONDS)
+    except Exception as failure:
+        logger.warning("%s does not answer: %s", name, type(failure).__name__)
         return name
     return None
 
 
 async def ready(_request: HttpRequest) -> JsonResponse:
-    """200 where database and layer answer, else 503 with what does not."""
-    asked = await asyncio.gather(
+    """Respond 200 where database and channel layer answer, else 503 with the names of those that do not."""
+    names = await asyncio.gather(
         _answers("database", in_db_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
-    silent = [name for name in asked if name]
+    silent = [name for name in names if name]
     return JsonResponse(
         {"status": "unavailable" if silent else "ok", "unavailable": silent},
         status=503 if silent else 200,
@@ -51,7 +51,7 @@ async def ready(_request: HttpRequest) -> JsonResponse:
 
 
 async def live(_request: HttpRequest) -> JsonResponse:
-    """200 while the process runs."""
+    """Respond 200 while the process runs."""
     return JsonResponse({"status": "ok"})
 
 

@@ -1,4 +1,4 @@
-"""Logging: one event, one line, whatever a client put into it, and nothing of a patient."""
+"""Log format: one line for each record, whatever a client put into it, and no text of a patient."""
 
 from __future__ import annotations
 

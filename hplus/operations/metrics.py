@@ -1,4 +1,4 @@
-"""Figures of this process for Prometheus; each server process has its own."""
+"""Prometheus metrics of this process; each server process has its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from django.urls import path
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 connections = Gauge("hplus_connections", "Open connections of this process")
-frames_in = Counter("hplus_frames_in_total", "Frames answered, by type", ["type"])
+frames_in = Counter("hplus_frames_in_total", "Requests handled, by type", ["type"])
 frames_out = Counter("hplus_frames_out_total", "Frames written")
-refusals = Counter("hplus_refusals_total", "Refusals told to clients, by code", ["code"])
+refusals = Counter("hplus_refusals_total", "Errors sent to clients, by code", ["code"])
 action_seconds = Histogram(
     "hplus_action_seconds",
-    "From a frame's turn to its reply, in seconds",
+    "Time to handle a request, in seconds, without waiting in the queue",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 
 def metrics(_request: HttpRequest) -> HttpResponse:
-    """The figures, in Prometheus' text format. The proxy keeps this address inside the house."""
+    """Respond in Prometheus' text format. The proxy serves this address to no client."""
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 

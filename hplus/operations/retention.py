@@ -1,4 +1,4 @@
-"""When the time of what was said is over: each domain replaces its own, here they are called together."""
+"""Retention over all domains: counts and anonymises what is older than the setting allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cutoff(days: int) -> datetime:
 
 
 def expired(before: datetime) -> dict[str, int]:
-    """How much `anonymise` would replace, by kind; nothing is changed."""
+    """Count what `anonymise` would replace, by kind."""
     kept = chat.held_people()
     return {
         **chat.expired(before),
@@ -37,10 +37,10 @@ def expired(before: datetime) -> dict[str, int]:
 
 
 def anonymise(before: datetime) -> dict[str, int]:
-    """Replace texts, names, files and positions from before that time, and write down how many.
+    """Replace texts, names, files and positions from before that time, and record how many in the audit.
 
-    What a legal hold keeps stays: its conversation, and the emergencies, positions, calls and notices
-    of the people in it.
+    A legal hold keeps its conversation, and the emergencies, positions, calls and notices of the people
+    in it.
     """
     kept = chat.held_people()
     counts = {
@@ -56,8 +56,8 @@ def anonymise(before: datetime) -> dict[str, int]:
     return counts
 
 
-def anonymise_what_expired() -> int:
-    """By the setting; 0 days keeps everything."""
+def anonymise_expired() -> int:
+    """Anonymise what is older than HPLUS_RETENTION_DAYS; 0 keeps everything. Returns how much."""
     if not settings.HPLUS_RETENTION_DAYS:
         return 0
     return sum(anonymise(cutoff(settings.HPLUS_RETENTION_DAYS)).values())

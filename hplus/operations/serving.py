@@ -1,4 +1,4 @@
-"""One server process: uvicorn, with what HPlus needs of it beyond the ordinary."""
+"""One server process: uvicorn, and the places where HPlus needs another behaviour of it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-END_WITHIN_SECONDS = 9  # after SIGTERM, whatever hangs
-TCP_PATIENCE_MS = 30_000  # the kernel gives up on a reader that takes nothing for so long
+SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
+TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 
 class HttpProtocol(H11Protocol):
-    """uvicorn's own, which would lose frames that come in one piece with the handshake."""
+    """uvicorn's HTTP protocol, which would lose frames that arrive in one piece with the handshake."""
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
@@ -29,7 +29,7 @@ class HttpProtocol(H11Protocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's own, which would leave a client with a handshake too long to read waiting for ever."""
+    """uvicorn's WebSocket protocol, which would never answer a handshake that is too long to read."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -39,11 +39,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM everything accepted is answered before the clients get their 1012."""
+    """uvicorn's server. On SIGTERM it answers every accepted frame, then closes connections with 1012."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Python waits for its threads, and one that asks a frozen database has no end: then without it."""
-        last_resort = threading.Timer(END_WITHIN_SECONDS, os._exit, [1])
+        """Shut down; exit after SHUTDOWN_SECONDS, because a thread on a frozen database never ends."""
+        last_resort = threading.Timer(SHUTDOWN_SECONDS, os._exit, [1])
         last_resort.daemon = True
         last_resort.start()
         super().handle_exit(sig, frame)
@@ -62,7 +62,8 @@ def configuration() -> uvicorn.Config:
         "hplus.asgi:application",
         http=HttpProtocol,
         ws=WebSocketProtocol,
-        ws_max_size=1024 * 1024,  # up to here a frame gets its MESSAGE_TOO_LARGE, beyond it 1009
+        ws_max_size=1024
+        * 1024,  # a longer frame than this closes with 1009; a shorter one gets MESSAGE_TOO_LARGE
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_ping_timeout=30,
@@ -75,27 +76,27 @@ def configuration() -> uvicorn.Config:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Raises OSError where the port is taken."""
+    """Return a socket that listens on this address. Raises OSError where the port is taken."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_PATIENCE_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     sock.bind((host, port))
     sock.listen(2048)
     return sock
 
 
 def serve(listener: socket.socket) -> None:
-    """One server process, until SIGTERM or Ctrl-C."""
-    settle_memory()
+    """Serve until SIGTERM or Ctrl-C."""
+    freeze_garbage_collector()
     try:
         Server(configuration()).run(sockets=[listener])
     except KeyboardInterrupt:
         return  # Ctrl-C, after a clean shutdown
 
 
-def settle_memory() -> None:
-    """What is loaded by now stays; to look through it for garbage costs a sixth of all CPU."""
+def freeze_garbage_collector() -> None:
+    """Exempt everything loaded so far from garbage collection, which else costs a sixth of all CPU."""
     import hplus.asgi  # noqa: F401 everything a server needs
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""Settings of HPlus. What differs between installations comes from the environment, read here on top."""
+"""Settings of HPlus. What differs between installations is read from the environment, at the top."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hplus.settings.environment import (
     env,
     hosts,
     ice_urls,
-    must_be_a_place_for_a_file,
+    prepare_directory_of,
     redis_address,
     seconds_by_priority,
     tile_address,
-    whole,
+    whole_number,
 )
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 # The environment
 
 DEBUG = env("DEBUG", "0", boolean, "0 or 1")
-PORT = env("PORT", "5000", whole(1, 65535), "a port number from 1 to 65535")
+PORT = env("PORT", "5000", whole_number(1, 65535), "a port number from 1 to 65535")
 SECRET_KEY = os.environ.get("SECRET_KEY", "").strip()
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", hosts, "host names, separated by commas")
 DATABASE = env(
@@ -54,21 +54,23 @@ HPLUS_ESCALATION_SECONDS = env(
 )
 # After so many days texts, names, positions and files are replaced; 0 keeps them.
 HPLUS_RETENTION_DAYS = env(
-    "HPLUS_RETENTION_DAYS", "0", whole(0, 36_500), "a whole number of days up to 36500, 0 to keep all"
+    "HPLUS_RETENTION_DAYS", "0", whole_number(0, 36_500), "a whole number of days up to 36500, 0 to keep all"
 )
-HPLUS_RING_SECONDS = env("HPLUS_RING_SECONDS", "45", whole(1, 3600), "a whole number of seconds up to 3600")
+HPLUS_RING_SECONDS = env(
+    "HPLUS_RING_SECONDS", "45", whole_number(1, 3600), "a whole number of seconds up to 3600"
+)
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
 MAP_TILE_URL = env("MAP_TILE_URL", "", tile_address, "an address like https://host/{z}/{x}/{y}.png")
 HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
-# Duties (escalation, presence, ...) run inside each server unless a separate `worker` does them.
+# Periodic jobs (escalation, presence, ...) run inside each server, unless a separate `worker` runs them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
 
 if any(url.startswith("turn") for url in TURN_URLS) and not TURN_SECRET:
     raise ImproperlyConfigured("TURN_SECRET is missing: TURN_URLS names a TURN server, which wants it.")
 if HPLUS_DEMO and not DEBUG:
     raise ImproperlyConfigured(
-        "HPLUS_DEMO lets anybody in by name alone, so it needs DEBUG=1; never set it in production."
+        "HPLUS_DEMO lets anybody connect as anyone, so it needs DEBUG=1; never set it in production."
     )
 if not SECRET_KEY:
     if not DEBUG:
@@ -77,7 +79,7 @@ if not SECRET_KEY:
 if not DEBUG and not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is missing: name the hosts HPlus is reached at.")
 
-# How it behaves; the figures are part of the contract or explained in DECISIONS.md
+# Behaviour; the figures are part of the contract or explained in DECISIONS.md
 
 HEARTBEAT_INTERVAL_SECONDS = 30
 LOGIN_SECONDS = 10  # for a first-message login
@@ -87,31 +89,31 @@ PRESENCE_GRACE_SECONDS = 10
 TICKET_SECONDS = 60
 ACCESS_TOKEN_SECONDS = 12 * 3600
 REFRESH_TOKEN_SECONDS = 30 * 86400
-SESSION_RETENTION_DAYS = 90  # so long one can look up who signed in and why it ended
+SESSION_RETENTION_DAYS = 90  # how long an ended session stays visible in the admin site
 MAILBOX_RETENTION_DAYS = 14
-RECONCILE_SECONDS = 2.0  # how often a server looks for what a lost wake-up kept from its sockets
-ACTION_TIMEOUT_SECONDS = 4.0  # a client gets its error within 5
+RECONCILE_SECONDS = 2.0  # how often a server compares its connections with the database
+ACTION_TIMEOUT_SECONDS = 4.0  # so that a client gets its error within 5 s
 ACTION_THREADS = 8
-ADMISSION_THREADS = 4  # for those who come and go
-OTHER_THREADS = 6  # the rounds, the duties, HTTP
+ADMISSION_THREADS = 4  # for clients that connect and disconnect
+OTHER_THREADS = 6  # reconciliation, periodic jobs, HTTP
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
-CALL_DROPPED_SECONDS = 15  # without any socket, then one has left the call
+CALL_DROPPED_SECONDS = 15  # without a connection, then a participant has left the call
 TURN_CREDENTIAL_SECONDS = 4 * 3600  # longer than a consultation
-SLOW_READER_SECONDS = 10  # so long a long answer waits for its reader
+SLOW_READER_SECONDS = 10  # how long a long reply waits for a slow reader
 EDIT_MINUTES = 15
 TYPING_SECONDS = 10
-RECEIPT_WRITE_SECONDS = 0.1  # between two transactions of marks that messages were delivered
+RECEIPT_WRITE_SECONDS = 0.1  # between two transactions that mark messages as delivered
 NOTIFICATION_RETENTION_DAYS = 90  # after it was read
-PUSH_TRIES = 10  # with the pauses below given up after a quarter of an hour
+PUSH_TRIES = 10  # with the pauses below, given up after a quarter of an hour
 PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
-PUSH_TTL_SECONDS = 24 * 3600  # how long a push service keeps what a phone that is off has to hear
-PUSH_RETENTION_DAYS = 7  # what was sent or given up
+PUSH_TTL_SECONDS = 24 * 3600  # how long the push service keeps a push for a phone that is off
+PUSH_RETENTION_DAYS = 7  # of pushes that were sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
-WHEREABOUTS = "location.actions.own_fixes"  # whom other domains ask where a speaker is
+WHEREABOUTS = "location.actions.own_fixes"  # where other domains look up a user's own position
 LOCATION_STALE_SECONDS = 120
-LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for company
-LOCATION_INTERVAL_SECONDS = 0.5  # between two positions of one person on one socket
+LOCATION_WRITE_SECONDS = 1.0  # how long positions outside an emergency wait for others to batch with
+LOCATION_INTERVAL_SECONDS = 0.5  # between two positions of one person on one connection
 LOCATION_REQUEST_SECONDS = 60
 LOCATION_TRACK_HOURS = 24  # how long tracks outside an emergency are kept
 CREW_SPEED_MPS = 9.0  # see location.geo for the sources
@@ -175,7 +177,7 @@ TEMPLATES = [
     },
 ]
 
-# A deed borrows a connection from the pool and gives it back; nothing waits for ever.
+# An action borrows a database connection from the pool; every wait has a timeout.
 if DATABASE["ENGINE"].endswith("postgresql"):
     DATABASE |= {
         "CONN_MAX_AGE": 0,
@@ -193,7 +195,7 @@ if DATABASE["ENGINE"].endswith("postgresql"):
         },
     }
 else:
-    must_be_a_place_for_a_file(Path(str(DATABASE["NAME"])))
+    prepare_directory_of(Path(str(DATABASE["NAME"])))
     DATABASE |= {
         "CONN_MAX_AGE": None,
         "OPTIONS": {
@@ -246,15 +248,15 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-# What happens then is said by hplus.accounts.login_throttle, so its middleware is not needed (axes.W002).
+# hplus.accounts.login_throttle answers locked-out users, so axes' middleware is not needed (axes.W002).
 AXES_USERNAME_FORM_FIELD = "username"  # as `authenticate` calls it, though the column is user_id
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_DISABLE_ACCESS_LOG = True  # who came is in the audit
-AXES_ENABLE_ADMIN = False  # its pages know no hospitals
+AXES_DISABLE_ACCESS_LOG = True  # sign-ins are in the audit
+AXES_ENABLE_ADMIN = False  # its pages have no tenancy
 AXES_VERBOSE = False  # names do not belong in a log
 SILENCED_SYSTEM_CHECKS = ["axes.W002"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -274,7 +276,7 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-# Attachments live outside everything that is served as it lies there.
+# Attachments are stored outside every directory that is served directly.
 MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or BASE_DIR / "var" / "attachments")
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
@@ -316,7 +318,7 @@ if not DEBUG:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 
-# Neither message text, names nor tokens belong in a log: the code logs ids, words and durations.
+# Neither message text, names nor tokens belong in a log: the code logs ids, types and durations.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""How one variable of the environment is read: a reader gives the value, or raises ValueError or KeyError."""
+"""Reading environment variables: a parser returns the value, or raises ValueError or KeyError."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 Value = TypeVar("Value")
-MOST_WAIT_SECONDS = 86_400  # a day; nobody waits longer for somebody to accept
+MOST_ESCALATION_SECONDS = 86_400
 
 
 def env(
-    name: str, default: str, read: Callable[[str], Value], wanted: str, *, has_secret: bool = False
+    name: str, default: str, parse: Callable[[str], Value], expected: str, *, has_secret: bool = False
 ) -> Value:
-    """One environment variable. A wrong value stops the start with a sentence that names it.
+    """Return one environment variable. Raises ImproperlyConfigured with a sentence that names the variable.
 
     With `has_secret` the sentence does not repeat the value, because it ends up in a log.
     """
     text = os.environ.get(name, "").strip() or default
     try:
-        return read(text)
+        return parse(text)
     except (ValueError, KeyError):
         but = "" if has_secret else f", not {text!r}"
-        raise ImproperlyConfigured(f"{name} must be {wanted}{but}.") from None
+        raise ImproperlyConfigured(f"{name} must be {expected}{but}.") from None
 
 
 def boolean(text: str) -> bool:
@@ -44,13 +44,13 @@ def boolean(text: str) -> bool:
     }[text.lower()]
 
 
-def words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def comma_separated(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def hosts(text: str) -> list[str]:
-    """As Django compares them: without port, `[...]` around IPv6, a dot in front for all below."""
-    found = words(text)
+    """Host names as Django compares them: without port, IPv6 in brackets, a leading dot for subdomains."""
+    found = comma_separated(text)
     if not all(re.fullmatch(r"\*|\[[0-9a-fA-F:.]+\]|\.?[\w-]+(\.[\w-]+)*", host) for host in found):
         raise ValueError(text)
     return found
@@ -65,8 +65,8 @@ def tile_address(text: str) -> str:
     return text
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Reads a whole number within these bounds."""
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers within these bounds."""
 
     def read(text: str) -> int:
         number = int(text)
@@ -77,19 +77,19 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-count = whole(0, 10**9)
+count = whole_number(0, 10**9)
 
 
 def seconds_by_priority(text: str) -> dict[str, int]:
     pairs = [pair.split("=") for pair in text.split(",")]
-    seconds = {key.strip(): whole(1, MOST_WAIT_SECONDS)(value) for key, value in pairs}
+    seconds = {key.strip(): whole_number(1, MOST_ESCALATION_SECONDS)(value) for key, value in pairs}
     if set(seconds) != {"critical", "high", "medium", "low"} or len(pairs) != len(seconds):
         raise ValueError(text)
     return seconds
 
 
 def database(text: str) -> dict[str, Any]:
-    """Raises ValueError also where no database is named: what is only in memory has to be asked for."""
+    """Django's settings of a database. Raises ValueError also where the URL names none."""
     parsed = dict(dj_database_url.parse(text))
     if parsed.get("ENGINE") not in ("django.db.backends.postgresql", "django.db.backends.sqlite3"):
         raise ValueError(text)
@@ -98,8 +98,8 @@ def database(text: str) -> dict[str, Any]:
     return parsed
 
 
-def must_be_a_place_for_a_file(path: Path) -> None:
-    """Makes its directory. SQLite itself would only say later that it can't open the file."""
+def prepare_directory_of(path: Path) -> None:
+    """Make the file's directory. Raises ImproperlyConfigured now, where SQLite would fail at first use."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as trouble:
@@ -109,7 +109,7 @@ def must_be_a_place_for_a_file(path: Path) -> None:
 
 
 def ice_urls(text: str) -> list[str]:
-    urls = words(text)
+    urls = comma_separated(text)
     if not all(re.fullmatch(r"(stun|turn)s?:\S+", url) for url in urls):
         raise ValueError(text)
     return urls
@@ -119,7 +119,7 @@ def redis_address(text: str) -> str:
     if not text:
         return text
     at = urlsplit(text)
-    _ = at.port  # raises for what is no number
+    _ = at.port  # raises ValueError where it is no number
     is_server = at.scheme in ("redis", "rediss") and at.hostname and re.fullmatch(r"(/\d*)?", at.path)
     if not is_server and not (at.scheme == "unix" and at.path):
         raise ValueError(text)

@@ -25,7 +25,7 @@ from emergency.retention import without_people
 from hplus.accounts.models import User
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
-from hplus.operations.retention import anonymise_what_expired
+from hplus.operations.retention import anonymise_expired
 from location.models import Fix
 
 LONG_AGO = timezone.now() - timedelta(days=40)
@@ -144,9 +144,9 @@ def test_an_open_emergency_is_never_touched() -> None:
 
 def test_the_duty_keeps_to_the_setting(settings: Any) -> None:
     settings.HPLUS_RETENTION_DAYS = 0
-    assert anonymise_what_expired() == 0
+    assert anonymise_expired() == 0
     settings.HPLUS_RETENTION_DAYS = 30
-    assert anonymise_what_expired() == 10
+    assert anonymise_expired() == 10
 
 
 def test_an_entry_keeps_its_shape() -> None:

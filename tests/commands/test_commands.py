@@ -90,7 +90,7 @@ def test_the_doctor_finds_nothing_wrong(production_settings: None) -> None:
     assert {check for check, status in found.items() if status == "ok"} >= {
         *(f"settings.{name}" for name in about_settings),
         *(f"database.{name}" for name in about_database),
-        *("database", "servers", "duties", "layer"),
+        *("database", "servers", "jobs", "layer"),
     }
     assert {check for check, status in found.items() if status == "wrong"} <= DURABILITY
     assert ServerProcess.objects.count() == 1  # the write left nothing behind
@@ -107,11 +107,11 @@ def test_the_doctor_sees_that_nobody_does_the_duties(production_settings: None, 
     long_ago = timezone.now() - timedelta(minutes=1)
     Presence.objects.create(user=users["nurse_001"], offline_due_at=long_ago)
     found = diagnosis()
-    assert (found["servers"], found["duties"]) == ("warning", "warning")
+    assert (found["servers"], found["jobs"]) == ("warning", "warning")
 
     ServerProcess.objects.create(host="ward", pid=1)
     found = diagnosis()
-    assert (found["servers"], found["duties"]) == ("ok", "wrong")
+    assert (found["servers"], found["jobs"]) == ("ok", "wrong")
 
 
 def test_the_doctor_judges_the_settings(production_settings: None, settings: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Replace what patients and staff said, once the time for keeping it is over."""
+"""Anonymise what is past its retention."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"applied": options["apply"], **counts}))
             return
         done = "Replaced" if options["apply"] else "Would replace (nothing is changed without --apply)"
-        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        self.stdout.write(f"{done}, older than {options['days']} days: {said}")
+        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        self.stdout.write(f"{done}, older than {options['days']} days: {summary}")

@@ -1,4 +1,4 @@
-"""Who is connected right now, and how to show somebody out."""
+"""List the open connections, or close those of one user."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ COLUMNS = ("user", "role", "hospital", "device", "since", "server", "address")
 
 
 class Command(BaseCommand):
-    help = "List the live sockets, or close those of one user."
+    help = "List the open connections, or close those of one user."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--hospital", metavar="ID", help="only those of one hospital")
         parser.add_argument("--json", action="store_true", help="for scripts")
-        parser.add_argument("--close", metavar="USER", help="end all sessions of a user, and so the sockets")
+        parser.add_argument(
+            "--close", metavar="USER", help="end all sessions of a user, and so the connections"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["close"] is not None:
@@ -44,26 +46,26 @@ class Command(BaseCommand):
             self.stdout.write(line)
 
     def _close(self, user_id: str, as_json: bool) -> None:
-        """Raises CommandError where a socket came in without a session, which could be ended."""
+        """End the user's sessions. Raises CommandError where a connection has none that could be ended."""
         if not User.objects.filter(pk=user_id).exists():
             raise CommandError(f"There is no user {user_id!r}.")
-        sockets = live().filter(user=user_id)
-        closing, staying = sockets.exclude(session=None).count(), sockets.filter(session=None).count()
+        open_now = live().filter(user=user_id)
+        closing, staying = open_now.exclude(session=None).count(), open_now.filter(session=None).count()
         ended = Session.objects.filter(user=user_id).revoke("closed by an operator")
         if as_json:
-            said = {"userId": user_id, "sessionsEnded": ended, "closing": closing, "staying": staying}
-            self.stdout.write(json.dumps(said))
+            report = {"userId": user_id, "sessionsEnded": ended, "closing": closing, "staying": staying}
+            self.stdout.write(json.dumps(report))
         else:
-            self.stdout.write(f"Sessions ended: {ended}. Sockets that close within seconds: {closing}.")
+            self.stdout.write(f"Sessions ended: {ended}. Connections that close within seconds: {closing}.")
         if staying:
             raise CommandError(
-                f"{staying} of the sockets came in by name alone (demo mode), so there is no session to end. "
+                f"{staying} of the connections have no session that could be ended (demo mode). "
                 "Deactivate the account in the admin site to close them."
             )
 
 
 def live(hospital_id: str | None = None) -> QuerySet[Connection]:
-    """The sockets of servers that are alive."""
+    """Return the connections of servers that are alive."""
     alive_since = timezone.now() - timedelta(seconds=DEAD_AFTER_SECONDS)
     found = Connection.objects.select_related("server").filter(server__seen_at__gte=alive_since)
     return found if hospital_id is None else found.filter(hospital=hospital_id)
@@ -82,7 +84,7 @@ def row(connection: Connection) -> dict[str, str]:
 
 
 def table(rows: Iterable[Iterable[str]]) -> Iterable[str]:
-    """Aligned; an empty cell is a dash, so that a line still has all its columns."""
+    """Align the columns; an empty cell becomes a dash, so that each line keeps all columns."""
     filled = [[cell or "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
     for row in filled:
@@ -90,5 +92,5 @@ def table(rows: Iterable[Iterable[str]]) -> Iterable[str]:
 
 
 def printable(text: str) -> str:
-    """Ids come from phones: what a terminal would obey is shown, not done."""
+    """Escape control characters: ids come from clients, and a terminal would execute them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""Write down the protocol that the classes speak, or see whether what is written is current."""
+"""Write the published protocol from the message classes, or check that the files are current."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         instead = parser.add_mutually_exclusive_group()
-        instead.add_argument("--check", action="store_true", help="only say whether both are current")
+        instead.add_argument("--check", action="store_true", help="only tell whether both files are current")
         instead.add_argument("--json", action="store_true", help="print the AsyncAPI document as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 
 def documents() -> dict[Path, str]:
-    """Each file with what should stand in it."""
+    """Return each file with the content it should have."""
     docs = settings.BASE_DIR / "docs"
     return {docs / "protocol.md": as_markdown(), docs / "asyncapi.yaml": as_yaml()}
 

@@ -1,4 +1,4 @@
-"""Two hospitals with their people, and a little history to look at. Safe to repeat."""
+"""Make two demo hospitals with their people and a little history. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CONVERSATION = [
     ),
     ("nurse_001", "doctor_456", "The ECG room is free at 14:30."),
 ]
-# All over, and of patients who hold no phone: nobody's own call shall look like a second one.
+# All closed, and of patients without an account, so that no later emergency is a possible duplicate.
 EMERGENCIES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
         "001",
@@ -121,7 +121,7 @@ class Command(BaseCommand):
 
 
 def seed_people() -> int:
-    """Returns how many were made."""
+    """Make the hospitals and people that are missing. Returns how many people were made."""
     for hospital_id, name in HOSPITALS.items():
         Hospital.objects.get_or_create(pk=hospital_id, defaults={"name": name})
     known = set(User.objects.values_list("pk", flat=True))
@@ -145,7 +145,7 @@ def seed_people() -> int:
 
 
 def seed_history() -> None:
-    """The last message of the patient's doctor stays unread."""
+    """Make a conversation; the doctor's last message stays unread."""
     people = User.objects.in_bulk()
     for sender, receiver, text in CONVERSATION:
         result = chat.send(
@@ -158,7 +158,7 @@ def seed_history() -> None:
 
 
 def seed_calls() -> None:
-    """A call that was taken, and one that was missed."""
+    """Make an answered and a missed call."""
     doctor, patient = User.objects.get(pk="doctor_456"), User.objects.get(pk="patient_123")
     for is_taken in (True, False):
         command = InitiateCall(receiver_id=patient.pk, call_type="video")
@@ -169,7 +169,7 @@ def seed_calls() -> None:
 
 
 def seed_emergencies() -> None:
-    """Each called in by the reception, answered by the nurse and handed over."""
+    """Make emergencies, each requested by the receptionist, accepted by the nurse and completed."""
     for number, command, vitals in EMERGENCIES:
         reception, nurse = (User.objects.get(pk=f"{role}_{number}") for role in ("receptionist", "nurse"))
         called = request_help(reception, RequestHelp.read({**command, "hospitalId": f"hospital_{number}"}))

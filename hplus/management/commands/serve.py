@@ -1,4 +1,4 @@
-"""Run HPlus: HTTP and sockets on one port, and the duties beside them."""
+"""Run HPlus: HTTP and WebSocket on one port, and the periodic jobs beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_PROCESSES = 64
 
 
 def up_to(most: int) -> Callable[[str], int]:
-    """Reads a whole number from 1 on."""
+    """Return a parser of whole numbers from 1 to `most`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
@@ -45,20 +45,22 @@ class Command(BaseCommand):
         parser.add_argument(
             "--workers", type=up_to(MOST_PROCESSES), default=1, help="server processes (default: 1)"
         )
-        parser.add_argument("--no-worker", action="store_true", help="leave the duties to `manage.py worker`")
+        parser.add_argument(
+            "--no-worker", action="store_true", help="leave the periodic jobs to `manage.py worker`"
+        )
         parser.add_argument(
             "--prepare", action="store_true", help="first migrate and, in demo mode, add the demo's people"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["workers"] > 1 and not settings.REDIS_URL:
-            raise CommandError("Several server processes hear each other through Redis: set REDIS_URL.")
+            raise CommandError("Several server processes reach each other through Redis: set REDIS_URL.")
         if options["no_worker"]:
             settings.HPLUS_WORKER_INSIDE = False
         if options["prepare"]:
             self._prepare()
         listener = self._listen(options["host"], options["port"])
-        self._say_where(options["port"])
+        self._print_addresses(options["port"])
         if options["workers"] > 1:
             Supervisor(listener, options["workers"], settings.HPLUS_WORKER_INSIDE).run()
         else:
@@ -66,7 +68,7 @@ class Command(BaseCommand):
         self.stdout.write("HPlus has stopped.")
 
     def _prepare(self) -> None:
-        """In this process, because to start Python three times takes longer than all else together."""
+        """Migrate and seed in this process: starting Python three times would take longer than both."""
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             call_command("migrate", verbosity=0)
@@ -81,21 +83,21 @@ class Command(BaseCommand):
                 f"{host} port {port} can't be used ({taken.strerror}). Choose another with --port or PORT."
             ) from None
 
-    def _say_where(self, port: int) -> None:
-        say = self.stdout.write
-        say(f"HPlus listens on port {port}. Ctrl-C stops it.")
+    def _print_addresses(self, port: int) -> None:
+        write = self.stdout.write
+        write(f"HPlus listens on port {port}. Ctrl-C stops it.")
         if settings.HPLUS_DEMO:
-            say(f"  socket  ws://localhost:{port}?userId=patient_123&role=patient")
-            say(
+            write(f"  socket  ws://localhost:{port}?userId=patient_123&role=patient")
+            write(
                 f"  admin   http://localhost:{port}/admin/  (root, admin_001, admin_002; password hplus-demo)"
             )
-            say(f"  API     http://localhost:{port}/api/docs/")
-            say(f"  health  http://localhost:{port}/health/")
+            write(f"  API     http://localhost:{port}/api/docs/")
+            write(f"  health  http://localhost:{port}/health/")
         self.stdout.flush()
 
 
 class Supervisor:
-    """Several server processes on one listening socket; one that dies is started again."""
+    """Runs several server processes on one listening socket, and restarts one that dies."""
 
     def __init__(self, listener: socket.socket, count: int, with_worker: bool) -> None:
         self.listener, self.count = listener, count
@@ -121,6 +123,6 @@ class Supervisor:
         return subprocess.Popen(command, env=self.environment, pass_fds=[number], start_new_session=True)
 
     def _restart(self, dead: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        logger.warning("Server process %s ended with %s; another takes its place", dead.pid, dead.returncode)
+        logger.warning("Server process %s ended with %s; it is restarted", dead.pid, dead.returncode)
         time.sleep(0.5)
         return self._start()

@@ -1,4 +1,4 @@
-"""One process of `serve --workers`; not for people."""
+"""One process of `serve --workers`; started by `serve`, not by people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a session for somebody, to connect or to call the API with."""
+"""Open a session for a user and print its tokens."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         tokens = open_session(find(options["user"]), options["device"], options["hours"])
-        said = TokenPair.of(tokens).as_json()
+        pair = TokenPair.of(tokens).as_json()
         if options["json"]:
-            self.stdout.write(json.dumps(said))
+            self.stdout.write(json.dumps(pair))
             return
-        for word in ("access", "refresh", "expiresAt"):
-            self.stdout.write(f"{word:<10} {said[word]}")
+        for name in ("access", "refresh", "expiresAt"):
+            self.stdout.write(f"{name:<10} {pair[name]}")
 
 
 def find(user_id: str) -> User:

@@ -1,4 +1,4 @@
-"""Do what must happen on time although nobody asks."""
+"""Run the periodic jobs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hplus.routing import JOBS
 
 
 class Command(BaseCommand):
-    help = "Do the duties (presence, escalation, ringing, retention, ...). Several may run."
+    help = "Run the periodic jobs (presence, escalation, ringing, retention, ...). Several may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
         worker = Worker(JOBS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         names = ", ".join(job.function.__name__ for job in JOBS)
-        self.stdout.write(f"The worker does: {names}. Ctrl-C stops it.")
+        self.stdout.write(f"The worker runs: {names}. Ctrl-C stops it.")
         self.stdout.flush()
         worker.run()

@@ -1,4 +1,4 @@
-"""Whether HPlus is set up as real patients need it."""
+"""Checks of the settings: whether HPlus is configured for production."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def examine_settings() -> Iterator[Finding]:
 
 def about_mode() -> Finding:
     if settings.HPLUS_DEMO:
-        says = "Demo mode: anybody gets in by name alone. With real patients unset HPLUS_DEMO and DEBUG."
-        return (warning if settings.DEBUG else wrong)("settings.mode", says)
+        message = "Demo mode: anybody can connect as anyone. With real patients unset HPLUS_DEMO and DEBUG."
+        return (warning if settings.DEBUG else wrong)("settings.mode", message)
     if settings.DEBUG:
-        return warning("settings.mode", "Whoever causes an error sees the inside of HPlus. Unset DEBUG.")
+        return warning("settings.mode", "DEBUG shows source code and settings on error pages. Unset DEBUG.")
     return ok("settings.mode", "Neither DEBUG nor demo mode.")
 
 
@@ -38,14 +38,14 @@ def about_secret_key() -> Finding:
     is_varied = len(set(key)) >= SECRET_KEY_VARIETY and "insecure" not in key
     if len(key) >= SECRET_KEY_LENGTH and is_varied:
         return ok("settings.secret_key", "Long and varied.")
-    says = f"Weak: admin sessions can be forged. Set SECRET_KEY to {SECRET_KEY_LENGTH} random characters."
-    return (warning if settings.DEBUG else wrong)("settings.secret_key", says)
+    message = f"Weak: admin sessions can be forged. Set SECRET_KEY to {SECRET_KEY_LENGTH} random characters."
+    return (warning if settings.DEBUG else wrong)("settings.secret_key", message)
 
 
 def about_hosts() -> Finding:
     if "*" in settings.ALLOWED_HOSTS:
-        says = "Any name is taken for ours. Set ALLOWED_HOSTS to the names HPlus is reached at."
-        return warning("settings.allowed_hosts", says)
+        message = "Every host name is accepted. Set ALLOWED_HOSTS to the names HPlus is reached at."
+        return warning("settings.allowed_hosts", message)
     return ok("settings.allowed_hosts", f"{', '.join(settings.ALLOWED_HOSTS)}.")
 
 
@@ -53,22 +53,28 @@ def about_static_files(static: Path) -> Finding:
     if settings.DEBUG:
         return ok("settings.static_root", "DEBUG serves scripts and styles from where they lie.")
     if not (static / ManifestFilesMixin.manifest_name).exists():
-        says = f"Nothing is collected in {static}: the admin site has no pages. Run manage.py collectstatic."
-        return wrong("settings.static_root", says)
+        message = (
+            f"Nothing is collected in {static}: the admin site has no pages. Run manage.py collectstatic."
+        )
+        return wrong("settings.static_root", message)
     return ok("settings.static_root", f"Scripts and styles are collected in {static}.")
 
 
 def about_attachments(media: Path, static: Path) -> Finding:
     if media.is_relative_to(static):
-        says = f"Attachments in {media} are served to anybody. Move MEDIA_ROOT out of {static}."
-        return wrong("settings.media_root", says)
-    there = next(place for place in (media, *media.parents) if place.exists())
+        message = f"Attachments in {media} are served to anybody. Move MEDIA_ROOT out of {static}."
+        return wrong("settings.media_root", message)
+    directory = next(path for path in (media, *media.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there) as probe:
+        with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"doctor")
-    except OSError as trouble:
-        says = f"Attachments can't be stored in {media}. Make it writable or set MEDIA_ROOT. {cause(trouble)}"
-        return wrong("settings.media_root", says)
-    if (free := shutil.disk_usage(there).free) < FREE_BYTES:
-        return warning("settings.media_root", f"Only {free // 1024**2} MiB are free in {there}. Make room.")
+    except OSError as failure:
+        message = (
+            f"Attachments can't be stored in {media}. Make it writable or set MEDIA_ROOT. {cause(failure)}"
+        )
+        return wrong("settings.media_root", message)
+    if (free := shutil.disk_usage(directory).free) < FREE_BYTES:
+        return warning(
+            "settings.media_root", f"Only {free // 1024**2} MiB are free in {directory}. Make room."
+        )
     return ok("settings.media_root", f"{media} can be written to.")

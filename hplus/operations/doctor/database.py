@@ -1,4 +1,4 @@
-"""Whether the database keeps what it is given, and whether somebody does what is due."""
+"""Checks of the database: reachable, durable, migrated, and whether the periodic jobs run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection, Presence, ServerProcess
 
 SKEW_SECONDS = 1.0
-OVERDUE_SECONDS = 10  # the duties in question are due every second and every five
+OVERDUE_SECONDS = 10  # the jobs looked at run every second and every five
 
 
 def examine_database() -> Iterator[Finding]:
@@ -25,9 +25,9 @@ def examine_database() -> Iterator[Finding]:
     started = time.monotonic()
     try:
         theirs, ours = ask_time()
-    except Exception as trouble:
+    except Exception as failure:
         yield wrong(
-            "database", f"Not reachable. Look at DATABASE_URL and at the server itself. {cause(trouble)}"
+            "database", f"Not reachable. Look at DATABASE_URL and at the server itself. {cause(failure)}"
         )
         return
     yield ok("database", f"{product()} answers in {1000 * (time.monotonic() - started):.0f} ms.")
@@ -44,24 +44,24 @@ def examine_database() -> Iterator[Finding]:
         return
     yield ok("database.migrations", "All applied.")
     yield about_writing()
-    yield from about_duties()
+    yield from about_jobs()
 
 
 def connect_directly() -> None:
-    """This thread goes past the pool, which would say only that time is up, not why."""
+    """Connect this thread without the pool, whose timeout would hide the cause of a failure."""
     direct = connections[DEFAULT_DB_ALIAS].copy()
     direct.settings_dict["OPTIONS"].pop("pool", None)
     connections[DEFAULT_DB_ALIAS] = direct
 
 
-def ask(question: str) -> Any:
+def ask(statement: str) -> Any:
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(question)
+        cursor.execute(statement)
         return cursor.fetchone()[0]
 
 
 def ask_time() -> tuple[datetime, datetime]:
-    """The database's clock and, of the same moment, ours."""
+    """Return the time of the database and, for the same moment, that of this machine."""
     connections[DEFAULT_DB_ALIAS].ensure_connection()
     before = timezone.now()
     if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
@@ -81,25 +81,25 @@ def about_clock(ahead_seconds: float) -> Finding:
     if abs(ahead_seconds) < SKEW_SECONDS:
         return ok("database.clock", "Database and this machine have the same time.")
     which = "ahead of" if ahead_seconds > 0 else "behind"
-    says = f"The database is {abs(ahead_seconds):.1f} s {which} this machine. Run NTP on both."
-    # From here on servers on different machines take each other for dead.
+    message = f"The database is {abs(ahead_seconds):.1f} s {which} this machine. Run NTP on both."
+    # With more skew than this, servers on different machines declare each other dead.
     is_harmful = abs(ahead_seconds) >= DEAD_AFTER_SECONDS
-    return wrong("database.clock", says) if is_harmful else warning("database.clock", says)
+    return wrong("database.clock", message) if is_harmful else warning("database.clock", message)
 
 
 def about_postgresql() -> Iterator[Finding]:
-    """Whether an answered commit survives a power failure, and any userId fits in."""
+    """Whether a commit survives a power failure, and every userId can be stored."""
     for name, danger in [
         ("fsync", "a power failure can destroy the whole database"),
         ("full_page_writes", "a power failure can destroy pages of the database"),
         ("synchronous_commit", "a crash loses messages that were acknowledged"),
     ]:
         value = ask(f"SHOW {name}")
-        says = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
-        yield (wrong if value == "off" else ok)(f"database.{name}", says)
+        message = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
+        yield (wrong if value == "off" else ok)(f"database.{name}", message)
     if (encoding := ask("SHOW server_encoding")) != "UTF8":
         yield wrong(
-            "database.encoding", f"{encoding} can't hold every name. Make the database anew with UTF8."
+            "database.encoding", f"{encoding} can't store every name. Recreate the database with UTF8."
         )
 
 
@@ -113,31 +113,31 @@ def about_writing() -> Finding:
         with transaction.atomic():
             ServerProcess.objects.create(host="doctor", pid=0)
             transaction.set_rollback(True)
-    except Exception as trouble:
+    except Exception as failure:
         return wrong(
-            "database.write", f"Nothing can be stored. Is it a standby, or the disk full? {cause(trouble)}"
+            "database.write", f"Nothing can be stored. Is it a standby, or the disk full? {cause(failure)}"
         )
     return ok("database.write", "A write succeeds (and was rolled back).")
 
 
-# The duties: a worker leaves no trace but the work it does
+# Periodic jobs: whether a worker runs shows only in the rows it changes
 
 
-def about_duties() -> Iterator[Finding]:
+def about_jobs() -> Iterator[Finding]:
     now = timezone.now()
     servers = ServerProcess.objects.filter(seen_at__gte=now - timedelta(seconds=DEAD_AFTER_SECONDS))
     names = sorted(str(server) for server in servers)
     if names:
-        sockets = Connection.objects.filter(server__in=servers).count()
-        yield ok("servers", f"{len(names)} running ({', '.join(names[:10])}) with {sockets} sockets.")
+        count = Connection.objects.filter(server__in=servers).count()
+        yield ok("servers", f"{len(names)} running ({', '.join(names[:10])}) with {count} connections.")
     else:
-        # A server gets its row with its first socket.
-        yield warning("servers", "None has a socket. If none is running, start one with manage.py serve.")
+        # A server registers with its first connection.
+        yield warning("servers", "None has a connection. If none is running, start one with manage.py serve.")
     yield about_overdue(overdue(now), is_running=bool(names))
 
 
 def overdue(now: datetime) -> int:
-    """What a duty should have done by now: dead servers to clear away, people to say goodbye for."""
+    """Count what the jobs should have done by now: dead servers to delete, users to mark offline."""
     due_by = now - timedelta(seconds=OVERDUE_SECONDS)
     dead = ServerProcess.objects.filter(seen_at__lt=due_by - timedelta(seconds=DEAD_AFTER_SECONDS))
     return dead.count() + Presence.objects.filter(offline_due_at__lt=due_by).count()
@@ -145,6 +145,6 @@ def overdue(now: datetime) -> int:
 
 def about_overdue(count: int, is_running: bool) -> Finding:
     if not count:
-        return ok("duties", "Nothing is overdue.")
-    says = f"{count} overdue: nobody does what must happen on time. Start manage.py worker."
-    return wrong("duties", says) if is_running else warning("duties", says)
+        return ok("jobs", "Nothing is overdue.")
+    message = f"{count} overdue: no worker runs the periodic jobs. Start manage.py worker."
+    return wrong("jobs", message) if is_running else warning("jobs", message)

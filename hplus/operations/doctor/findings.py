@@ -1,7 +1,7 @@
-"""What an examination finds, and the thread it is made in.
+"""Findings of the doctor, and the threads its examinations run in.
 
-The examinations run side by side in threads of their own, so that what hangs is reported like
-what fails: the answer is there within ten seconds, whatever the database or Redis do.
+Each examination has its own thread, so that one that hangs is reported like one that fails, and the whole
+command ends within ten seconds.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from functools import partial
 
 from django.db import connections
 
-PATIENCE_SECONDS = 6.0  # for all examinations; starting Python and Django comes on top
+TIMEOUT_SECONDS = 6.0  # for all examinations; starting Python and Django comes on top
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How one thing is: `ok`, `warning` or `wrong`, and a sentence that says what to do."""
+    """The result of one check: `ok`, `warning` or `wrong`, and a message that tells what to do."""
 
     status: str
     check: str
-    says: str
+    message: str
 
 
 ok, warning, wrong = (partial(Finding, status) for status in ("ok", "warning", "wrong"))
@@ -31,7 +31,7 @@ Examine = Callable[[], Iterator[Finding]]
 
 
 class Examination(threading.Thread):
-    """One part of HPlus. A daemon, so that a part which hangs does not keep the command from ending."""
+    """One group of checks, in a daemon thread, so that one that hangs does not keep the command alive."""
 
     def __init__(self, name: str, examine: Examine) -> None:
         super().__init__(name=name, daemon=True)
@@ -42,21 +42,21 @@ class Examination(threading.Thread):
         try:
             for finding in self.examine():
                 self._findings.append(finding)
-        except Exception as trouble:
-            self._findings.append(wrong(self.name, f"The examination ended early: {cause(trouble)}"))
+        except Exception as failure:
+            self._findings.append(wrong(self.name, f"The examination ended early: {cause(failure)}"))
         finally:
             connections.close_all()
 
     def findings(self, until: float) -> list[Finding]:
-        """What was found up to that moment of the monotonic clock."""
+        """Return what was found until then (`time.monotonic()`)."""
         self.join(max(0, until - time.monotonic()))
         if not self.is_alive():
             return self._findings
-        says = f"No answer within {PATIENCE_SECONDS:g} s. Look whether it hangs, and at the network between."
-        return [*self._findings, wrong(self.name, says)]
+        message = f"No answer within {TIMEOUT_SECONDS:g} s. Check whether it hangs, and the network between."
+        return [*self._findings, wrong(self.name, message)]
 
 
-def cause(trouble: BaseException) -> str:
-    """One line; drivers write several, and some none."""
-    text = " ".join(str(trouble).split())[:300]
-    return f"{type(trouble).__name__}: {text}" if text else type(trouble).__name__
+def cause(failure: BaseException) -> str:
+    """Return class and text of an exception in one line; drivers write several lines, or none."""
+    text = " ".join(str(failure).split())[:300]
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__

@@ -1,4 +1,4 @@
-"""Whether servers hear each other."""
+"""Checks of the channel layer: whether servers reach each other."""
 
 from __future__ import annotations
 
@@ -23,44 +23,50 @@ def examine_layer() -> Iterator[Finding]:
     if settings.REDIS_URL:
         try:
             yield from about_redis()
-        except redis.RedisError as trouble:
+        except redis.RedisError as failure:
             yield wrong(
-                "redis", f"Not reachable. Look at REDIS_URL and at the server itself. {cause(trouble)}"
+                "redis", f"Not reachable. Look at REDIS_URL and at the server itself. {cause(failure)}"
             )
             return
     elif not settings.DEBUG:
-        yield warning("redis", "Without REDIS_URL only one process can serve, and a worker wakes nobody up.")
+        yield warning(
+            "redis", "Without REDIS_URL only one process can serve, and a worker reaches no connection."
+        )
     try:
         seconds = asyncio.run(round_trip())
-    except Exception as trouble:
+    except Exception as failure:
         yield wrong(
-            "layer", f"No round trip within {ROUND_TRIP_SECONDS:g} s. Restart Redis. {cause(trouble)}"
+            "layer", f"No round trip within {ROUND_TRIP_SECONDS:g} s. Restart Redis. {cause(failure)}"
         )
     else:
         yield ok("layer", f"A message to a group arrives in {1000 * seconds:.0f} ms.")
 
 
 def about_redis() -> Iterator[Finding]:
-    patience = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": Retry(NoBackoff(), 0)}
-    with redis.Redis.from_url(settings.REDIS_URL, **patience) as client:
+    limits: dict[str, Any] = {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    with redis.Redis.from_url(settings.REDIS_URL, **limits) as client:
         info: dict[str, Any] = client.info()
     yield ok("redis", f"Redis {info.get('redis_version', 'of unknown version')} answers.")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         yield ok("redis.eviction", "Nothing is evicted.")
     else:
-        says = f"This Redis is set up as a cache ({policy}). Give HPlus one of its own with noeviction."
-        yield warning("redis.eviction", says)
+        message = f"This Redis is set up as a cache ({policy}). Give HPlus one of its own with noeviction."
+        yield warning("redis.eviction", message)
 
 
 async def round_trip() -> float:
-    """Seconds from a message to a group until it comes out of a real channel."""
+    """Return the seconds from sending to a group until a channel in it receives."""
     layer: Any = get_channel_layer()
     group = f"doctor.{uuid.uuid4().hex}"
     async with asyncio.timeout(ROUND_TRIP_SECONDS):
         channel = await layer.new_channel()
         await layer.group_add(group, channel)
-        for _ in range(2):  # the first one also waits for the listener to get up
+        for _ in range(2):  # the first one also waits until the listener has started
             started = time.monotonic()
             await layer.group_send(group, {"type": "doctor"})
             await layer.receive(channel)
