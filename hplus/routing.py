@@ -16,7 +16,7 @@ from hplus.operations.retention import anonymise_expired
 from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.hub import presence
-from hplus.realtime.process import nowhere
+from hplus.realtime.process import close_unknown_path
 from hplus.realtime.publishing import replay
 from hplus.realtime.scheduler import PeriodicJob
 from location.actions import forget_old_fixes, forget_old_whereabouts
@@ -52,7 +52,7 @@ socket_urls = [
     path("ws/board/", BoardConsumer.as_asgi()),
     path("ws/calls/", CallsConsumer.as_asgi()),
     path("ws/notifications/", NotificationsConsumer.as_asgi()),
-    re_path(r"", nowhere),
+    re_path(r"", close_unknown_path),
 ]
 
 JOBS = [

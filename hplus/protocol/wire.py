@@ -1,4 +1,4 @@
-"""The only file that knows camelCase: what a phone says (Request) and what HPlus says (Event)."""
+"""The only file that knows camelCase: requests (client to server), events (server to client), JSON, ids."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ from hplus import errors
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_DEPTH = 32
-MAX_DIGITS = 32  # no figure of a hospital has more; int() on thousands of digits costs seconds
+MAX_DIGITS = 32  # int() on thousands of digits takes seconds
 
 
 # Reading text
 
 
 def parse(text: str) -> dict[str, Any]:
-    """One frame to one JSON object.
+    """Parse one frame to one JSON object.
 
-    Refuses what `json.loads` lets through and PostgreSQL or a phone would choke on: NaN,
-    Infinity, 1e999, numbers of thousands of digits, keys given twice, NUL, lone surrogates
-    and deep nesting. In a word that is always heard, half an emoji does not count: it becomes
-    U+FFFD. Raises InvalidJson, InvalidMessage or MessageTooLarge.
+    Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
+    of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
+    and lone surrogates become U+FFFD instead. Raises InvalidJson, InvalidMessage or MessageTooLarge.
     """
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
@@ -55,23 +54,23 @@ def parse(text: str) -> dict[str, Any]:
     if "\\u" in text and not is_storable(frame):
         if frame.get("type") not in _urgent_types():
             raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
-        frame = _mended(frame)
+        frame = _without_unstorable(frame)
     return frame
 
 
 def is_storable(value: Any) -> bool:
-    """Whether PostgreSQL can keep every string in this JSON value."""
+    """Whether PostgreSQL can store every string in this JSON value."""
     text = json.dumps(value, ensure_ascii=False)
     return "\\u0000" not in text.replace("\\\\", "") and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _mended(value: Any) -> Any:
-    """The same with U+FFFD for each character that PostgreSQL can't keep."""
+def _without_unstorable(value: Any) -> Any:
+    """Replace each character that PostgreSQL cannot store by U+FFFD."""
     if isinstance(value, str):
         return _UNSTORABLE.sub(UNREADABLE, value)
     if isinstance(value, dict):
-        return {_mended(key): _mended(inner) for key, inner in value.items()}
-    return [_mended(inner) for inner in value] if isinstance(value, list) else value
+        return {_without_unstorable(key): _without_unstorable(inner) for key, inner in value.items()}
+    return [_without_unstorable(inner) for inner in value] if isinstance(value, list) else value
 
 
 @functools.cache
@@ -80,7 +79,7 @@ def _urgent_types() -> frozenset[str]:
 
 
 def depth(value: Any) -> int:
-    """How many objects and lists stand inside one another."""
+    """Return how many objects and lists are nested in one another."""
     level, layer = 0, [value]
     while layer := [inner for outer in layer for inner in _inside(outer)]:
         level += 1
@@ -93,17 +92,17 @@ def _inside(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _refuse(constant: str) -> NoReturn:
+def _not_a_number(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number")
 
 
 def _float(digits: str) -> float:
     number = float(digits)
-    return number if abs(number) != float("inf") else _refuse(digits[:20])
+    return number if abs(number) != float("inf") else _not_a_number(digits[:20])
 
 
 def _int(digits: str) -> int:
-    return int(digits) if len(digits) <= MAX_DIGITS else _refuse(f"a number of {len(digits)} digits")
+    return int(digits) if len(digits) <= MAX_DIGITS else _not_a_number(f"a number of {len(digits)} digits")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def _reason(unreadable: Exception) -> str:
 
 
 _DECODER = json.JSONDecoder(
-    parse_constant=_refuse, parse_float=_float, parse_int=_int, object_pairs_hook=_unique
+    parse_constant=_not_a_number, parse_float=_float, parse_int=_int, object_pairs_hook=_unique
 )
 
 
@@ -139,44 +138,44 @@ def _utf8(value: str) -> str:
 
 
 def _verbatim(value: Any) -> str | None:
-    """A phone's own clock, kept as it was sent; a hint for people, never an order."""
+    """The client's own clock, kept as it was sent; nothing is ordered by it."""
     return None if value is None else (value if isinstance(value, str) else json.dumps(value))[:64]
 
 
-def _no_truth_value(value: Any) -> Any:
-    """JSON's true is no degree."""
+def _not_boolean(value: Any) -> Any:
+    """Pydantic would read true as 1 degree."""
     return None if isinstance(value, bool) else value
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=150), AfterValidator(_utf8)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
-Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
-Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_not_boolean)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False), BeforeValidator(_not_boolean)]
 
 
-REMOVED = "(removed)"  # what stands where something was anonymised
+REMOVED = "(removed)"  # replaces a text that was anonymised
 
 
 class Shape(BaseModel):
-    """Anything with fields on the wire: snake_case here, camelCase there."""
+    """An object on the wire: snake_case in Python, camelCase in JSON."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object that goes out."""
+        """Return the JSON object that is sent."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 class Request(Shape):
-    """A wish. One subclass for each `type` a client may send; its docstring is what the client says."""
+    """A request of a client. One subclass for each `type`; its docstring is published with the protocol."""
 
     type: ClassVar[str]
-    # Never an answer, not even a refusal, where the guide's client would open a dialog for it.
+    # Not answered, not even with a refusal, because the guide's client opens a dialog for each error.
     no_reply: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
-    # Heard also from one whose flood of other words is refused, before what waits from the same socket, and
-    # with half an emoji in it.
+    # Exempt from rate limits, handled before what waits on the same connection, and accepted with a lone
+    # surrogate in a text.
     urgent: ClassVar[bool] = False
 
     request_id: OptionalId = None
@@ -195,7 +194,7 @@ class Request(Shape):
 
     @classmethod
     def fields_of(cls, frame: dict[str, Any]) -> dict[str, Any]:
-        """The frame's fields in one dictionary; flat wins over `data`, null is absent."""
+        """Return the frame's fields in one dictionary; flat wins over `data`, null is absent."""
         nested = frame.get("data")
         fields = dict(nested) if isinstance(nested, dict) else {}
         fields.update((k, v) for k, v in frame.items() if v is not None and k not in ("data", "type"))
@@ -203,7 +202,7 @@ class Request(Shape):
 
 
 def refusal_of(invalid: ValidationError) -> errors.ValidationFailed:
-    """The first thing that is wrong, named as the client wrote it."""
+    """Return the refusal for the first invalid field, by the client's name of it."""
     first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
@@ -211,25 +210,25 @@ def refusal_of(invalid: ValidationError) -> errors.ValidationFailed:
 
 
 def missing(field: str) -> errors.ValidationFailed:
-    """For what is needed only together with something else."""
+    """Return the refusal for a field that is required only together with others."""
     return errors.ValidationFailed(f"{field}: Field required", field=field, reason="Field required")
 
 
 class Event(Shape):
-    """A fact. One subclass for each `type` HPlus sends; its docstring is what HPlus says."""
+    """An event for clients. One subclass for each `type`; its docstring is published with the protocol."""
 
     type: ClassVar[str]
-    # The guide reads `newMessage` and `emergencyAlert` both under `data` and flat.
+    # The fields of `data` are repeated at the top level: the guide reads both.
     flattened: ClassVar[bool] = False
-    # Between our own servers, never to a client.
+    # Sent between servers, never to a client.
     internal: ClassVar[bool] = False
-    # What matters only while it is new: the newest of each author at a pace, or all whenever there is time.
+    # Rate-limited delivery: the newest event of each author ("latest"), or all of them ("live").
     delivery: ClassVar[Literal["", "latest", "live"]] = ""
-    # From now on nothing fleeting of this author about this topic is shown.
+    # Rate-limited events of the same author and topic that still wait are dropped.
     revokes: ClassVar[bool] = False
 
     def fields(self) -> dict[str, Any]:
-        """The event as the JSON object a client receives."""
+        """Return the event as the JSON object that a client gets."""
         own = self.as_json()
         twice = own.get("data", {}) if self.flattened else {}
         return {"type": self.type, **twice, **own}
@@ -238,7 +237,7 @@ class Event(Shape):
         return encode(self.fields())
 
     def subject(self) -> str:
-        """The id of the row this is about, if it is about one."""
+        """The id of the row that the event is about; blank where there is none."""
         return ""
 
     def topic(self) -> str:
@@ -246,27 +245,27 @@ class Event(Shape):
         return self.subject()
 
     def author(self) -> str:
-        """The userId of whoever caused it."""
+        """The userId of the person who caused it."""
         return ""
 
     def push_category(self) -> str:
-        """Why a recipient without a socket is woken by a push; blank for what can wait.
+        """The category of the push to recipients without a connection; blank for no push.
 
-        Only a durable event wakes. The category is all that the push service gets to know.
+        Only durable events are pushed. The push service learns the category and ids, no more.
         """
         return ""
 
 
 class Durable(Event):
-    """A fact that must not be lost: it has a letter in the mailbox of everyone it concerns.
+    """An event that must not be lost: each recipient's mailbox keeps an entry of it.
 
-    Only the id of the row it is `about` is kept there; `retell` makes the event again from that
-    row, for somebody who was away.
+    The entry holds only the id of the row that is the event's subject; `rebuild` makes the event again from
+    that row, for a recipient who was away.
     """
 
     @classmethod
     def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
-        """subject → event, as things stand now. A subject whose row is gone is left out."""
+        """Return subject → event from the rows as they are now; a deleted row is left out."""
         raise NotImplementedError(cls.__name__)
 
     def subject(self) -> str:
@@ -274,7 +273,7 @@ class Durable(Event):
 
 
 def subclasses(kind: type[Shape]) -> list[Any]:
-    """Every word below this one that has a `type`, by that type."""
+    """Return every subclass that has a `type`, sorted by it."""
     found = {sub for direct in kind.__subclasses__() for sub in (direct, *subclasses(direct))}
     return sorted((sub for sub in found if "type" in vars(sub)), key=lambda sub: sub.type)
 
@@ -284,12 +283,12 @@ def encode(fields: dict[str, Any]) -> str:
 
 
 def fingerprint(content: dict[str, Any]) -> str:
-    """Tells a wish that is said again from another one under the same clientMessageId."""
+    """Return a digest that tells a repeated request from another one with the same clientMessageId."""
     return hashlib.sha256(encode(content).encode()).hexdigest()
 
 
 def stamped(frame: str, seq: int, event_id: str) -> str:
-    """The frame of a durable event as one recipient gets it, with the place in that mailbox."""
+    """Return the frame of a durable event with the recipient's `seq` and the `eventId`."""
     return f'{frame[:-1]},"seq":{seq},"eventId":"{event_id}"}}'
 
 
@@ -297,7 +296,7 @@ def stamped(frame: str, seq: int, event_id: str) -> str:
 
 
 def new_id() -> str:
-    """A UUID version 7 (RFC 9562 §5.7): unguessable, and ordered by time so that indexes stay dense."""
+    """Return a UUID version 7 (RFC 9562 §5.7): unguessable, and ordered by time for dense indexes."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(_ten_random_bytes())
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0b11 << 62) | 0b10 << 62
@@ -305,7 +304,7 @@ def new_id() -> str:
 
 
 def _ten_random_bytes() -> bytes:
-    """Drawn from the kernel for many ids at once: asking it costs more than the rest of an id."""
+    """Return random bytes, read from the kernel for many ids at once: the call costs more than an id."""
     try:
         return _random_bytes.pop()
     except IndexError:
@@ -318,5 +317,5 @@ _random_bytes: list[bytes] = []
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC with `Z`, as every time leaves the server."""
+    """Return the time in UTC with `Z`, as every time is sent."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

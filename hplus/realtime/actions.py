@@ -1,10 +1,10 @@
-"""What an action is made of: one transaction, what it publishes, and what it gives back.
+"""Actions: one transaction each, what it publishes, and the result it returns.
 
 `publish` inside an action collects events. When the action is done, the mailbox entries of its durable
 events are written, last thing before the commit, so that mailboxes are locked briefly and always in
 the same order; beside them, the pushes for recipients without a connection. After the commit the
-envelopes are delivered. A wake-up that gets lost on the way costs a moment: the listening server finds
-the entry at its next reconciliation.
+envelopes are delivered. A lost wake-up costs a moment: the other
+servers find the entry at their next reconciliation.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Result:
-    """What an action gives back to the connection that asked.
+    """What an action returns to the connection whose request called it.
 
     `events` go to that connection alone, in this order; an envelope among them is an event rebuilt from
     the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
-    connection has had them: the client asked for that. `subscribe` names groups the connection listens
-    to from now on, `unsubscribe` those it no longer listens to; `close_code` closes it after the reply.
+    connection has had them, because the client asked for a replay. `subscribe` names groups the
+    connection joins, `unsubscribe` groups it leaves; `close_code` closes it after the reply.
     `after_reply` runs in a database thread after the reply and before the next frame; its own result is
     written too, and an exception in it does not fail the request.
     """

@@ -1,4 +1,4 @@
-"""Live sockets in the admin site."""
+"""Open connections in the admin site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the consumers of all domains have in common, and the requests of the connection itself.
+"""The base of all domain consumers, and the consumer of the connection's own requests.
 
 A domain consumer names the requests it handles and calls one action for each. It is a real Channels
 consumer: alone it serves `/ws/<domain>/`, and `HPlusConsumer` hosts one of each domain at `/`.
@@ -25,7 +25,7 @@ from hplus.realtime.publishing.envelopes import Envelope
 def handles(
     request: type[wire.Request], *, buffers_delivery: BuffersDelivery = False
 ) -> Callable[[Any], Any]:
-    """The method answers this request, in a database thread.
+    """Mark the method that handles this request in a database thread and returns its result.
 
     With `buffers_delivery` events that arrive for the connection meanwhile wait until the reply is
     written: for a request that reads what it subscribes to.
@@ -41,7 +41,10 @@ def handles(
 def in_batches(
     request: type[wire.Request], action: Callable[..., Any], *, buffers_delivery: BuffersDelivery = False
 ) -> Callable[[Any], Any]:
-    """The action takes all waiting requests at once; the method gets its own result, in the loop."""
+    """Mark a request whose action takes all waiting commands at once.
+
+    The method runs in the loop, gets the request and its own result, and returns the result to send.
+    """
 
     def mark(method: Any) -> Any:
         method.handler = Handler(request, method.__name__, batch=action, buffers_delivery=buffers_delivery)
@@ -51,7 +54,7 @@ def in_batches(
 
 
 def in_loop(request: type[wire.Request]) -> Callable[[Any], Any]:
-    """The coroutine answers this request; it never goes to the database but through a batch."""
+    """Mark the coroutine that handles this request in the loop; it reaches the database only by a batch."""
 
     def mark(method: Any) -> Any:
         method.handler = Handler(request, method.__name__, in_loop=True)
@@ -81,7 +84,7 @@ class DomainConsumer(AsyncConsumer):
 
     @classmethod
     def overrides(cls, method: str) -> bool:
-        """Whether this domain does anything there; else it need not be called."""
+        """Whether this domain overrides the method; else it need not be called."""
         return getattr(cls, method) is not getattr(DomainConsumer, method)
 
     @property
@@ -91,15 +94,15 @@ class DomainConsumer(AsyncConsumer):
     # In a database thread
 
     def snapshot(self) -> dict[str, Any]:
-        """The domain's part of `connection_established.data`."""
+        """Return the domain's part of `connection_established.data`."""
         return {}
 
     def on_connect(self) -> Result | None:
-        """What a new connection gets right after `connection_established`."""
+        """Return what a new connection gets right after `connection_established`."""
         return None
 
     def on_settled(self) -> Result | None:
-        """What a connection gets half a second later."""
+        """Return what a connection gets UNDELIVERED_AFTER_SECONDS later."""
         return None
 
     def on_ack(self, seq: int) -> None:
@@ -111,7 +114,7 @@ class DomainConsumer(AsyncConsumer):
     # In the loop; quick, and never to the database
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
-        """What this connection gets of an event that arrives: as it is, another in its place, or nothing."""
+        """Return the envelope to deliver to this connection: the same, another, or None for nothing."""
         return envelope
 
     def on_delivered(self, envelope: Envelope) -> None:
@@ -119,7 +122,7 @@ class DomainConsumer(AsyncConsumer):
 
 
 class HostConsumer(DomainConsumer):
-    """The one connection: hosts a consumer of each domain, no more."""
+    """Hosts a consumer of each domain on one connection."""
 
     domains: ClassVar[tuple[type[DomainConsumer], ...]] = ()
 
@@ -129,7 +132,7 @@ class HostConsumer(DomainConsumer):
 
 
 class ConnectionConsumer(DomainConsumer):
-    """Signing in and out, presence and replay."""
+    """Requests of the connection itself: signing in and out, presence, replay."""
 
     @handles(messages.Login)
     def login(self, request: messages.Login) -> Result:

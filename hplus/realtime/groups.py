@@ -1,6 +1,6 @@
-"""Names of the groups on the channel layer, and who is in them.
+"""The groups of the channel layer, and their members.
 
-A userId or hospitalId is any UTF-8 text, a group name is not: ids go in hashed.
+A group name allows only few characters, a userId or hospitalId any UTF-8 text, so names contain hashed ids.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def _hashed(identifier: str) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """A name on the layer, and the userIds a durable event for it is kept for.
+    """A name on the layer, and the userIds whose mailboxes keep a durable event for it.
 
-    What is for one `person` goes to every server, many persons' in one message: a publish for
-    each would cost more than all the rest of a chat message.
+    Events for one `person` go to every server, those of many persons in one message: a layer message for each
+    person would cost more than all the rest of a chat message.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Group:
 
 
 def person(user_id: str) -> Group:
-    """All sockets of one person."""
+    """All connections of one person."""
     return Group(PERSONS, lambda: [user_id], person=user_id)
 
 
@@ -53,24 +53,24 @@ def staff(hospital_id: str) -> Group:
 
 
 def announcements(hospital_id: str) -> Group:
-    """Patients who listen to a hospital's announcements; nothing for it is kept."""
+    """Patients who joined a hospital; mailboxes keep nothing for it."""
     return Group(f"hospital.{_hashed(hospital_id)}.public", list)
 
 
 def board(hospital_id: str) -> Group:
-    """Whoever has the hospital's board before them; nothing for it is kept."""
+    """Connections of the hospital's live board; mailboxes keep nothing for it."""
     return Group(f"hospital.{_hashed(hospital_id)}.board", list)
 
 
 def positions(hospital_id: str, reason_id: str = "") -> Group:
-    """Connections that asked for the positions a hospital may see, or for those of one reason; nothing
-    for it is kept."""
+    """Connections that watch the positions a hospital may see, or those of one reason; mailboxes keep
+    nothing for it."""
     name = f"hospital.{_hashed(hospital_id)}.positions"
     return Group(f"{name}.{_hashed(reason_id)}" if reason_id else name, list)
 
 
 def of(user: User) -> list[Group]:
-    """What a socket of this user listens to, beside what is for this person."""
+    """The groups that a connection of this user joins, beside the one of the person."""
     if user.is_patient or user.hospital_id is None:
         return []
     return [staff(user.hospital_id), hospital_role(user.hospital_id, user.role)]

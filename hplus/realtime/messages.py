@@ -1,4 +1,4 @@
-"""The words of the connection itself: signing in and out, presence, replay, refusals."""
+"""The connection itself: signing in and out, presence, replay, errors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from hplus.protocol.wire import Event, Id, OptionalId, Request, Shape
 
 
 def _short(value: Any) -> str | None:
-    """What only describes a device keeps nobody out."""
+    """A platform of the wrong type or length is no reason to refuse a sign-in."""
     return value[:20] if isinstance(value, str) else None
 
 
 Since = Annotated[int, Field(ge=0, lt=2**63)]
 
-# What a client says
+# Requests
 
 
 class Login(Request):
-    """This is the token that tells who I am."""
+    """Sign in with an access token: as the first frame of a connection without one, or to renew it later.
+
+    The answer is `loginSuccess`. On an open connection the token must be of the same user, else it closes
+    with `AUTHENTICATION_FAILED`. `pushToken` registers the device for pushes.
+    """
 
     type = "login"
     rate_limited = False
@@ -32,7 +36,11 @@ class Login(Request):
 
 
 class Logout(Request):
-    """I leave, from this device or from all."""
+    """Sign out: end this session, that of `deviceId`, or all with `allDevices`.
+
+    The answer is `logoutSuccess`, then the connection closes with 1000. With `allDevices` the user's other
+    connections close with 4005.
+    """
 
     type = "logout"
     device_id: OptionalId = None
@@ -40,34 +48,46 @@ class Logout(Request):
 
 
 class Heartbeat(Request):
-    """I am still here; what time is it?"""
+    """Ask whether the server lives; it answers at once with `heartbeat` and its time.
+
+    Never required: a silent connection is not closed.
+    """
 
     type = "heartbeat"
     rate_limited = False
 
 
 class JoinHospital(Request):
-    """I want to hear what this hospital announces."""
+    """Subscribe to a hospital's announcements and its diversion status.
+
+    The answer is `hospitalJoined`. Staff may join only their own hospital.
+    """
 
     type = "joinHospital"
     hospital_id: Id
 
 
 class GoOnline(Request):
-    """I am there for others, or busy, or away."""
+    """Set the status that others see. A new connection is `available` without this.
+
+    Those who may see it get `userOnline`.
+    """
 
     type = "userOnline"
     status: Literal["available", "busy", "away"] = "available"
 
 
 class GoOffline(Request):
-    """Take me for absent."""
+    """Appear offline although connected. Those who may see it get `userOffline`."""
 
     type = "userOffline"
 
 
 class Sync(Request):
-    """Tell me what happened since the last letter I have."""
+    """Replay the events after the last `seq` this client has, on an open connection.
+
+    They come in order, then `syncComplete`; where its `hasMore` is true, send `sync` again with its `to`.
+    """
 
     type = "sync"
     since: Since
@@ -76,7 +96,10 @@ class Sync(Request):
 
 
 class Acknowledge(Request):
-    """I have everything up to here."""
+    """Confirm every event up to this `seq`; messages among them count as delivered.
+
+    Optional: HPlus notices delivery without it, only later. There is no answer.
+    """
 
     type = "ack"
     no_reply = True
@@ -84,16 +107,18 @@ class Acknowledge(Request):
     seq: Since
 
 
-# What HPlus says
+# Events
 
 
 class Limits(Shape):
+    """What one frame and one minute may hold; 0 messages a minute is no limit."""
+
     max_message_bytes: int
     messages_per_minute: int
 
 
 class Snapshot(Shape):
-    """What a screen that has just been opened shows first."""
+    """The state to show first: unread rooms, open emergencies, and the call in progress."""
 
     unread: list[dict[str, Any]] = []
     active_emergencies: list[dict[str, Any]] = []
@@ -101,7 +126,11 @@ class Snapshot(Shape):
 
 
 class ConnectionEstablished(Event):
-    """You are connected, and this is who you are."""
+    """The connection is open: who you are, your limits, and the state to show first.
+
+    Keep `epoch`, and the highest `seq` of what you got, for the next reconnect. `recovered` is true where
+    everything after `since` follows; where it is false, read the state over HTTP.
+    """
 
     type = "connection_established"
     connection_id: str
@@ -119,7 +148,7 @@ class ConnectionEstablished(Event):
 
 
 class HeartbeatAnswer(Event):
-    """I am here too, and this is the time."""
+    """The answer to `heartbeat`: your `timestamp` again, and the server's time."""
 
     type = "heartbeat"
     timestamp: str | None
@@ -127,7 +156,7 @@ class HeartbeatAnswer(Event):
 
 
 class LoginSuccess(Event):
-    """The token is good until then."""
+    """The token was accepted; send `login` with a fresh one before `expiresAt`."""
 
     type = "loginSuccess"
     user_id: str
@@ -137,13 +166,13 @@ class LoginSuccess(Event):
 
 
 class LogoutSuccess(Event):
-    """You have left."""
+    """You are signed out; the connection closes with 1000."""
 
     type = "logoutSuccess"
 
 
 class SignedOut(Event):
-    """This user's other sockets must go."""
+    """The user signed out everywhere: all connections but `but` are closed."""
 
     type = "signedOut"
     internal = True
@@ -155,12 +184,14 @@ class SignedOut(Event):
 
 
 class HospitalInfo(Shape):
+    """A hospital's name, and whether it asks ambulances to go elsewhere."""
+
     name: str
     on_diversion: bool
 
 
 class HospitalJoined(Event):
-    """You hear this hospital from now on."""
+    """The answer to `joinHospital`: its announcements come from now on."""
 
     type = "hospitalJoined"
     hospital_id: str
@@ -181,19 +212,25 @@ class _PresenceChanged(Event):
 
 
 class UserOnline(_PresenceChanged):
-    """Somebody is there, or busy, or away."""
+    """A person whose presence you may see came online or changed the status."""
 
     type = "userOnline"
 
 
 class UserOffline(_PresenceChanged):
-    """Somebody has gone."""
+    """A person whose presence you may see went offline.
+
+    A lost connection counts only after a grace, so that a reconnect is not seen.
+    """
 
     type = "userOffline"
 
 
 class SyncComplete(Event):
-    """That was what you missed."""
+    """The end of a `sync`: the events after `from` up to `to` have been sent.
+
+    `recovered` is false where the cursor is too old or of another `epoch`: read the state over HTTP.
+    """
 
     type = "syncComplete"
     from_: int = Field(serialization_alias="from", validation_alias=AliasChoices("from", "from_"))
@@ -204,7 +241,11 @@ class SyncComplete(Event):
 
 
 class Ack(Event):
-    """What you asked for is done, and will not be lost."""
+    """The request is done and stored; `data` has the ids of what was made.
+
+    Sent where the request carried `requestId` or `clientMessageId`. A repeated one gets `duplicate` and the
+    same `data`.
+    """
 
     type = "ack"
     request_type: str
@@ -215,7 +256,11 @@ class Ack(Event):
 
 
 class Error(Event):
-    """This was refused, and why."""
+    """A request was refused; `code` is for the app, `message` for people.
+
+    Where `retryAfter` is given, repeat the request after so many seconds. The connection stays open unless
+    the code has a close code.
+    """
 
     type = "error"
     code: str

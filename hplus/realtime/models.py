@@ -1,4 +1,4 @@
-"""Mailboxes with what must not be lost, open connections, servers, and presence."""
+"""Mailboxes of durable events, open connections, server processes, and presence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hplus.protocol.wire import new_id
 
 
 class Epoch(models.Model):
-    """Which life of the database this is.
+    """Identifies the history of this database.
 
-    After a restore from a backup delete the row, so that cursors from the lost time are refused.
+    After a restore from a backup delete the row: cursors from the lost time are then refused.
     """
 
     epoch = models.CharField(max_length=36, default=new_id)
@@ -34,10 +34,10 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
     DRAWN_AT_ONCE = 1_000
 
     def draw(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take so many places from each of these mailboxes: userId → its `last_seq` from now on.
+        """Draw so many places from each of these mailboxes. Returns userId → its new `last_seq`.
 
-        The mailboxes stay locked until the commit. They are locked in the order of their keys, so that
-        no two deeds wait for each other.
+        The mailboxes stay locked until the commit. They are locked in the order of their keys, so that no two
+        actions deadlock.
         """
         drawn: dict[str, int] = {}
         wanted = sorted(counts.items())
@@ -47,7 +47,7 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
 
     @staticmethod
     def _draw(wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """In one statement, where locking, counting up and making what is missing would be three."""
+        """One statement locks, counts up and makes missing mailboxes."""
         values = ", ".join(["(%s, %s)"] * len(wanted))
         statement = (
             f"INSERT INTO realtime_mailbox (user_id, last_seq) VALUES {values} ON CONFLICT (user_id) "
@@ -60,7 +60,7 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
 
 
 class Mailbox(models.Model):
-    """The last `seq` of one user. Its row lock makes seq order and commit order the same."""
+    """The last `seq` of one user. Its row lock makes the order of `seq` and of commits the same."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True)
     last_seq = models.BigIntegerField(default=0)
@@ -80,7 +80,7 @@ class MailboxEntry(models.Model):
     """One durable event for one user: its place in the mailbox, its type, and the row it is about.
 
     The event itself is not stored; it is rebuilt from its row (`Durable.rebuild`). The `seq` of a
-    mailbox has no gaps, so a listener sees at once that it has missed something.
+    mailbox has no gaps, so a listener detects at once that it missed an entry.
     """
 
     pk = models.CompositePrimaryKey("user_id", "seq")
@@ -106,7 +106,7 @@ class MailboxEntry(models.Model):
 
 
 class ServerProcess(models.Model):
-    """A running server. One that has not been seen for a while is dead, and its connections with it."""
+    """A server process. One not seen for DEAD_AFTER_SECONDS is dead, and so are its connections."""
 
     server_id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     host = models.CharField(max_length=200)
@@ -120,18 +120,18 @@ class ServerProcess(models.Model):
 
 class ConnectionQuerySet(models.QuerySet["Connection"]):
     def visible_to(self, user: User) -> Self:
-        """The sockets of everyone this user may see."""
+        """The connections of the users this user may see."""
         return self if user.is_superuser else self.filter(user__in=User.objects.visible_to(user))
 
 
 class Connection(models.Model):
-    """One live socket."""
+    """One open connection."""
 
     connection_id = models.CharField(max_length=36, primary_key=True, default=new_id)
     server = models.ForeignKey(ServerProcess, on_delete=models.CASCADE)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="connections")
     session = models.ForeignKey("accounts.Session", on_delete=models.CASCADE, null=True, blank=True)
-    # As they were at the handshake: a socket whose user changed them must go.
+    # As they were at the handshake: a connection whose user changed either is closed.
     role = models.CharField(max_length=20)
     hospital = models.CharField(max_length=150, blank=True)
     device_id = models.CharField("deviceId", max_length=150, blank=True)
@@ -148,7 +148,7 @@ class Connection(models.Model):
 
     @property
     def is_signed_out(self) -> bool:
-        """Its session was ended; without one, its user was signed out everywhere since it came."""
+        """Whether its session ended; without a session, whether its user signed out everywhere since."""
         if self.session is not None:
             return self.session.revoked_at is not None
         signed_out_at = self.user.signed_out_at
@@ -163,7 +163,7 @@ class PresenceStatus(models.TextChoices):
 
 
 class Presence(models.Model):
-    """Whether somebody is there; all sockets of a person count as one."""
+    """The status of one user; all connections of a user count as one."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,
@@ -173,7 +173,7 @@ class Presence(models.Model):
     )
     status = models.CharField(max_length=10, choices=PresenceStatus, default=PresenceStatus.OFFLINE)
     last_seen_at = models.DateTimeField(default=timezone.now)
-    # Set while the last socket is gone and might come back; then a duty says goodbye.
+    # Set when the last connection was lost and may return; at this time a job marks the user offline.
     offline_due_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ class Presence(models.Model):
 
 
 class Contact(models.Model):
-    """Two people who share a room or an open emergency, and so may know whether the other is there."""
+    """Two people who share a room or an open emergency, and so may see each other's presence."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="contacts")
     contact = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
@@ -197,7 +197,7 @@ class Contact(models.Model):
 
     @classmethod
     def share(cls, topic: str, one: str, other: str) -> None:
-        """From now on these two share this topic. Safe to repeat."""
+        """Record that these two share this topic. Safe to repeat."""
         pairs = [(one, other), (other, one)]
         cls.objects.bulk_create(
             [cls(user_id=user, contact_id=contact, topic=topic) for user, contact in pairs],

@@ -18,7 +18,7 @@ Application = Any
 
 
 class ServerApplication:
-    """Starts with the first thing that arrives (the lifespan on uvicorn, a request on daphne)."""
+    """Wraps the ASGI application. Starts at the first scope: the lifespan on uvicorn, a request on daphne."""
 
     def __init__(self, application: Application, jobs: Sequence[PeriodicJob]) -> None:
         self.application, self.jobs = application, jobs
@@ -62,7 +62,7 @@ class ServerApplication:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def nowhere(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Close a connection to a path that has none."""
+async def close_unknown_path(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Close a WebSocket to a path without a consumer."""
     await receive()
     await send({"type": "websocket.close", "code": 1000})

@@ -1,4 +1,4 @@
-"""Actions over HTTP: what a consumer does for a request, a view does."""
+"""Actions over HTTP: a view calls the same action as the consumer does for its request."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from hplus.realtime.actions import Result
 
 
 class ActionResult(wire.Shape):
-    """What was made or changed."""
+    """Whether it was done now (`ok`) or before (`duplicate`), and the ids of what was made."""
 
     status: str
     data: dict[str, Any] | None
 
 
 def response_of(result: Result, status: int = 200) -> Response:
-    """The result's own event where it has one, else what the `ack` of the socket would carry."""
+    """Return the result's first event as the response; without one, what the `ack` of the socket carries."""
     events = [event for event in result.events if isinstance(event, wire.Event)]
     if events:
         return Response(events[0].fields(), status=status)
-    event_type = "duplicate" if result.is_duplicate else "ok"
-    return Response(
-        {"status": event_type, "data": result.ack_data}, status=200 if result.is_duplicate else status
-    )
+    if result.is_duplicate:
+        return Response({"status": "duplicate", "data": result.ack_data})
+    return Response({"status": "ok", "data": result.ack_data}, status=status)
 
 
 def action_view(
     command: type[wire.Request], act: Callable[[User, Any], Result], status: int = 200
 ) -> type[APIView]:
-    """A view that calls the action for this request; ids may stand in the address."""
+    """Make a view that calls the action for this request; ids may stand in the address."""
 
     class ActionView(APIView):
         throttle_classes = APIView.throttle_classes if command.rate_limited else []

@@ -1,4 +1,4 @@
-"""Periodic jobs: what must happen on time although nobody asks.
+"""Periodic jobs, and the worker that runs them.
 
 Several workers may run; each job claims its rows, so that nothing is done twice. A job that fails is
 logged and tried again; it never stops the others.
@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PeriodicJob:
-    """A callable that does all that is due and returns how much that was.
+    """A function that does all that is due and returns how much that was.
 
-    One that waits for others (a push service) has its `own_thread`, so that an escalation does not wait.
+    A job that may take long (it waits for a push service) runs in its `own_thread`, so that an escalation
+    never waits behind it.
     """
 
     function: Callable[[], int]

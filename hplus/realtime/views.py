@@ -18,7 +18,7 @@ from hplus.realtime.publishing.envelopes import Envelope
 
 
 class Missed(Shape):
-    """The events after the cursor, as the socket would have sent them, and where that leaves you."""
+    """The events after the cursor, as the socket sends them, and the `syncComplete` with the new cursor."""
 
     events: list[dict[str, Any]]
     complete: dict[str, Any]
@@ -34,8 +34,8 @@ class SyncView(APIView):
         responses=Missed,
     )
     def get(self, request: Request) -> Response:
-        """What happened since the last letter I have."""
-        said = sync(request.user, query_of(request, Sync)).events
-        entries = [json.loads(entry.frame) for entry in said if isinstance(entry, Envelope)]
-        [complete] = [event.fields() for event in said if isinstance(event, Event)]
+        """Return the durable events after `since`."""
+        replayed = sync(request.user, query_of(request, Sync)).events
+        entries = [json.loads(entry.frame) for entry in replayed if isinstance(entry, Envelope)]
+        [complete] = [event.fields() for event in replayed if isinstance(event, Event)]
         return Response({"events": entries, "complete": complete})

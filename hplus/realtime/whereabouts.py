@@ -1,6 +1,6 @@
-"""Where a speaker is, for domains that know nothing of positions.
+"""Users' own positions, for domains that may not import `location`.
 
-Siblings do not import each other; `settings.WHEREABOUTS` names the function that knows.
+`settings.WHEREABOUTS` names the function that looks them up.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from django.utils.module_loading import import_string
 
 
 def own_fixes(user_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
-    """userId → latitude and longitude in degrees of that user's own phone, where its fix is fresh."""
+    """Return userId → latitude and longitude in degrees, for users whose own phone has a fresh fix."""
     found: dict[str, tuple[float, float]] = import_string(settings.WHEREABOUTS)(user_ids)
     return found

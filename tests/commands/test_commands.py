@@ -345,7 +345,10 @@ async def test_connections_closes_those_of_one_user(server: ThreadServer) -> Non
 
 async def test_connections_says_that_a_demo_socket_has_no_session(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
-        with pytest.raises(CommandError, match="1 of the sockets came in by name alone"):
+        with pytest.raises(
+            CommandError,
+            match="1 of the connections cannot be closed: demo mode opened them without a session",
+        ):
             await beside("connections", "--close", "patient_123")
         await patient.echo()
 

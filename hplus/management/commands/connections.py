@@ -59,7 +59,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Sessions ended: {ended}. Connections that close within seconds: {closing}.")
         if staying:
             raise CommandError(
-                f"{staying} of the connections have no session that could be ended (demo mode). "
+                f"{staying} of the connections cannot be closed: demo mode opened them without a session. "
                 "Deactivate the account in the admin site to close them."
             )
 
