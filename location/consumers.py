@@ -65,7 +65,7 @@ class LocationConsumer(DomainConsumer):
 
     def _learn(self, recorded: Recorded, news: int) -> Recorded:
         """What the record of a position tells, unless we have heard otherwise since it was told."""
-        self.client.is_mobile = self.has_spoken = True
+        self.has_spoken = True
         if news == self.news:
             self.is_under_grant, self.is_asked = recorded.is_under_grant, False
         return recorded

@@ -1,25 +1,33 @@
-"""Positions at any rate: the newest comes, seldom enough, and keeps nothing else waiting."""
+"""Conflation: at any rate of events the newest comes, seldom enough, and keeps nothing else waiting."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Collection, Sequence
 
 from hplus.realtime.hub.conflation import FRAMES_AT_ONCE, REMEMBERED, Conflation, RecentEvents
+from hplus.realtime.hub.listener import Audience
 from hplus.realtime.publishing.envelopes import Envelope
+from tests.waiting import until
 
 AUDIENCE = ("hospital", "")
+OTHER = ("persons", "watcher")
 
 
 class Watcher:
     """A Listener, as far as conflation needs one."""
 
-    def __init__(self, user_id: str, *, has_room: bool = True) -> None:
+    def __init__(
+        self, user_id: str, *, has_room: bool = True, audiences: Sequence[Audience] = (AUDIENCE,)
+    ) -> None:
         self.user_id = self.connection_id = user_id
-        self.is_mobile, self.audiences, self.is_listening = False, [AUDIENCE], True
-        self.has_room, self.seen = has_room, list[str]()
+        self.audiences, self.is_listening = audiences, True
+        self.has_room, self.seen, self.writes = has_room, list[str](), list[Sequence[str]]()
 
-    def write(self, frame: str) -> None:
-        self.seen.append(frame)
+    def write_many(self, frames: Sequence[str]) -> None:
+        self.writes.append(frames)
+        self.seen += frames
 
 
 def position(author: str, number: int, topic: str = "") -> Envelope:
@@ -28,13 +36,21 @@ def position(author: str, number: int, topic: str = "") -> Envelope:
     )
 
 
-def paced() -> Conflation:
-    return Conflation(lambda: 0.05, only_newest=True)
+def conflation_of(*watchers: Watcher, interval_seconds: float = 0.05, only_newest: bool = True) -> Conflation:
+    """The conflation of a process with these connections; they have just begun."""
+
+    def listeners_of(audience: Audience) -> Collection[Watcher]:
+        return [watcher for watcher in watchers if watcher.audiences and audience in watcher.audiences]
+
+    conflation = Conflation(lambda: interval_seconds, listeners_of, only_newest=only_newest)
+    for watcher in watchers:
+        conflation.begin(watcher)
+    return conflation
 
 
 async def settled(conflation: Conflation) -> None:
     assert conflation._task is not None
-    await conflation._task
+    await asyncio.wait_for(conflation._task, 5)
 
 
 def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None:
@@ -47,20 +63,39 @@ def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None
 
 
 async def test_nobody_sees_the_own_position_or_what_came_before() -> None:
-    conflation, early, late = paced(), Watcher("early"), Watcher("late")
-    conflation.begin(early)
-    conflation.offer(AUDIENCE, position("late", 1), [early])
+    early, late = Watcher("early"), Watcher("late")
+    conflation = conflation_of(early)
+    conflation.offer(AUDIENCE, position("late", 1))
     await settled(conflation)
+    watchers = [early, late]
+    conflation._listeners_of = lambda _: watchers
     conflation.begin(late)
-    conflation.offer(AUDIENCE, position("late", 2), [early, late])
+    conflation.offer(AUDIENCE, position("late", 2))
     await settled(conflation)
     assert (early.seen, late.seen) == (["late1", "late2"], [])
 
 
-async def test_what_is_withdrawn_before_it_was_seen_is_never_seen() -> None:
-    conflation, watcher = paced(), Watcher("watcher")
-    conflation.offer(AUDIENCE, position("crew", 1, "matter"), [watcher])
-    conflation.offer(AUDIENCE, position("other", 1, "matter"), [watcher])
+async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
+    """Of the new group, that is; what waited for it elsewhere still comes."""
+    watcher, other = Watcher("watcher", audiences=[OTHER]), Watcher("other")
+    conflation = conflation_of(watcher, other)
+    conflation.offer(AUDIENCE, position("crew", 1))
+    conflation.offer(OTHER, position("patient", 1))
+    watcher.audiences = [AUDIENCE, OTHER]
+    conflation.join(watcher, AUDIENCE)
+    conflation.offer(AUDIENCE, position("crew", 2))
+    await settled(conflation)
+    assert watcher.seen == ["patient1", "crew2"]
+    conflation.offer(AUDIENCE, position("crew", 3))
+    await settled(conflation)
+    assert watcher.seen[2:] == ["crew3"]
+    assert conflation._joined == {}
+
+
+async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
+    conflation = conflation_of(watcher := Watcher("watcher"))
+    conflation.offer(AUDIENCE, position("crew", 1, "matter"))
+    conflation.offer(AUDIENCE, position("other", 1, "matter"))
     conflation.revoke("crew", "matter")
     conflation.revoke("other", "another matter")
     await settled(conflation)
@@ -68,58 +103,93 @@ async def test_what_is_withdrawn_before_it_was_seen_is_never_seen() -> None:
 
 
 async def test_a_reader_without_room_sees_the_newest_once_it_has_room() -> None:
-    conflation, watcher = paced(), Watcher("slow", has_room=False)
-    conflation.offer(AUDIENCE, position("crew", 1), [watcher])
-    await asyncio.sleep(0.06)
-    assert watcher.seen == []
-    conflation.offer(AUDIENCE, position("crew", 2), [watcher])
+    slow, quick = Watcher("slow", has_room=False), Watcher("quick")
+    conflation = conflation_of(slow, quick)
+    conflation.offer(AUDIENCE, position("crew", 1))
+    await until(lambda: quick.seen == ["crew1"])
+    conflation.offer(AUDIENCE, position("crew", 2))
+    await until(lambda: quick.seen == ["crew1", "crew2"])
+    assert slow.seen == []
+    slow.has_room = True
+    await settled(conflation)
+    assert slow.seen == ["crew2"]
+
+
+async def test_between_two_writes_to_one_client_lies_the_interval() -> None:
+    conflation = conflation_of(watcher := Watcher("watcher"), interval_seconds=0.1)
+    now, at = asyncio.get_running_loop().time, list[float]()
+    watcher.write_many = lambda _: at.append(now())
+    for number in range(10):
+        conflation.offer(AUDIENCE, position("crew", number))
+        await asyncio.sleep(0.03)
+    await settled(conflation)
+    assert len(at) > 2
+    assert all(later - earlier >= 0.099 for earlier, later in itertools.pairwise(at))
+
+
+async def test_all_who_have_seen_the_same_get_the_same_frames() -> None:
+    """Made once, not once for each; but the author's own are left out."""
+    watchers = [Watcher(f"watcher{n}") for n in range(3)]
+    conflation = conflation_of(*watchers, author := Watcher("crew7"))
+    for round_ in (1, 2):
+        for number in range(10):
+            conflation.offer(AUDIENCE, position(f"crew{number}", round_))
+        await settled(conflation)
+        assert len({id(watcher.writes[-1]) for watcher in watchers}) == 1
+    assert author.seen == [frame for frame in watchers[0].seen if not frame.startswith("crew7")]
+    assert len(watchers[0].seen) == 20
+
+
+async def test_more_than_fits_into_one_write_comes_in_several() -> None:
+    watcher = Watcher("watcher")
+    conflation = conflation_of(watcher)
+    for number in range(FRAMES_AT_ONCE + 1):
+        conflation.offer(AUDIENCE, position(f"crew{number}", 1))
+    watcher.write_many = lambda frames: (
+        watcher.writes.append(frames),
+        setattr(watcher, "has_room", False),
+    )
+    task = conflation._task
+    await until(lambda: bool(watcher.writes))
     watcher.has_room = True
-    await settled(conflation)
-    assert watcher.seen == ["crew2"]
-
-
-async def test_who_only_watches_sees_before_who_moves() -> None:
-    conflation, order = paced(), list[str]()
-    crews, desk = [Watcher(f"crew{n}") for n in range(3)], Watcher("desk")
-    for watcher in (*crews, desk):
-        watcher.write = lambda _, name=watcher.user_id: order.append(name)  # type: ignore[method-assign]
-    for crew in crews:
-        crew.is_mobile = True
-    conflation.offer(AUDIENCE, position("somebody", 1), [*crews, desk])
-    await settled(conflation)
-    assert order[0] == "desk"
-    assert sorted(order[1:]) == ["crew0", "crew1", "crew2"]
+    assert task is not None
+    await asyncio.wait_for(task, 5)
+    assert [len(frames) for frames in watcher.writes] == [FRAMES_AT_ONCE, 1]
 
 
 async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
-    conflation, gone, here = paced(), Watcher("gone"), Watcher("here")
-    conflation.offer(AUDIENCE, position("crew", 1), [gone, here])
+    gone, here = Watcher("gone"), Watcher("here")
+    conflation = conflation_of(gone, here)
+    conflation.offer(AUDIENCE, position("crew", 1))
+    conflation._due.add(gone)
+    gone.audiences = []
     conflation.leave(gone)
     await settled(conflation)
     assert (gone.seen, here.seen) == ([], ["crew1"])
-    conflation.offer(AUDIENCE, position("crew", 2), [])
+    conflation.offer(OTHER, position("crew", 2))  # nobody listens
+    assert OTHER not in conflation._recent
     conflation.forget(AUDIENCE)
     assert conflation._recent == {}
 
 
 async def test_one_that_cannot_be_shown_it_keeps_it_from_nobody() -> None:
-    conflation, broken, here = paced(), Watcher("broken"), Watcher("here")
-    broken.audiences = None  # type: ignore[assignment]
-    conflation.offer(AUDIENCE, position("crew", 1), [broken, here])
+    broken, here = Watcher("broken"), Watcher("here")
+    conflation = conflation_of(broken, here)
+    broken.write_many = None
+    conflation.offer(AUDIENCE, position("crew", 1))
     await settled(conflation)
     assert here.seen == ["crew1"]
 
 
-async def test_without_a_pace_everything_is_seen_in_the_order_it_came() -> None:
-    conflation, watcher = Conflation(lambda: 0, only_newest=False), Watcher("watcher")
-    other = ("persons", "watcher")
-    watcher.audiences = [AUDIENCE, other]
-    conflation.offer(other, position("crew", 1), [watcher])
+async def test_where_all_is_shown_it_is_seen_in_the_order_it_came() -> None:
+    watcher = Watcher("watcher", audiences=[AUDIENCE, OTHER])
+    conflation = conflation_of(watcher, only_newest=False)
+    conflation.offer(OTHER, position("crew", 1))
     await settled(conflation)
     assert watcher.seen == ["crew1"]
-    conflation.offer(other, position("crew", 2), [watcher])
-    conflation.offer(AUDIENCE, position("crew", 3), [watcher])
-    conflation.offer(other, position("crew", 4), [watcher])
+    conflation.offer(OTHER, position("crew", 2))
+    conflation.offer(AUDIENCE, position("crew", 3))
+    conflation.offer(OTHER, position("crew", 4))
     await settled(conflation)
     assert watcher.seen == ["crew1", "crew2", "crew3", "crew4"]
 
@@ -131,13 +201,15 @@ def test_of_too_much_the_newest_of_each_author_is_remembered() -> None:
     assert [turn for turn, _ in news.since(0)] == [REMEMBERED - 1, REMEMBERED, REMEMBERED + 1]
 
 
-async def test_who_leaves_while_others_are_shown_is_not_remembered() -> None:
-    conflation = Conflation(lambda: 0, only_newest=False)
-    first, gone = Watcher("first"), Watcher("gone")
-    gone.is_mobile = True  # so that it would be shown second
-    for number in range(FRAMES_AT_ONCE):  # a portion, after which the others have their turn
-        conflation.offer(AUDIENCE, position(f"crew{number}", 1), [first, gone])
-    first.write = lambda _: conflation.leave(gone)  # type: ignore[method-assign]
+async def test_who_leaves_while_others_are_served_is_not_remembered() -> None:
+    watchers = [Watcher(f"watcher{n}") for n in range(2)]
+    conflation = conflation_of(*watchers)
+
+    def leave_with(other: Watcher, frames: Sequence[str]) -> None:
+        conflation.leave(other)
+
+    for watcher, other in (watchers, watchers[::-1]):
+        watcher.write_many = lambda frames, other=other: leave_with(other, frames)
+    conflation.offer(AUDIENCE, position("crew", 1))
     await settled(conflation)
-    assert gone.seen == []
-    assert gone not in conflation._progress
+    assert len(conflation._served) == 1

@@ -78,7 +78,6 @@ class Client:
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
-        self.is_mobile = False  # it sends positions, so it gets others' after those who only watch
         self.handlers: Mapping[str, tuple[Consumer, Handler]] = {
             handler.request.type: (consumer, handler)
             for consumer in self.consumers
@@ -226,8 +225,9 @@ class Client:
     def send_event(self, event: wire.Event) -> None:
         self.outbound.put(event.frame())
 
-    def write(self, frame: str) -> None:
-        self.outbound.put(frame)
+    def write_many(self, frames: Sequence[str]) -> None:
+        for frame in frames:
+            self.outbound.put(frame)
 
     @property
     def has_room(self) -> bool:

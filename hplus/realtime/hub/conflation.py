@@ -1,18 +1,17 @@
 """Conflation: rate-limited delivery of positions and presence.
 
-Five hundred paramedics who see each other make a quarter of a million positions a second, which no server
-can write; a thousand phones that come back at once are half a million presence events. So these are not
-written when they come: each client gets at most one batch per interval, less often where there is more to
-write than half of the server's time allows. Of positions it gets the newest of each sender (`latest`), of
-presence all (`live`), and no other event waits for any of it.
+Five hundred crews and twenty watchers make ten thousand positions a second, a thousand phones that come
+back at once half a million presence events. So these are not written when they come: all clients get what
+is new together, at most once per interval, and no other event waits for it. Of positions each gets the
+newest of every sender (`latest`), of presence all (`live`). Clients that have seen the same get the same
+frames, so that what a hospital costs grows with its events and with its listeners, not with their product.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from operator import itemgetter
@@ -21,17 +20,40 @@ from hplus.realtime.hub.listener import Audience, Listener
 from hplus.realtime.publishing.envelopes import Envelope
 
 logger = logging.getLogger(__name__)
-FRAMES_AT_ONCE = 100  # a millisecond or two of writing
+BUSY_SECONDS = 0.005  # so long is written before other work has its turn
+FRAMES_AT_ONCE = 500  # in one write to one client; less than it may have waiting
 REMEMBERED = 1_000  # events of one audience that are not conflated to the newest
 AGAIN_SECONDS = 0.05  # until a client without room is asked again
 
+Event = tuple[int, Envelope]  # its turn: the how many-th event it is
 
-@dataclass(slots=True)
-class Progress:
-    """Up to which event one client has been served, and when it last was (seconds of the loop)."""
 
-    turn: int = 0
-    at: float = 0
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Events that are written together, made once for all clients that get the same."""
+
+    events: list[Event]
+    frames: tuple[str, ...]
+    not_for: frozenset[str]  # users whom one of the events is not for
+
+    @classmethod
+    def of(cls, events: list[Event]) -> Portion:
+        frames = tuple(envelope.frame for _, envelope in events)
+        return cls(events, frames, frozenset().union(*(envelope.but for _, envelope in events)))
+
+    @property
+    def last_turn(self) -> int:
+        return self.events[-1][0]
+
+    def frames_for(self, user_id: str) -> tuple[str, ...]:
+        if user_id not in self.not_for:
+            return self.frames
+        return tuple(envelope.frame for _, envelope in self.events if user_id not in envelope.but)
+
+
+def portions_of(events: list[Event]) -> list[Portion]:
+    starts = range(0, len(events), FRAMES_AT_ONCE)
+    return [Portion.of(events[start : start + FRAMES_AT_ONCE]) for start in starts]
 
 
 class RecentEvents:
@@ -42,65 +64,93 @@ class RecentEvents:
 
     def __init__(self, *, only_newest: bool) -> None:
         self._only_newest = only_newest
-        self._events: dict[str | int, tuple[int, Envelope]] = {}
+        self._events: dict[str | int, Event] = {}
+        self._portions: dict[int, list[Portion]] = {}  # by the turn they begin after, until something changes
 
     def put(self, turn: int, envelope: Envelope) -> None:
         key = envelope.author if self._only_newest else turn
         self._events.pop(key, None)  # so that it stands last
         self._events[key] = (turn, envelope)
+        self._portions.clear()
         if len(self._events) > REMEMBERED and not self._only_newest:
             newest = {envelope.author: turn for turn, envelope in self._events.values()}
             self._events = {turn: self._events[turn] for turn in sorted(newest.values())}
 
-    def since(self, turn: int) -> list[tuple[int, Envelope]]:
+    def since(self, turn: int) -> list[Event]:
         newer = takewhile(lambda event: event[0] > turn, reversed(self._events.values()))
         return list(newer)[::-1]
 
+    def portions_since(self, turn: int) -> list[Portion]:
+        if turn not in self._portions:
+            self._portions[turn] = portions_of(self.since(turn))
+        return self._portions[turn]
+
     def revoke(self, author: str, topic: str) -> None:
-        revoked = {
-            key
-            for key, (_, envelope) in self._events.items()
-            if (envelope.author, envelope.topic) == (author, topic)
-        }
+        revoked = {key for key in self._keys_of(author) if self._events[key][1].topic == topic}
         for key in revoked:
             del self._events[key]
+        self._portions.clear()
+
+    def _keys_of(self, author: str) -> Iterable[str | int]:
+        if self._only_newest:
+            return {author} & self._events.keys()
+        return [key for key, (_, envelope) in self._events.items() if envelope.author == author]
 
 
 class Conflation:
     """Which clients have something new to get, and the one task that writes it.
 
-    `interval_seconds` lie at least between two batches of one client; with `only_newest` a batch has the
-    newest event of each author.
+    `interval_seconds` lie at least between two writes to one client; with `only_newest` a write has the
+    newest event of each author. `listeners_of` tells who listens as an audience.
     """
 
-    def __init__(self, interval_seconds: Callable[[], float], *, only_newest: bool) -> None:
-        self._interval_seconds, self._only_newest = interval_seconds, only_newest
+    def __init__(
+        self,
+        interval_seconds: Callable[[], float],
+        listeners_of: Callable[[Audience], Collection[Listener]],
+        *,
+        only_newest: bool,
+    ) -> None:
+        self._interval_seconds, self._listeners_of = interval_seconds, listeners_of
+        self._only_newest = only_newest
         self._turn = 0
-        self._progress: defaultdict[Listener, Progress] = defaultdict(Progress)
         self._recent: dict[Audience, RecentEvents] = {}
+        self._served: dict[Listener, int] = {}  # up to which turn
+        self._joined: dict[Listener, dict[Audience, int]] = {}  # after which turn, where that is later
+        self._changed: set[Audience] = set()
         self._due: set[Listener] = set()
+        self._written_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, client: Listener) -> None:
         """A client gets what comes from now on."""
-        self._progress[client].turn = self._turn
+        self._served[client] = self._turn
+
+    def join(self, client: Listener, audience: Audience) -> None:
+        """A client listens as this audience too; it gets what comes from now on."""
+        if audience in self._recent and self._served.get(client, 0) < self._turn:
+            self._joined.setdefault(client, {})[audience] = self._turn
 
     def leave(self, client: Listener) -> None:
         self._due.discard(client)
-        self._progress.pop(client, None)
+        self._served.pop(client, None)
+        self._joined.pop(client, None)
 
     def forget(self, audience: Audience) -> None:
         """Nobody listens as this audience any more."""
         self._recent.pop(audience, None)
+        self._changed.discard(audience)
 
-    def offer(self, audience: Audience, envelope: Envelope, listeners: Collection[Listener]) -> None:
-        """To be written with each listener's next batch."""
-        if not listeners:
+    def offer(self, audience: Audience, envelope: Envelope) -> None:
+        """To be written with the next write to each listener; to nobody where there is none."""
+        if not self._listeners_of(audience):
             return
         self._turn += 1
-        recent = self._recent.setdefault(audience, RecentEvents(only_newest=self._only_newest))
+        recent = self._recent.get(audience)
+        if recent is None:
+            recent = self._recent[audience] = RecentEvents(only_newest=self._only_newest)
         recent.put(self._turn, envelope)
-        self._due.update(listeners)
+        self._changed.add(audience)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write_all())
 
@@ -110,63 +160,62 @@ class Conflation:
             recent.revoke(author, topic)
 
     async def _write_all(self) -> None:
-        """In portions, each followed by a pause as long as it took, until nobody has anything to get."""
+        """Again and again, until nobody has anything to get."""
         now = asyncio.get_running_loop().time
-        while self._due:
-            await asyncio.sleep(self._seconds_to_next(now()))
-            written, began_at = 0, now()
-            for client in self._ready(now()):
-                written += self._write_safely(client, now())
-                if written >= FRAMES_AT_ONCE:
-                    await self._let_others_work(began_at)
-                    written, began_at = 0, now()
-            await (self._let_others_work(began_at) if written else asyncio.sleep(AGAIN_SECONDS))
+        while self._changed or self._due:
+            interval = max(self._interval_seconds(), AGAIN_SECONDS if self._due else 0)
+            await asyncio.sleep(max(0.0, self._written_at + interval - now()))
+            for audience in self._changed:
+                self._due.update(self._listeners_of(audience))
+            self._changed.clear()
+            await self._write_due()
+            self._written_at = now()
 
-    @staticmethod
-    async def _let_others_work(began_at: float) -> None:
-        await asyncio.sleep(0)  # the outbound queues write
-        await asyncio.sleep(asyncio.get_running_loop().time() - began_at)
+    async def _write_due(self) -> None:
+        """Everybody once, with a pause after each stretch of work, as long as that took."""
+        now = asyncio.get_running_loop().time
+        began_at = now()
+        for client in tuple(self._due):
+            self._write_safely(client)
+            if (worked_seconds := now() - began_at) > BUSY_SECONDS:
+                await asyncio.sleep(worked_seconds)
+                began_at = now()
 
-    def _seconds_to_next(self, now: float) -> float:
-        earliest = min(self._progress[client].at for client in self._due)
-        return max(0.0, earliest + self._interval_seconds() - now)
-
-    def _ready(self, now: float) -> list[Listener]:
-        """Those who only watch before those who move, then who has waited longest."""
-        at = {client: self._progress[client].at for client in self._due}
-        before = now - self._interval_seconds()
-        ready = [client for client in self._due if at[client] <= before]
-        return sorted(ready, key=lambda client: (client.is_mobile, at[client]))
-
-    def _write_safely(self, client: Listener, now: float) -> int:
+    def _write_safely(self, client: Listener) -> None:
         """One client that fails must not keep anything from the others."""
         try:
-            return self._write(client, now)
+            self._write(client)
         except Exception:
             self._due.discard(client)
             logger.exception("%s could not be sent what is new", client.connection_id)
-            return 0
 
-    def _write(self, client: Listener, now: float) -> int:
-        """Return how many frames that were. A client without room is asked again."""
-        if client not in self._due:  # it left while others were served
-            return 0
-        progress = self._progress[client]
-        progress.at = now
-        if not client.is_listening or not client.has_room:
-            return 0
+    def _write(self, client: Listener) -> None:
+        """A client without room stays due."""
+        if client not in self._due or not client.is_listening:  # it left while others were served
+            return
+        for portion in self._news_for(client):
+            if not client.has_room:
+                return
+            self._served[client] = portion.last_turn
+            if frames := portion.frames_for(client.user_id):
+                client.write_many(frames)
+        self._served[client] = self._turn
+        self._joined.pop(client, None)
         self._due.discard(client)
-        news, progress.turn = self._news_for(client, progress.turn), self._turn
-        for envelope in news:
-            client.write(envelope.frame)
-        return len(news)
 
-    def _news_for(self, client: Listener, turn: int) -> list[Envelope]:
+    def _news_for(self, client: Listener) -> list[Portion]:
         """In the order it came, through however many groups."""
+        served, joined = self._served.get(client, 0), self._joined.get(client, {})
         recent = [
-            self._recent[audience].since(turn) for audience in client.audiences if audience in self._recent
+            (self._recent[audience], max(served, joined.get(audience, 0)))
+            for audience in client.audiences
+            if audience in self._recent
         ]
-        in_order = [envelope for _, envelope in sorted(chain.from_iterable(recent), key=itemgetter(0))]
+        if len(recent) == 1:
+            [(only, turn)] = recent
+            return only.portions_since(turn)
+        in_order = sorted(chain.from_iterable(r.since(turn) for r, turn in recent), key=itemgetter(0))
         if self._only_newest:
-            in_order = list({envelope.author: envelope for envelope in in_order}.values())
-        return [envelope for envelope in in_order if client.user_id not in envelope.but]
+            in_order = list({envelope.author: (turn, envelope) for turn, envelope in in_order}.values())
+            in_order.sort(key=itemgetter(0))
+        return portions_of(in_order)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -42,8 +42,12 @@ class Hub:
         self.clients: set[Listener] = set()
         self.streams: dict[str, UserStream] = {}
         self._conflations = {
-            "latest": Conflation(lambda: settings.LOCATION_INTERVAL_SECONDS, only_newest=True),
-            "live": Conflation(lambda: 0, only_newest=False),
+            "latest": Conflation(
+                lambda: settings.LOCATION_INTERVAL_SECONDS, self._listeners, only_newest=True
+            ),
+            "live": Conflation(
+                lambda: settings.PRESENCE_INTERVAL_SECONDS, self._listeners, only_newest=False
+            ),
         }
         self.is_draining = False
         self._groups: dict[str, set[Listener]] = defaultdict(set)
@@ -112,6 +116,8 @@ class Hub:
         client.group_names |= names
         for name in names:
             self._groups[name].add(client)
+            for conflation in self._conflations.values():
+                conflation.join(client, (name, ""))
         self._subscriptions.joined(names)
         try:
             await asyncio.wait_for(asyncio.shield(self._subscriptions.settle()), 2)
@@ -169,20 +175,21 @@ class Hub:
             return
         if kind := event_types.conflated().get(envelope.event_type):
             audience = (delivery.group, delivery.person)
-            self._conflations[kind].offer(audience, envelope, self._listeners(delivery))
+            self._conflations[kind].offer(audience, envelope)
             return
         if envelope.event_type in event_types.revoking():
             for conflation in self._conflations.values():
                 conflation.revoke(envelope.author, envelope.topic)
-        for client in self._listeners(delivery):
+        for client in tuple(self._listeners((delivery.group, delivery.person))):
             if client.user_id not in envelope.but:
                 deliver_to(client, envelope)
 
-    def _listeners(self, delivery: Delivery) -> tuple[Listener, ...]:
-        if delivery.person:
-            stream = self.streams.get(delivery.person)
-            return tuple(stream.clients) if stream else ()
-        return tuple(self._groups.get(delivery.group, ()))
+    def _listeners(self, audience: Audience) -> Collection[Listener]:
+        group, person = audience
+        if person:
+            stream = self.streams.get(person)
+            return stream.clients if stream else ()
+        return self._groups.get(group, ())
 
     # Reconciliation: what a lost wake-up, a revoked session or a dead neighbour left to do
 
