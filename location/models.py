@@ -120,6 +120,11 @@ def seen_by(user: User) -> models.QuerySet[User]:
     return User.objects.filter(allowed)
 
 
+def is_stale(at: datetime, now: datetime) -> bool:
+    """Whether a position of that time is too old to be taken for the place where somebody is."""
+    return now - at > timedelta(seconds=settings.LOCATION_STALE_SECONDS)
+
+
 class Position(models.Model):
     """One fix as the phone measured it, in degrees (WGS 84), metres, metres per second."""
 
@@ -147,7 +152,7 @@ class Position(models.Model):
         abstract = True
 
     def is_stale(self, now: datetime) -> bool:
-        return now - self.at > timedelta(seconds=settings.LOCATION_STALE_SECONDS)
+        return is_stale(self.at, now)
 
 
 class FixQuerySet(models.QuerySet["Fix"]):

@@ -1,13 +1,19 @@
-"""The hot lane of location: all positions that waited are stored and told in one transaction."""
+"""The hot lane of location: all positions that waited are stored and published in one transaction.
+
+Hundreds a second come between emergencies, so no model instances are made here: one query tells what
+there is to know of the senders, one statement writes the track, one the last positions.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import BooleanField, Case, Exists, OuterRef, Q, Value, When
 from django.utils import timezone
 
 from hplus.accounts.models import User
@@ -16,7 +22,7 @@ from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.execution import bulk_insert
 from location import messages
 from location.audience import Audience
-from location.geo import distance_m
+from location.geo import Point, distance_m
 from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, seen_by
 from location.visible_position import as_seen, zoned
 
@@ -24,12 +30,12 @@ INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
 SHORTEST_STEP_SECONDS = 1.0  # fixes that a tunnel held back arrive together
 
-COLUMNS = Position._meta.local_fields
+COLUMNS = [column.attname for column in Position._meta.local_fields]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heard:
-    """What a phone said, and when it arrived, which may be a second before it is written."""
+    """What a phone said, and when it arrived, which may be a while before it is written."""
 
     user: User
     request: messages.TellLocation
@@ -43,13 +49,53 @@ class Recorded(Result):
     is_under_grant: bool = False
 
 
-@dataclass
+class Sender(NamedTuple):
+    """What the database knows of one who sends a position."""
+
+    is_on_duty: bool
+    has_grants: bool
+    is_asked: bool
+
+
+class Last(NamedTuple):
+    """Where and when somebody was last."""
+
+    at: datetime
+    place: Point
+
+
+@dataclass(slots=True)
+class NewPosition:
+    """A position on its way to its rows: a `Position`, as far as those who see it need one."""
+
+    user: User
+    lat: float
+    lng: float
+    accuracy_m: float | None
+    speed_mps: float | None
+    heading_degrees: float | None
+    at: datetime
+    received_at: datetime
+    said_at: str
+    hospital_id: str | None
+    reason_id: str
+    is_emergency: bool
+    status: str
+    is_inaccurate: bool
+    is_implausible: bool
+
+    def row(self) -> dict[str, Any]:
+        return {"user_id": self.user.pk, **{column: getattr(self, column) for column in COLUMNS}}
+
+
+@dataclass(slots=True)
 class _Step:
     """One heard position on its way to a row and to those who may see it."""
 
     heard: Heard
     grants: list[Grant]
     is_on_duty: bool
+    is_asked: bool
     reason_id: str = ""
     ended: Grant | None = None  # nobody listens any more
     events: tuple[messages.LocationSharingStopped, ...] = ()
@@ -77,21 +123,21 @@ def record(user: User, request: messages.TellLocation) -> Result:
 
 
 def record_batched(heard: list[Heard]) -> list[Recorded]:
-    """The same for positions outside any matter, which wait a second for company."""
+    """The same for positions outside any emergency, which wait a while for company."""
     return record_all(heard)
 
 
 @action
 def record_all(heard: list[Heard]) -> list[Recorded]:
-    """Each position stored as what it is, then told to those who may see it.
+    """Store each position as what it is, and publish it to those who are shown it.
 
-    What belongs to a closed matter is dropped; its sender is told once. What nobody may see
-    is no track: only the sender's own last fix is replaced.
+    What belongs to a closed grant is dropped; its sender is told once. What nobody may see is no track:
+    only the sender's own last position is replaced.
     """
     steps = _steps(heard)
     _find_the_ended(steps)
     kept = [step for step in steps if step.ended is None]
-    _store(kept)
+    _publish(_store(kept))
     return [step.outcome() for step in steps]
 
 
@@ -99,28 +145,37 @@ def record_all(heard: list[Heard]) -> list[Recorded]:
 
 
 def _steps(heard: list[Heard]) -> list[_Step]:
-    user_ids = {one.user.pk for one in heard}
-    grants = _locked_grants(user_ids)
-    on_duty = set(User.objects.filter(ON_DUTY, pk__in=user_ids).values_list("pk", flat=True))
-    return [
-        _Step(
-            heard=one,
-            grants=grants.get(one.user.pk, []),
-            is_on_duty=one.user.pk in on_duty,
-            reason_id=_matter(one.request.emergency_id, grants.get(one.user.pk, [])),
-        )
-        for one in heard
-    ]
+    senders = _senders({one.user.pk for one in heard})
+    grants = _locked_grants({user_id for user_id, sender in senders.items() if sender.has_grants})
+    unknown = Sender(is_on_duty=False, has_grants=False, is_asked=False)
+    steps = []
+    for one in heard:
+        sender, open_grants = senders.get(one.user.pk, unknown), grants.get(one.user.pk, [])
+        reason_id = _matter(one.request.emergency_id, open_grants)
+        steps.append(_Step(one, open_grants, sender.is_on_duty, sender.is_asked, reason_id))
+    return steps
+
+
+def _senders(user_ids: set[str]) -> dict[str, Sender]:
+    found = User.objects.filter(pk__in=user_ids).values_list(
+        "pk",
+        Case(When(ON_DUTY, then=Value(True)), default=Value(False), output_field=BooleanField()),
+        Exists(Grant.objects.open().filter(subject=OuterRef("pk"))),
+        Exists(Inquiry.objects.pending(timezone.now()).filter(subject=OuterRef("pk"))),
+    )
+    return {user_id: Sender(*known) for user_id, *known in found}
 
 
 def _locked_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
     """The open grants about these people, the newest first.
 
-    Locked: who closes one meanwhile waits until this position is told, or it is not told at all.
+    Locked: who closes one meanwhile waits until this position is published, or it is not published at all.
     """
-    found = Grant.objects.open().filter(subject__in=user_ids).select_related("to_user").order_by("pk")
     grants: dict[str, list[Grant]] = defaultdict(list)
-    for grant in found.select_for_update(of=("self",)):
+    if not user_ids:  # most of the time
+        return grants
+    found = Grant.objects.open().filter(subject__in=user_ids).order_by("pk")
+    for grant in found.select_for_update():
         grants[grant.subject_id].insert(0, grant)
     return grants
 
@@ -181,90 +236,93 @@ def _mark_as_told(user: User, grants: list[Grant]) -> None:
 # Rows
 
 
-def _store(steps: list[_Step]) -> None:
-    """All are kept, also the late; the newest of each person becomes current and is told."""
-    current = _locked_latest({step.user.pk for step in steps})
-    newest: dict[str, Latest] = {}
-    fixes, told = [], []
+def _store(steps: list[_Step]) -> list[tuple[_Step, NewPosition]]:
+    """Keep all, also the late. Returns those that were the newest of their sender when they came."""
+    last = _locked_last({step.user.pk for step in steps})
+    current: dict[str, NewPosition] = {}
+    track, news = [], []
     for step in steps:
-        before = current.get(step.user.pk)
-        fix = _fix(step, before)
-        fixes += [fix] if step.is_shared else []
-        if before is None or fix.at >= before.at:
-            current[step.user.pk] = newest[step.user.pk] = _as_latest(fix)
-            told.append((step, fix))
-    bulk_insert.insert(Fix, map(bulk_insert.row_of, fixes))
-    Latest.objects.bulk_create(
-        [newest[user_id] for user_id in sorted(newest)],
-        update_conflicts=True,
-        unique_fields=["user"],
-        update_fields=[column.name for column in COLUMNS],
-    )
-    _tell(told)
+        before = last.get(step.user.pk)
+        position = _position(step, before)
+        if step.is_shared:
+            track.append(position)
+        if before is None or position.at >= before.at:
+            last[step.user.pk] = Last(position.at, (position.lat, position.lng))
+            current[step.user.pk] = position
+            news.append((step, position))
+    _write(track, [current[user_id] for user_id in sorted(current)])
+    return news
 
 
-def _locked_latest(user_ids: set[str]) -> dict[str, Latest]:
+def _locked_last(user_ids: set[str]) -> dict[str, Last]:
+    """In the order of their keys, so that no two servers wait for each other."""
     found = Latest.objects.select_for_update().filter(pk__in=user_ids).order_by("pk")
-    return {row.user_id: row for row in found}
+    rows = found.values_list("pk", "at", "lat", "lng")
+    return {user_id: Last(at, (lat, lng)) for user_id, at, lat, lng in rows}
 
 
-def _fix(step: _Step, before: Latest | None) -> Fix:
+def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None:
+    bulk_insert.insert(Fix, [position.row() for position in track])
+    bulk_insert.insert(Latest, [position.row() for position in current], replaces="user_id")
+
+
+def _position(step: _Step, before: Last | None) -> NewPosition:
     said, user, received_at = step.heard.request.location, step.user, step.heard.received_at
-    fix = Fix(
+    at = min(zoned(said.timestamp or "") or received_at, received_at)
+    place = (said.lat, said.lng)
+    return NewPosition(
         user=user,
         lat=said.lat,
         lng=said.lng,
         accuracy_m=said.accuracy,
         speed_mps=said.speed,
         heading_degrees=said.heading,
-        at=min(zoned(said.timestamp or "") or received_at, received_at),
+        at=at,
         received_at=received_at,
         said_at=said.timestamp or "",
         hospital_id=user.hospital_id if step.is_on_duty else None,
         reason_id=step.reason_id,
         is_emergency=step.heard.request.is_emergency,
         status=step.heard.request.status or "active",
+        is_inaccurate=(said.accuracy or 0) > INACCURATE_M,
+        is_implausible=before is not None and _implied_mps(before, at, place) > IMPLAUSIBLE_MPS,
     )
-    fix.is_inaccurate = (said.accuracy or 0) > INACCURATE_M
-    fix.is_implausible = before is not None and _implied_mps(before, fix) > IMPLAUSIBLE_MPS
-    return fix
 
 
-def _implied_mps(before: Latest, fix: Fix) -> float:
-    seconds = max(SHORTEST_STEP_SECONDS, abs((fix.at - before.at).total_seconds()))
-    return distance_m((before.lat, before.lng), (fix.lat, fix.lng)) / seconds
+def _implied_mps(before: Last, at: datetime, place: Point) -> float:
+    seconds = max(SHORTEST_STEP_SECONDS, abs((at - before.at).total_seconds()))
+    return distance_m(before.place, place) / seconds
 
 
-def _as_latest(fix: Fix) -> Latest:
-    return Latest(user=fix.user, **{column.attname: getattr(fix, column.attname) for column in COLUMNS})
+# Publishing
 
 
-# Ears
-
-
-def _tell(told: list[tuple[_Step, Fix]]) -> None:
+def _publish(news: list[tuple[_Step, NewPosition]]) -> None:
     """By hospital, so that what is for one group travels together."""
-    inquiries = _pending_inquiries({step.user.pk for step, _ in told})
-    for step, fix in sorted(told, key=lambda pair: pair[0].user.hospital_id or ""):
+    inquiries = _pending_inquiries({step.user.pk for step, _ in news if step.is_asked})
+    for step, position in sorted(news, key=lambda pair: pair[0].user.hospital_id or ""):
         audience = Audience.of(step.user, step.grants, step.reason_id, is_on_duty=step.is_on_duty)
         for grant, listeners in audience.by_reason():
-            publish(as_seen(fix, grant), *listeners, but=[step.user.pk])
+            publish(as_seen(position, grant), *listeners, but=[step.user.pk])
         for inquiry in inquiries.pop(step.user.pk, []):
-            _answer(inquiry, fix, audience)
+            _answer(inquiry, position, audience)
 
 
 def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
+    """Who waits for the next position of these people; each is answered once."""
+    by_subject: dict[str, list[Inquiry]] = defaultdict(list)
+    if not user_ids:  # most of the time
+        return by_subject
     pending = Inquiry.objects.pending(timezone.now()).filter(subject__in=user_ids)
     found = list(pending.select_related("asker").order_by("pk"))
     Inquiry.objects.filter(pk__in=[inquiry.pk for inquiry in found]).update(answered_at=timezone.now())
-    by_subject = defaultdict(list)
     for inquiry in found:
         by_subject[inquiry.subject_id].append(inquiry)
     return by_subject
 
 
-def _answer(inquiry: Inquiry, fix: Fix, audience: Audience) -> None:
+def _answer(inquiry: Inquiry, position: NewPosition, audience: Audience) -> None:
     """The next position goes to who asked, if the right to see it has lasted."""
     asker = inquiry.asker
-    if asker.pk not in audience.people and seen_by(asker).filter(pk=fix.user_id).exists():
-        publish(as_seen(fix, audience.grant_for(asker)), groups.person(asker.pk))
+    if asker.pk not in audience.people and seen_by(asker).filter(pk=position.user.pk).exists():
+        publish(as_seen(position, audience.grant_for(asker)), groups.person(asker.pk))

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from hplus.accounts.models import User
 from hplus.protocol.wire import rfc3339
 from location import messages
 from location.geo import distance_m, eta_seconds
-from location.models import Fix, Grant, Latest
+from location.models import Grant, is_stale
 
 
-def as_seen(position: Fix | Latest, grant: Grant | None) -> messages.LocationUpdate:
+class Seen(Protocol):
+    """A position in the database, or on its way there."""
+
+    user: User
+    lat: float
+    lng: float
+    accuracy_m: float | None
+    speed_mps: float | None
+    heading_degrees: float | None
+    at: datetime
+    received_at: datetime
+    said_at: str
+    reason_id: str
+    is_emergency: bool
+    status: str
+    is_inaccurate: bool
+    is_implausible: bool
+
+
+def as_seen(position: Seen, grant: Grant | None) -> messages.LocationUpdate:
     """The position in the light of the grant it is seen by: no other matter shows."""
     user = position.user
     metres = (
@@ -34,7 +55,7 @@ def as_seen(position: Fix | Latest, grant: Grant | None) -> messages.LocationUpd
     )
 
 
-def _spot(position: Fix | Latest) -> messages.Spot:
+def _spot(position: Seen) -> messages.Spot:
     return messages.Spot(
         lat=position.lat,
         lng=position.lng,
@@ -43,13 +64,13 @@ def _spot(position: Fix | Latest) -> messages.Spot:
         heading=position.heading_degrees,
         timestamp=_timestamp(position),
         received_at=position.received_at,
-        stale=position.is_stale(timezone.now()),
+        stale=is_stale(position.at, timezone.now()),
         inaccurate=position.is_inaccurate,
         implausible=position.is_implausible,
     )
 
 
-def _timestamp(position: Fix | Latest) -> str:
+def _timestamp(position: Seen) -> str:
     """As the phone wrote it where it wrote UTC, with as many decimals."""
     is_said = position.said_at.endswith("Z") and zoned(position.said_at) == position.at
     return position.said_at if is_said else rfc3339(position.at)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hplus.accounts.models import User
 
 PERSONS = "persons"  # every server listens to it
 
 
+@lru_cache(maxsize=10_000)
 def _hashed(identifier: str) -> str:
     return hashlib.blake2b(identifier.encode(), digest_size=12).hexdigest()
 

@@ -58,3 +58,13 @@ def test_places_are_drawn_without_gaps_also_from_a_mailbox_that_is_not_there_yet
     assert Mailbox.objects.draw({"patient_123": 3}) == {"patient_123": 5}
     assert Mailbox.objects.draw({}) == {}
     assert dict(Mailbox.objects.values_list("user_id", "last_seq")) == {"patient_123": 5, "doctor_123": 1}
+
+
+def test_a_row_with_the_same_key_becomes_the_new_one(users: dict[str, User]) -> None:
+    def at(user_id: str, seq: int) -> dict[str, object]:
+        return {"user_id": user_id, "last_seq": seq}
+
+    bulk_insert.insert(Mailbox, [at("patient_123", 1), at("doctor_123", 1)], replaces="user_id")
+    bulk_insert.insert(Mailbox, [at("doctor_123", 2), at("nurse_001", 1)], replaces="user_id")
+    seqs = dict(Mailbox.objects.values_list("user_id", "last_seq"))
+    assert seqs == {"patient_123": 1, "doctor_123": 2, "nurse_001": 1}

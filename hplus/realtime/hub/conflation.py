@@ -168,8 +168,8 @@ class Conflation:
             for audience in self._changed:
                 self._due.update(self._listeners_of(audience))
             self._changed.clear()
-            await self._write_due()
             self._written_at = now()
+            await self._write_due()
 
     async def _write_due(self) -> None:
         """Everybody once, with a pause after each stretch of work, as long as that took."""
