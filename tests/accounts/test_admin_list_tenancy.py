@@ -43,7 +43,7 @@ def foreign(model: Any, users: dict[str, User]) -> list[Any]:
 
 
 @EVERY_LIST
-def test_it_shows_what_visible_to_says_and_a_superuser_everything(
+def test_list_shows_visible_to_and_superuser_sees_all(
     users: dict[str, User], admin_client: Client, model: Any
 ) -> None:
     assert isinstance(admin.site._registry[model], TenancyAdmin)
@@ -56,7 +56,7 @@ def test_it_shows_what_visible_to_says_and_a_superuser_everything(
 
 
 @EVERY_LIST
-def test_a_guessed_address_leads_nowhere(users: dict[str, User], admin_client: Client, model: Any) -> None:
+def test_guessed_url_is_not_found(users: dict[str, User], admin_client: Client, model: Any) -> None:
     for row in foreign(model, users):
         for view in ("change", "history"):
             answer = admin_client.get(page(model, view, row.pk))
@@ -66,14 +66,16 @@ def test_a_guessed_address_leads_nowhere(users: dict[str, User], admin_client: C
 
 
 @EVERY_LIST
-def test_search_does_not_find_it(users: dict[str, User], admin_client: Client, model: Any) -> None:
+def test_search_does_not_find_rows_of_another_hospital(
+    users: dict[str, User], admin_client: Client, model: Any
+) -> None:
     others = {row.pk for row in foreign(model, users)}
     for word in ("002", "test_user", "Stone", "Hillcrest", "Terry"):
         assert not listed(admin_client, model, q=word) & others
 
 
 @EVERY_LIST
-def test_no_action_reaches_it_and_no_export_takes_it_along(
+def test_actions_and_exports_skip_rows_of_another_hospital(
     users: dict[str, User], admin_client: Client, model: Any
 ) -> None:
     request = RequestFactory().get("/")

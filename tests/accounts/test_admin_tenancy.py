@@ -89,14 +89,14 @@ def theirs(model: type) -> Any:
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123", "nurse_001", "receptionist_002"])
-def test_only_admins_get_in(users: dict[str, User], user_id: str) -> None:
+def test_admin_site_is_for_admins_only(users: dict[str, User], user_id: str) -> None:
     response = admin_client_of(users[user_id]).get(INDEX)
     assert response.status_code == 302
     assert response.url.startswith("/admin/login/")
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
-def test_another_role_finds_nothing_there_even_if_let_in(users: dict[str, User], user_id: str) -> None:
+def test_other_role_sees_nothing_even_with_staff_flag(users: dict[str, User], user_id: str) -> None:
     user = users[user_id]
     user.is_staff = True
     user.save()
@@ -106,7 +106,7 @@ def test_another_role_finds_nothing_there_even_if_let_in(users: dict[str, User],
     assert {admin_client.get(page(model, "changelist")).status_code for model in MODELS} == {403}
 
 
-def test_a_deactivated_admin_is_out(users: dict[str, User], admin_client: Client) -> None:
+def test_deactivated_admin_is_signed_out(users: dict[str, User], admin_client: Client) -> None:
     assert admin_client.get(INDEX).status_code == 200
     User.objects.filter(pk="admin_001").update(is_active=False)
     assert admin_client.get(INDEX).status_code == 302
@@ -115,7 +115,7 @@ def test_a_deactivated_admin_is_out(users: dict[str, User], admin_client: Client
 # What one sees
 
 
-def test_an_admin_sees_the_own_hospital_only(users: dict[str, User], admin_client: Client) -> None:
+def test_admin_sees_own_hospital_only(users: dict[str, User], admin_client: Client) -> None:
     staff = {str(user) for user in users.values() if user.hospital_id == "hospital_001"}
     assert listed(admin_client, Hospital) == {"Riverside General"}
     assert listed(admin_client, User) == {*staff, "Pat Meadow"}
@@ -126,13 +126,13 @@ def test_an_admin_sees_the_own_hospital_only(users: dict[str, User], admin_clien
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_superuser_sees_both(superuser_client: Client, model: type[Any]) -> None:
+def test_superuser_sees_both_hospitals(superuser_client: Client, model: type[Any]) -> None:
     assert len(listed(superuser_client, model)) == model.objects.count() >= 2
     assert superuser_client.get(page(model, "change", theirs(model).pk)).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_guessed_address_is_that_of_nothing(admin_client: Client, model: type[Any]) -> None:
+def test_guessed_url_of_another_hospital_is_not_found(admin_client: Client, model: type[Any]) -> None:
     row, nobody = theirs(model), "0" if model is Message else "00000000-0000-7000-8000-000000000000"
     for view in ("change", "history"):
         guessed, unknown = (admin_client.get(page(model, view, key)) for key in (row.pk, nobody))
@@ -142,11 +142,11 @@ def test_a_guessed_address_is_that_of_nothing(admin_client: Client, model: type[
 
 @pytest.mark.parametrize("word", ["doctor_002", "Stone", "test_user", "Hillcrest"])
 @pytest.mark.parametrize("model", MODELS)
-def test_search_finds_nothing_of_the_other_hospital(admin_client: Client, model: type, word: str) -> None:
+def test_search_finds_nothing_of_another_hospital(admin_client: Client, model: type, word: str) -> None:
     assert listed(admin_client, model, q=word) == set()
 
 
-def test_search_finds_what_is_here(admin_client: Client) -> None:
+def test_search_finds_rows_of_own_hospital(admin_client: Client) -> None:
     assert listed(admin_client, User, q="brook") == {"Dr. Dana Brook"}
     assert listed(admin_client, ChatRoom, q="Meadow") == {"doctor_123 and patient_123"}
     assert len(listed(admin_client, Message, q="here patient_123")) == 1
@@ -163,13 +163,13 @@ def test_search_finds_what_is_here(admin_client: Client) -> None:
         (Message, {"room__first__password__startswith": "md5"}),
     ],
 )
-def test_no_column_can_be_spelled_out_in_the_address(
+def test_filter_by_url_on_secret_columns_is_refused(
     admin_client: Client, model: type, query: dict[str, str]
 ) -> None:
     assert admin_client.get(page(model, "changelist"), query).status_code == 400
 
 
-def test_not_even_past_a_filter_that_is_offered(superuser_client: Client) -> None:
+def test_lookup_through_an_offered_filter_is_refused(superuser_client: Client) -> None:
     there = page(ChatRoom, "changelist")
     assert superuser_client.get(there, {"hospital__hospital_id__exact": "hospital_001"}).status_code == 200
     assert superuser_client.get(there, {"hospital__people__password__startswith": "md5"}).status_code == 400
@@ -183,7 +183,7 @@ def test_not_even_past_a_filter_that_is_offered(superuser_client: Client) -> Non
         ("accounts.user", "hospital", "hospital_001", "hospital_002"),
     ],
 )
-def test_choices_offer_the_own_hospital(
+def test_choices_offer_own_hospital_only(
     admin_client: Client, source: str, field: str, here: str, there: str
 ) -> None:
     app, model = source.split(".")
@@ -196,7 +196,7 @@ def test_choices_offer_the_own_hospital(
     assert offered(there) == []
 
 
-def test_a_patient_is_seen_where_the_room_is(users: dict[str, User], admin_client: Client) -> None:
+def test_patient_is_listed_in_the_hospital_of_the_room(users: dict[str, User], admin_client: Client) -> None:
     second_admin_client = admin_client_of(users["admin_002"])
     assert "Pat Meadow" not in listed(second_admin_client, User)
     User.objects.filter(pk="doctor_123").update(hospital="hospital_002")  # the doctor moves, the room stays
@@ -210,7 +210,7 @@ def test_a_patient_is_seen_where_the_room_is(users: dict[str, User], admin_clien
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_long_list_takes_no_more_queries(
+def test_long_list_takes_no_more_queries(
     users: dict[str, User], superuser_client: Client, model: type
 ) -> None:
     def queries() -> int:
@@ -233,7 +233,7 @@ def test_a_long_list_takes_no_more_queries(
 # What one changes
 
 
-def test_a_new_person_is_of_the_own_hospital(admin_client: Client) -> None:
+def test_new_user_belongs_to_own_hospital(admin_client: Client) -> None:
     form = admin_client.get(page(User, "add")).context["adminform"].form
     assert list(form.fields["hospital"].queryset) == [Hospital.objects.get(pk="hospital_001")]
     assert {value for value, _ in form.fields["role"].choices if value} == set(STAFF_ROLES)
@@ -253,7 +253,7 @@ def test_a_new_person_is_of_the_own_hospital(admin_client: Client) -> None:
         {"user_id": "doctor_002"},
     ],
 )
-def test_a_new_person_is_refused(admin_client: Client, wish: dict[str, str]) -> None:
+def test_invalid_new_user_is_refused(admin_client: Client, wish: dict[str, str]) -> None:
     before = User.objects.count()
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
     response = admin_client.post(page(User, "add"), new | {"hospital": "hospital_001"} | wish)
@@ -262,7 +262,7 @@ def test_a_new_person_is_refused(admin_client: Client, wish: dict[str, str]) -> 
     assert User.objects.count() == before
 
 
-def test_a_superuser_says_where_somebody_works(superuser_client: Client) -> None:
+def test_superuser_sets_the_hospital_of_a_user(superuser_client: Client) -> None:
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
     refused = superuser_client.post(page(User, "add"), new)
     assert refused.context["adminform"].form.errors == {"hospital": ["Staff belong to a hospital."]}
@@ -272,7 +272,7 @@ def test_a_superuser_says_where_somebody_works(superuser_client: Client) -> None
     )
 
 
-def test_staff_can_be_changed_but_not_sent_to_another_hospital(admin_client: Client) -> None:
+def test_admin_changes_staff_but_not_their_hospital(admin_client: Client) -> None:
     url, wish = page(User, "change", "nurse_001"), {"name": "Nora", "role": "nurse"}
     assert admin_client.post(url, wish | {"hospital": "hospital_002"}).status_code == 200
     assert admin_client.post(url, wish | {"hospital": ""}).status_code == 200
@@ -284,7 +284,7 @@ def test_staff_can_be_changed_but_not_sent_to_another_hospital(admin_client: Cli
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "visitor", "chief"])
-def test_patients_and_superusers_can_be_seen_and_not_changed(admin_client: Client, user_id: str) -> None:
+def test_admin_cannot_change_patients_and_superusers(admin_client: Client, user_id: str) -> None:
     """Whoever sets their password could read what belongs to other hospitals."""
     User.objects.create_superuser("chief", PASSWORD, hospital_id="hospital_001")
     User.objects.create_user("visitor", PASSWORD, role="patient", hospital_id="hospital_001")
@@ -298,7 +298,7 @@ def test_patients_and_superusers_can_be_seen_and_not_changed(admin_client: Clien
     assert user.check_password(PASSWORD)
 
 
-def test_the_other_hospital_cannot_be_changed(admin_client: Client) -> None:
+def test_admin_cannot_change_another_hospital(admin_client: Client) -> None:
     password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
     assert admin_client.post("/admin/accounts/user/doctor_002/password/", password).status_code == 404
     wish = {"name": "x", "role": "nurse", "hospital": "hospital_001"}
@@ -310,7 +310,7 @@ def test_the_other_hospital_cannot_be_changed(admin_client: Client) -> None:
     assert doctor.check_password(PASSWORD)
 
 
-def test_nobody_locks_himself_out(admin_client: Client) -> None:
+def test_admin_cannot_lock_out_own_account(admin_client: Client) -> None:
     wish = {"name": "Ada", "role": "nurse", "hospital": "hospital_001"}
     assert admin_client.post(page(User, "change", "admin_001"), wish).status_code == 302
     act(admin_client, User, "deactivate", ["admin_001"])
@@ -318,7 +318,7 @@ def test_nobody_locks_himself_out(admin_client: Client) -> None:
     assert (admin.name, admin.role, admin.is_staff, admin.is_active) == ("Ada", "admin", True, True)
 
 
-def test_a_new_password_ends_the_sessions(admin_client: Client) -> None:
+def test_new_password_ends_the_sessions(admin_client: Client) -> None:
     tokens = actions.sign_in("doctor_123", PASSWORD)
     weak = {"password1": "123", "password2": "123"}
     assert admin_client.post("/admin/accounts/user/doctor_123/password/", weak).status_code == 200
@@ -330,7 +330,7 @@ def test_a_new_password_ends_the_sessions(admin_client: Client) -> None:
     assert actions.sign_in("doctor_123", NEW_PASSWORD)
 
 
-def test_deactivating_ends_sessions_of_the_own_staff_only(admin_client: Client) -> None:
+def test_deactivation_ends_sessions_of_own_staff_only(admin_client: Client) -> None:
     everyone = ["doctor_123", "doctor_002", "test_user"]
     assert (
         act(admin_client, User, "deactivate", everyone, query="is_active__exact=1") == "1 of 1 deactivated."
@@ -347,7 +347,7 @@ def test_deactivating_ends_sessions_of_the_own_staff_only(admin_client: Client) 
     assert Session.objects.get(user="doctor_123").revoked_at
 
 
-def test_revoking_reaches_the_own_staff_only(admin_client: Client) -> None:
+def test_revoking_reaches_own_staff_only(admin_client: Client) -> None:
     sessions = Session.objects.values_list("pk", flat=True)
     told = act(admin_client, Session, "revoke", list(sessions), query="revoked_at__isempty=1")
     assert told == "1 of 1 revoked."
@@ -361,13 +361,13 @@ def test_revoking_reaches_the_own_staff_only(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("model", [Connection, ChatRoom, Message])
-def test_what_happened_is_read_only(superuser_client: Client, model: type[Any]) -> None:
+def test_history_models_are_read_only(superuser_client: Client, model: type[Any]) -> None:
     assert superuser_client.get(page(model, "add")).status_code == 403
     assert superuser_client.post(page(model, "change", theirs(model).pk), {}).status_code == 403
     assert superuser_client.post(page(model, "delete", theirs(model).pk), {"post": "yes"}).status_code == 403
 
 
-def test_a_conversation_is_read_from_its_room(users: dict[str, User], admin_client: Client) -> None:
+def test_conversation_is_opened_from_its_room(users: dict[str, User], admin_client: Client) -> None:
     say(users["nurse_001"], users["doctor_123"], "hospital_001", "The ECG room is free")
     room = ChatRoom.objects.get(first="doctor_123", second="patient_123")
     assert f"?room__exact={room.pk}" in shown(admin_client, page(ChatRoom, "change", room.pk))
@@ -379,7 +379,7 @@ def test_a_conversation_is_read_from_its_room(users: dict[str, User], admin_clie
     assert "Here is patient_123" in shown(admin_client, page(Message, "change", message.pk))
 
 
-def test_search_reads_the_newest_of_what_is_looked_at(
+def test_search_is_limited_to_the_newest_rows_of_the_filter(
     users: dict[str, User], admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = Message.objects.get(room__hospital="hospital_001")
@@ -391,7 +391,7 @@ def test_search_reads_the_newest_of_what_is_looked_at(
     assert len(listed(admin_client, Message, q="Here", room__exact=older.room_id)) == 1
 
 
-def test_a_deleted_message_says_nothing(users: dict[str, User], admin_client: Client) -> None:
+def test_deleted_message_shows_no_text(users: dict[str, User], admin_client: Client) -> None:
     message = say(users["patient_123"], users["doctor_123"], "hospital_001", "My PIN is 7391")
     assert len(listed(admin_client, Message, q="7391")) == 1
     chat.delete(users["patient_123"], DeleteMessage(message_id=message.message_id))

@@ -28,7 +28,7 @@ def ask(password: str, user_id: str = "doctor_123", address: str = HERE) -> tupl
     return response.status_code, {"Retry-After": response.headers.get("Retry-After"), **response.json()}
 
 
-def test_the_guesser_waits_even_with_the_right_word() -> None:
+def test_guesser_is_throttled_even_with_the_right_password() -> None:
     assert [ask("wrong")[0] for _ in range(2)] == [401, 401]
     assert ask("wrong")[0] == 429
     status, said = ask(PASSWORD)
@@ -37,26 +37,26 @@ def test_the_guesser_waits_even_with_the_right_word() -> None:
     assert int(said["Retry-After"]) >= said["retryAfter"]
 
 
-def test_the_owner_elsewhere_and_the_colleague_here_do_not() -> None:
+def test_throttle_spares_other_addresses_and_other_accounts() -> None:
     for _ in range(4):
         ask("wrong")
     assert ask(PASSWORD, address=ELSEWHERE)[0] == 200
     assert ask(PASSWORD, user_id="nurse_001")[0] == 200
 
 
-def test_getting_in_starts_the_count_anew() -> None:
+def test_successful_login_resets_the_count() -> None:
     for _ in range(2):
         assert [ask("wrong")[0], ask("wrong")[0], ask(PASSWORD)[0]] == [401, 401, 200]
 
 
-def test_the_wait_ends(settings: Any) -> None:
+def test_throttle_ends_after_its_time(settings: Any) -> None:
     for _ in range(3):
         ask("wrong")
     settings.AXES_COOLOFF_TIME = timedelta(0)
     assert ask(PASSWORD)[0] == 200
 
 
-def test_the_admin_site_says_how_long() -> None:
+def test_admin_site_shows_the_wait() -> None:
     admin_client = Client(REMOTE_ADDR=HERE)
     for _ in range(3):
         said = admin_client.post(
@@ -71,7 +71,7 @@ def test_the_admin_site_says_how_long() -> None:
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/protocol/", "/api/docs/", "/health/live/"])
-def test_each_answer_forbids_foreign_and_written_in_scripts(path: str) -> None:
+def test_csp_forbids_foreign_and_inline_scripts(path: str) -> None:
     response = Client().get(path)
     policy = dict(part.split(" ", 1) for part in response["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -82,7 +82,7 @@ def test_each_answer_forbids_foreign_and_written_in_scripts(path: str) -> None:
     assert response["Referrer-Policy"] == "same-origin"
 
 
-def test_map_tiles_may_come_from_their_host(settings: Any) -> None:
+def test_csp_allows_the_map_tile_host(settings: Any) -> None:
     settings.MAP_TILE_URL = "https://{s}.tiles.example/{z}/{x}/{y}.png"
     policy = Client().get("/admin/login/")["Content-Security-Policy"]
     assert "img-src 'self' data: https://*.tiles.example;" in policy

@@ -19,7 +19,7 @@ from tests.servers import ThreadServer
 HOSPITAL = "hospital_001"
 
 
-async def test_signing_in_and_what_is_refused(server: ThreadServer) -> None:
+async def test_sign_in_and_refusals(server: ThreadServer) -> None:
     async with Api(server) as http:
 
         async def sign_in(**body: Any) -> Any:
@@ -70,9 +70,7 @@ async def test_signing_in_and_what_is_refused(server: ThreadServer) -> None:
         assert await in_db_thread(actions.delete_expired_tokens) == 2
 
 
-async def test_a_session_nobody_can_use_is_deleted_after_its_time(
-    server: ThreadServer, settings: Any
-) -> None:
+async def test_unusable_session_is_deleted_after_its_time(server: ThreadServer, settings: Any) -> None:
     long_ago = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS + 1)
     async with Api(server, "doctor_123"), Api(server, "doctor_456"):
         [used, unused] = [s async for s in Session.objects.order_by("user_id")]
@@ -87,7 +85,7 @@ async def test_a_session_nobody_can_use_is_deleted_after_its_time(
         assert left == {used.pk, young.pk, just_revoked.pk}
 
 
-async def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_session(server: ThreadServer) -> None:
+async def test_reused_refresh_token_ends_the_session(server: ThreadServer) -> None:
     async with Api(server, "doctor_123") as doctor, Api(server, "doctor_123") as tablet:
 
         async def refresh(secret: str) -> Any:
@@ -118,7 +116,7 @@ async def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_session(serv
         refused(await tablet.get("chat/rooms/"), 403, "ACCOUNT_DISABLED")
 
 
-async def test_signing_out_here_there_and_everywhere(server: ThreadServer, settings: Any) -> None:
+async def test_sign_out_of_this_another_and_all_devices(server: ThreadServer, settings: Any) -> None:
     settings.RECONCILE_SECONDS = 0.2
     async with (
         Api(server, "doctor_123") as phone,
@@ -151,7 +149,7 @@ async def test_signing_out_here_there_and_everywhere(server: ThreadServer, setti
         await other.aclose()
 
 
-async def test_a_new_password_ends_the_old_sessions(server: ThreadServer) -> None:
+async def test_new_password_ends_old_sessions(server: ThreadServer) -> None:
     """Whichever way it is set; and a sign-in that only renews the hash ends nothing."""
 
     def by_action() -> None:
@@ -181,7 +179,7 @@ async def test_a_new_password_ends_the_old_sessions(server: ThreadServer) -> Non
         assert await Session.objects.filter(revoked_reason="password changed").acount() == 3
 
 
-def test_the_demo_says_its_password_and_nobody_elses(transactional_db: None, settings: Any) -> None:
+def test_seed_demo_prints_its_password_and_changes_no_other(transactional_db: None, settings: Any) -> None:
     settings.DEBUG = True
     for _ in range(2):  # safe to repeat
         said = io.StringIO()

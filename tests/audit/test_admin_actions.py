@@ -25,7 +25,7 @@ def lines(verb: Verb) -> list[tuple[str, str, str, str]]:
     return list(found.values_list("actor_id", "object_type", "object_id", "hospital_id"))
 
 
-def test_coming_and_going_is_written_down(users: dict[str, User]) -> None:
+def test_sign_in_and_sign_out_are_recorded(users: dict[str, User]) -> None:
     client = Client()
     client.post("/admin/login/", {"username": "admin_001", "password": PASSWORD, "next": "/admin/"})
     client.post("/admin/logout/")
@@ -36,7 +36,7 @@ def test_coming_and_going_is_written_down(users: dict[str, User]) -> None:
     assert lines(Verb.LOGIN)[-1] == ("doctor_123", "accounts.user", "doctor_123", "hospital_001")
 
 
-def test_a_change_names_the_fields_and_not_what_they_say(admin_client: Client) -> None:
+def test_change_record_names_fields_without_values(admin_client: Client) -> None:
     wish = {"name": "Nora Quiet", "role": "nurse", "hospital": "hospital_001"}
     assert admin_client.post("/admin/accounts/user/nurse_001/change/", wish).status_code == 302
     assert lines(Verb.CHANGE) == [("admin_001", "accounts.user", "nurse_001", "hospital_001")]
@@ -45,7 +45,7 @@ def test_a_change_names_the_fields_and_not_what_they_say(admin_client: Client) -
     assert "Quiet" not in str(vars(written))
 
 
-def test_an_action_is_written_down_for_each_row(admin_client: Client, users: dict[str, User]) -> None:
+def test_bulk_action_is_recorded_for_each_row(admin_client: Client, users: dict[str, User]) -> None:
     sessions = [Session.objects.create(user=users[name]) for name in ("nurse_001", "doctor_123")]
     asked = {"action": "revoke", "_selected_action": [str(session.pk) for session in sessions]}
     admin_client.post("/admin/accounts/session/", asked)
@@ -53,7 +53,7 @@ def test_an_action_is_written_down_for_each_row(admin_client: Client, users: dic
     assert Record.objects.filter(verb=Verb.CHANGE).first().details == {"what": "Revoked."}  # type: ignore[union-attr]
 
 
-def test_another_hospital_s_lines_are_not_there(admin_client: Client, users: dict[str, User]) -> None:
+def test_records_of_another_hospital_are_not_listed(admin_client: Client, users: dict[str, User]) -> None:
     here = record(users["root"], Verb.READ, users["doctor_123"])
     there = record(users["root"], Verb.READ, users["doctor_002"])
     shown = admin_client.get("/admin/audit/record/").content.decode()
@@ -64,7 +64,7 @@ def test_another_hospital_s_lines_are_not_there(admin_client: Client, users: dic
 
 
 @pytest.mark.parametrize("who", ["admin_001", "root"])
-def test_nobody_changes_it_there(users: dict[str, User], who: str) -> None:
+def test_audit_admin_is_read_only(users: dict[str, User], who: str) -> None:
     line, admin_client = record(users["root"], Verb.READ, users["doctor_123"]), admin_client_of(users[who])
     there = f"/admin/audit/record/{line.pk}"
     assert admin_client.get("/admin/audit/record/add/").status_code == 403

@@ -40,7 +40,7 @@ def found() -> list[tuple[int, str]]:
     return [(fault.number, fault.what) for fault in verify()[1]]
 
 
-def test_an_untouched_chain_is_whole(users: dict[str, User]) -> None:
+def test_untouched_chain_verifies(users: dict[str, User]) -> None:
     head, faults = verify()
     assert (head.count, faults) == (LINES, [])
     last = Record.objects.get(number=LINES)
@@ -67,12 +67,12 @@ def test_an_untouched_chain_is_whole(users: dict[str, User]) -> None:
         ("DELETE FROM audit_head", [(n, "comes after the end of the chain") for n in range(1, LINES + 1)]),
     ],
 )
-def test_what_was_done_to_it_is_found(statement: str, faults: list[tuple[int, str]]) -> None:
+def test_tampering_is_found(statement: str, faults: list[tuple[int, str]]) -> None:
     sql(statement)
     assert found() == faults
 
 
-def test_a_row_slipped_in_or_sealed_anew_is_found() -> None:
+def test_inserted_or_resealed_row_is_found() -> None:
     forged = Record.objects.get(number=4)
     forged.actor_id = "nobody"
     forged.digest = forged.seal()
@@ -87,7 +87,7 @@ def test_a_row_slipped_in_or_sealed_anew_is_found() -> None:
     assert (LINES + 1, "comes after the end of the chain") in found()
 
 
-def test_one_who_seals_everything_anew_is_betrayed_by_the_head() -> None:
+def test_fully_resealed_chain_differs_from_the_noted_head() -> None:
     sql("DELETE FROM audit_record WHERE number = 6")
     last = Record.objects.get(number=5)
     sql("UPDATE audit_head SET count = 5")
@@ -95,7 +95,7 @@ def test_one_who_seals_everything_anew_is_betrayed_by_the_head() -> None:
     assert last.digest != Head.objects.get().digest
 
 
-def test_many_who_write_at_once_keep_one_chain(users: dict[str, User]) -> None:
+def test_concurrent_records_keep_one_chain(users: dict[str, User]) -> None:
     def write(number: int) -> None:
         try:
             record(users["root"], Verb.READ, users["patient_123"], number=number)
@@ -108,7 +108,7 @@ def test_many_who_write_at_once_keep_one_chain(users: dict[str, User]) -> None:
     assert (head.count, faults) == (LINES + 40, [])
 
 
-def test_a_line_is_there_only_if_the_deed_is(users: dict[str, User]) -> None:
+def test_record_is_rolled_back_with_its_action(users: dict[str, User]) -> None:
     def half() -> None:
         with transaction.atomic():
             record(users["root"], Verb.READ, users["patient_123"])
@@ -129,7 +129,7 @@ def test_a_line_is_there_only_if_the_deed_is(users: dict[str, User]) -> None:
         lambda: Record.objects.first().save(),  # type: ignore[union-attr]
     ],
 )
-def test_the_code_refuses_to_touch_a_line(touch: Callable[[], Any]) -> None:
+def test_model_refuses_to_change_or_delete_a_record(touch: Callable[[], Any]) -> None:
     with pytest.raises(TypeError):
         touch()
 
@@ -144,7 +144,7 @@ def test_the_code_refuses_to_touch_a_line(touch: Callable[[], Any]) -> None:
         "UPDATE audit_head SET count = 1",
     ],
 )
-def test_postgresql_refuses_too(statement: str) -> None:
+def test_database_trigger_refuses_to_change_or_delete_a_record(statement: str) -> None:
     with connection.cursor() as cursor, pytest.raises(Error, match="stays as it is"):
         cursor.execute(statement)
 
@@ -158,7 +158,7 @@ def command(*arguments: str) -> tuple[int, str]:
     return 0, said.getvalue()
 
 
-def test_the_command_says_so_and_exits_1() -> None:
+def test_verify_command_reports_tampering_and_exits_1() -> None:
     code, said = command()
     assert code == 0
     assert said.startswith("The audit is whole: 6 rows")

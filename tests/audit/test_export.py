@@ -36,7 +36,7 @@ def exported(admin_client: Client, page: str, ids: list[str]) -> list[dict[str, 
     "risky",
     [FORMULA, "+1", "-1", "@SUM(A1)", "\t+1", "\tplain", "\rplain", "\n=1", "  =1", "＝1", "\u00a0=1"],
 )
-def test_a_formula_is_text(admin_client: Client, risky: str) -> None:
+def test_formula_is_exported_as_text(admin_client: Client, risky: str) -> None:
     """Whatever a spreadsheet would take for the beginning of one (OWASP, CSV injection)."""
     User.objects.filter(pk="nurse_001").update(name=risky, department="plain - text; =1")
     [row] = exported(admin_client, "/admin/accounts/user/", ["nurse_001"])
@@ -46,14 +46,14 @@ def test_a_formula_is_text(admin_client: Client, risky: str) -> None:
     assert "password" not in row
 
 
-def test_a_semicolon_in_a_name_begins_no_cell(admin_client: Client) -> None:
+def test_semicolon_in_a_name_does_not_start_a_cell(admin_client: Client) -> None:
     User.objects.filter(pk="nurse_001").update(name="Nora;=1+1")
     asked = {"action": "export_csv", "_selected_action": ["nurse_001"]}
     lines = admin_client.post("/admin/accounts/user/", asked).content.decode().splitlines()
     assert '"Nora;=1+1"' in lines[1]
 
 
-def test_emergencies_and_calls_leave_without_whom_they_were_about(admin_client: Client) -> None:
+def test_emergencies_and_calls_are_exported_without_patients(admin_client: Client) -> None:
     seed_emergencies()
     seed_calls()
     for page, model in (("emergency/emergency", Emergency), ("calls/call", Call)):
@@ -66,7 +66,7 @@ def test_emergencies_and_calls_leave_without_whom_they_were_about(admin_client: 
         }
 
 
-def test_the_other_hospital_stays_at_home(admin_client: Client) -> None:
+def test_rows_of_the_other_hospital_are_not_exported(admin_client: Client) -> None:
     rows = exported(admin_client, "/admin/accounts/user/", ["nurse_001", "nurse_002", "doctor_002"])
     assert [row["user_id"] for row in rows] == ["nurse_001"]
     written = Record.objects.get(verb=Verb.EXPORT)
@@ -77,7 +77,7 @@ def test_the_other_hospital_stays_at_home(admin_client: Client) -> None:
     )
 
 
-def test_conversations_leave_without_a_word(admin_client: Client) -> None:
+def test_conversations_are_exported_without_texts(admin_client: Client) -> None:
     response = admin_client.post(
         "/admin/chat/chatroom/", {"action": "export_csv", "_selected_action": ["x"], "select_across": "1"}
     )
@@ -85,18 +85,18 @@ def test_conversations_leave_without_a_word(admin_client: Client) -> None:
     assert b"chest" not in response.content
 
 
-def test_the_audit_leaves_with_its_seals(admin_client: Client, users: dict[str, User]) -> None:
+def test_audit_is_exported_with_its_digests(admin_client: Client, users: dict[str, User]) -> None:
     here, there = (record(users["root"], Verb.READ, users[name]) for name in ("doctor_123", "doctor_002"))
     rows = exported(admin_client, "/admin/audit/record/", [str(here.pk), str(there.pk)])
     assert [(row["number"], row["digest"]) for row in rows] == [(str(here.pk), here.digest)]
 
 
-def test_what_may_not_leave_has_no_such_action(admin_client: Client) -> None:
+def test_models_without_export_have_no_export_action(admin_client: Client) -> None:
     for page in ("/admin/chat/message/", "/admin/accounts/session/", "/admin/push/pushdevice/"):
         assert "export_csv" not in admin_client.get(page).content.decode()
 
 
-def test_signing_out_reaches_the_own_staff_only(admin_client: Client, users: dict[str, User]) -> None:
+def test_sign_out_action_reaches_own_staff_only(admin_client: Client, users: dict[str, User]) -> None:
     for name in ("nurse_001", "nurse_002"):
         Session.objects.create(user=users[name])
     asked = {"action": "sign_out", "_selected_action": ["nurse_001", "nurse_002"]}

@@ -82,7 +82,7 @@ def texts() -> list[str]:
     return list(Message.objects.order_by("id").values_list("text", flat=True))
 
 
-def test_without_apply_it_only_counts() -> None:
+def test_command_without_apply_only_counts() -> None:
     counted = command("--days", "30")
     assert counted == {
         "applied": False, "messages": 2, "attachments": 2, "emergencies": 2, "positions": 2,
@@ -97,7 +97,7 @@ def test_without_apply_it_only_counts() -> None:
         command("--days", "99999999")
 
 
-def test_what_is_old_is_replaced_and_only_once() -> None:
+def test_expired_content_is_anonymised_once() -> None:
     file = Attachment.objects.all()[0].file
     assert command("--days", "30", "--apply")["messages"] == 2
     assert texts() == ["(removed)", "(removed)", "It is better now"]
@@ -114,7 +114,7 @@ def test_what_is_old_is_replaced_and_only_once() -> None:
     assert Record.objects.filter(verb=Verb.ANONYMISE).count() == 1
 
 
-def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(users: dict[str, User]) -> None:
+def test_legal_hold_keeps_the_conversation_and_its_patients_data(users: dict[str, User]) -> None:
     held = ChatRoom.objects.get(second="test_user")
     legal_hold.hold(users["admin_001"], held.pk, "Case 17")
     command("--days", "30", "--apply")
@@ -129,7 +129,7 @@ def test_a_hold_keeps_the_conversation_and_what_is_about_its_people(users: dict[
     assert command("--days", "30", "--apply")["messages"] == 1
 
 
-def test_our_own_words_for_the_end_of_a_call_stay(users: dict[str, User]) -> None:
+def test_call_end_reasons_of_hplus_are_kept(users: dict[str, User]) -> None:
     Call.objects.all().delete()
     call(users, "patient_123", None)
     Call.objects.update(started_at=LONG_AGO)
@@ -137,19 +137,19 @@ def test_our_own_words_for_the_end_of_a_call_stay(users: dict[str, User]) -> Non
     assert reasons() == {("patient_123", "cancelled")}
 
 
-def test_an_open_emergency_is_never_touched() -> None:
+def test_open_emergency_is_never_anonymised() -> None:
     Emergency.objects.update(status="pending", cancelled_at=None)
     assert command("--days", "30", "--apply")["emergencies"] == 0
 
 
-def test_the_duty_keeps_to_the_setting(settings: Any) -> None:
+def test_retention_job_obeys_its_setting(settings: Any) -> None:
     settings.HPLUS_RETENTION_DAYS = 0
     assert anonymise_expired() == 0
     settings.HPLUS_RETENTION_DAYS = 30
     assert anonymise_expired() == 10
 
 
-def test_an_entry_keeps_its_shape() -> None:
+def test_anonymised_timeline_entry_keeps_its_shape() -> None:
     said = {
         "status": "completed",
         "notes": "He fell",

@@ -41,7 +41,7 @@ def page(room: ChatRoom, rest: str = "change/") -> str:
     return f"/admin/chat/chatroom/{room.pk}/{rest}"
 
 
-def test_it_reads_as_it_was_said(users: dict[str, User], admin_client: Client) -> None:
+def test_transcript_shows_messages_in_order(users: dict[str, User], admin_client: Client) -> None:
     first = say(users, "patient_123", "doctor_123", "My arm hurts")
     reply = say(users, "doctor_123", "patient_123", "Since when?", reply_to=first.message_id)
     wish = EditMessage(message_id=reply.message_id, message="Since when exactly?")
@@ -55,7 +55,7 @@ def test_it_reads_as_it_was_said(users: dict[str, User], admin_client: Client) -
     assert "arm" not in str(vars(read))
 
 
-def test_a_deleted_message_is_for_those_with_the_right(users: dict[str, User], admin_client: Client) -> None:
+def test_deleted_message_is_shown_with_permission_only(users: dict[str, User], admin_client: Client) -> None:
     message = say(users, "patient_123", "doctor_123", "My PIN is 7391")
     chat.delete(users["patient_123"], DeleteMessage(message_id=message.message_id))
     shown = admin_client.get(page(message.room)).content.decode()
@@ -67,7 +67,7 @@ def test_a_deleted_message_is_for_those_with_the_right(users: dict[str, User], a
     assert "7391" in admin_client.get(page(message.room)).content.decode()
 
 
-def test_markup_is_text(users: dict[str, User], admin_client: Client) -> None:
+def test_markup_in_a_message_is_escaped(users: dict[str, User], admin_client: Client) -> None:
     User.objects.filter(pk="patient_123").update(name=EVIL)
     message = say(users, "patient_123", "doctor_123", EVIL)
     for url in (page(message.room), "/admin/chat/message/", "/admin/chat/chatroom/", "/admin/accounts/user/"):
@@ -77,7 +77,7 @@ def test_markup_is_text(users: dict[str, User], admin_client: Client) -> None:
         assert "&lt;script&gt;alert" in shown
 
 
-def test_files_come_from_the_room_only(users: dict[str, User], admin_client: Client) -> None:
+def test_files_are_served_from_their_own_room_only(users: dict[str, User], admin_client: Client) -> None:
     room = say(users, "patient_123", "doctor_123", "Look").room
     stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     url = f"http://testserver/api/chat/attachments/{stored.pk}/"
@@ -95,7 +95,7 @@ def test_files_come_from_the_room_only(users: dict[str, User], admin_client: Cli
     assert other.get(page(room)).status_code == 302
 
 
-def test_a_deleted_file_is_for_those_with_the_right(users: dict[str, User], admin_client: Client) -> None:
+def test_deleted_file_is_served_with_permission_only(users: dict[str, User], admin_client: Client) -> None:
     room = say(users, "patient_123", "doctor_123", "Look").room
     stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     files = [{"url": f"/api/chat/attachments/{stored.pk}/", "name": "arm.txt"}]
@@ -111,7 +111,7 @@ def test_a_deleted_file_is_for_those_with_the_right(users: dict[str, User], admi
     assert root.get(url).content == b"red and swollen"
 
 
-def test_a_hold_names_who_when_and_why(users: dict[str, User], admin_client: Client) -> None:
+def test_legal_hold_shows_who_when_and_why(users: dict[str, User], admin_client: Client) -> None:
     room = say(users, "patient_123", "doctor_123", "My arm hurts").room
     admin_client.post(page(room, "hold/"), {"reason": " "})
     room.refresh_from_db()
@@ -156,7 +156,7 @@ def queries(admin_client: Client, url: str, **query: Any) -> int:
     return len(captured)
 
 
-def test_a_hundred_thousand_messages_take_as_many_questions_as_one(
+def test_hundred_thousand_messages_take_no_more_queries_than_one(
     users: dict[str, User], admin_client: Client, long_talk: ChatRoom
 ) -> None:
     short = say(users, "nurse_001", "doctor_123", "The ECG room is free").room
@@ -171,7 +171,7 @@ def test_a_hundred_thousand_messages_take_as_many_questions_as_one(
     assert [row.message_id for row in found.context["cl"].result_list] == ["message-99000"]
 
 
-def test_search_by_person_and_date(users: dict[str, User], admin_client: Client) -> None:
+def test_search_by_user_and_date(users: dict[str, User], admin_client: Client) -> None:
     say(users, "patient_123", "doctor_123", "My arm hurts")
     say(users, "nurse_001", "doctor_123", "The ECG room is free")
     today = Message.objects.latest("sent_at").sent_at

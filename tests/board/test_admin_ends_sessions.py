@@ -70,7 +70,7 @@ async def a_ward(server: ProcessServer) -> Any:
         yield phone, tablet, nurse
 
 
-async def test_a_revoked_session_ends_that_phone_and_no_other(process: ProcessServer) -> None:
+async def test_revoked_session_closes_its_socket_and_no_other(process: ProcessServer) -> None:
     async with a_ward(process) as (phone, tablet, nurse):
         session = await sync_to_async(Session.objects.get)(device_id="pixel")
         await do("admin_002", SESSIONS, "revoke", session.pk)  # not theirs: nothing happens
@@ -84,7 +84,7 @@ async def test_a_revoked_session_ends_that_phone_and_no_other(process: ProcessSe
             await goes_on(one)
 
 
-async def test_signing_out_everywhere_ends_all_phones_of_that_person(process: ProcessServer) -> None:
+async def test_sign_out_everywhere_closes_all_sockets_of_the_user(process: ProcessServer) -> None:
     async with a_ward(process) as (phone, tablet, nurse):
         await do("admin_002", PEOPLE, "sign_out", "doctor_123")
         await goes_on(phone)
@@ -93,7 +93,7 @@ async def test_signing_out_everywhere_ends_all_phones_of_that_person(process: Pr
         await goes_on(nurse)
 
 
-async def test_a_deactivated_account_is_out_at_once(process: ProcessServer) -> None:
+async def test_deactivation_closes_all_sockets_of_the_user(process: ProcessServer) -> None:
     async with a_ward(process) as (phone, tablet, nurse):
         await do("admin_002", PEOPLE, "deactivate", "doctor_123")
         await goes_on(phone)
@@ -102,7 +102,7 @@ async def test_a_deactivated_account_is_out_at_once(process: ProcessServer) -> N
         await goes_on(nurse)
 
 
-async def test_a_phone_in_demo_mode_has_no_session_and_goes_all_the_same(server: ThreadServer) -> None:
+async def test_sign_out_everywhere_closes_demo_sockets_without_session(server: ThreadServer) -> None:
     async with (
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
@@ -117,7 +117,7 @@ async def test_a_phone_in_demo_mode_has_no_session_and_goes_all_the_same(server:
 
 
 @pytest.mark.e2e
-async def test_with_a_button_in_the_browser(server: ThreadServer) -> None:
+async def test_sign_out_button_on_user_page_closes_sockets(server: ThreadServer) -> None:
     async with await signed_in(server, "nurse_001", "nokia") as nurse, admin_page(server) as page:
         await page.goto(f"{server.url}{PEOPLE}nurse_001/change/")
         await page.get_by_role("button", name="Sign out everywhere").press("Enter")
@@ -127,7 +127,7 @@ async def test_with_a_button_in_the_browser(server: ThreadServer) -> None:
 
 
 @pytest.mark.e2e
-async def test_an_open_board_ends_too_and_its_cookie_opens_nothing_more(server: ThreadServer) -> None:
+async def test_open_board_ends_and_its_cookie_stays_invalid(server: ThreadServer) -> None:
     """Also that of a colleague who is deactivated and let in again: the old cookie stays worthless."""
     await sync_to_async(User.objects.create_user)(
         "admin_003", PASSWORD, role="admin", hospital_id="hospital_001", is_staff=True
@@ -148,7 +148,7 @@ async def test_an_open_board_ends_too_and_its_cookie_opens_nothing_more(server: 
         await expect(page.locator("#hp-state")).to_have_attribute("data-state", "live")
 
 
-def test_whoever_signs_out_himself_everywhere_has_to_sign_in_again(users: dict[str, User]) -> None:
+def test_admin_who_signs_out_own_account_must_sign_in_again(users: dict[str, User]) -> None:
     answer = admin_client_of(users["admin_001"]).post(
         PEOPLE, {"action": "sign_out", "_selected_action": ["admin_001"]}, follow=True
     )

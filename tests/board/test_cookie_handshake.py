@@ -39,7 +39,7 @@ async def refused(phone: Phone) -> tuple[str, int]:
     return (await phone.expect("error"))["code"], await phone.expect_close()
 
 
-async def test_the_board_hears_of_every_change_in_its_hospital(server: ThreadServer) -> None:
+async def test_board_gets_boardChanged_of_its_hospital_only(server: ThreadServer) -> None:
     async with (
         page(server, await cookie_of("admin_001")) as board,
         page(server, await cookie_of("admin_002")) as elsewhere,
@@ -59,7 +59,7 @@ async def test_the_board_hears_of_every_change_in_its_hospital(server: ThreadSer
         assert nurse.heard("boardChanged") == elsewhere.heard("boardChanged") == []
 
 
-async def test_the_board_hears_what_its_admin_is_not_called_to(server: ThreadServer) -> None:
+async def test_board_gets_boardChanged_where_admin_is_not_alerted(server: ThreadServer) -> None:
     from emergency.models import HospitalPolicy
 
     await sync_to_async(HospitalPolicy.objects.create)(hospital_id="hospital_001", alert_roles=["nurse"])
@@ -74,7 +74,7 @@ async def test_the_board_hears_what_its_admin_is_not_called_to(server: ThreadSer
         assert board.heard("emergencyAlert") == []
 
 
-async def test_who_may_watch(server: ThreadServer) -> None:
+async def test_watchBoard_without_permission_is_refused(server: ThreadServer) -> None:
     async with (
         page(server, await cookie_of("admin_001")) as board,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
@@ -85,7 +85,7 @@ async def test_who_may_watch(server: ThreadServer) -> None:
         assert (await patient.ask("watchBoard", hospitalId="hospital_001"))["code"] == "FORBIDDEN"
 
 
-async def test_a_superuser_watches_one_hospital_at_a_time(server: ThreadServer) -> None:
+async def test_superuser_watches_the_board_of_the_named_hospital_only(server: ThreadServer) -> None:
     cookie = await cookie_of("root")
     async with (
         page(server, cookie, hospitalId="hospital_002") as board,
@@ -106,7 +106,7 @@ async def test_a_superuser_watches_one_hospital_at_a_time(server: ThreadServer) 
         assert (await board.ask("watchBoard"))["code"] == "VALIDATION_ERROR"
 
 
-async def test_a_superuser_watches_the_positions_of_the_hospital_named(server: ThreadServer) -> None:
+async def test_superuser_watches_positions_of_the_named_hospital_only(server: ThreadServer) -> None:
     async with (
         page(server, await cookie_of("root")) as board,
         server.phone("paramedic_456", "paramedic", "hospital_001") as here,
@@ -126,7 +126,7 @@ async def test_a_superuser_watches_the_positions_of_the_hospital_named(server: T
 @pytest.mark.parametrize(
     "origin", [None, "null", "http://127.0.0.1:1", "http://evil.example", "ftp://{host}"]
 )
-async def test_a_cookie_counts_only_with_the_origin_of_this_host(
+async def test_cookie_with_foreign_or_missing_origin_is_refused(
     server: ThreadServer, origin: str | None
 ) -> None:
     host = server.url.removeprefix("http://")
@@ -139,25 +139,29 @@ async def test_a_cookie_counts_only_with_the_origin_of_this_host(
     assert await refused(phone) == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_an_origin_that_may_knock_still_brings_no_cookie(server: ThreadServer, settings: Any) -> None:
+async def test_cookie_from_an_allowed_but_different_origin_is_refused(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.ALLOWED_HOSTS = ["127.0.0.1", "app.example"]
     phone = page(server, await cookie_of("admin_001"), "http://app.example")
     assert await refused(phone) == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_over_tls_a_page_without_it_is_not_ours(server: ThreadServer, settings: Any) -> None:
+async def test_cookie_over_plain_http_is_refused_when_cookies_are_secure(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.SESSION_COOKIE_SECURE = True
     assert await refused(page(server, await cookie_of("admin_001"))) == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_a_cookie_that_opens_no_admin_site_opens_no_socket(server: ThreadServer) -> None:
+async def test_cookie_without_admin_site_access_is_refused(server: ThreadServer) -> None:
     for cookie in ("", "x" * 32, await cookie_of("nurse_001")):
         assert await refused(page(server, cookie)) == ("AUTHENTICATION_FAILED", 4001)
     admin = await cookie_of("admin_001")
     assert await refused(page(server, admin, hospitalId="hospital_002")) == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_whoever_says_who_they_are_is_not_taken_for_the_cookie(server: ThreadServer) -> None:
+async def test_query_identity_takes_precedence_over_the_cookie(server: ThreadServer) -> None:
     cookie = await cookie_of("admin_001")
     async with page(server, cookie, userId="nurse_001", role="nurse", hospitalId="hospital_001") as phone:
         assert phone.established["userId"] == "nurse_001"
@@ -192,7 +196,7 @@ def bar_from_the_site(_: str) -> None:
     ("what", "code"),
     [(sign_out, 4005), (expire, 4005), (new_password, 4005), (bar_from_the_site, 4005), (deactivate, 4004)],
 )
-async def test_the_socket_ends_with_the_session(server: ThreadServer, what: Any, code: int) -> None:
+async def test_socket_closes_when_its_admin_session_ends(server: ThreadServer, what: Any, code: int) -> None:
     cookie, other = await cookie_of("admin_001"), await cookie_of("admin_002")
     async with page(server, cookie) as board, page(server, other) as untouched:
         await sync_to_async(what)(cookie)
@@ -200,7 +204,7 @@ async def test_the_socket_ends_with_the_session(server: ThreadServer, what: Any,
         await untouched.echo()
 
 
-async def test_a_superuser_who_is_none_any_more_hears_no_more(server: ThreadServer) -> None:
+async def test_socket_closes_when_superuser_status_is_removed(server: ThreadServer) -> None:
     async with page(server, await cookie_of("root"), hospitalId="hospital_001") as board:
         await board.ask("watchBoard", hospitalId="hospital_001")
         await sync_to_async(User.objects.filter(pk="root").update)(
@@ -209,7 +213,7 @@ async def test_a_superuser_who_is_none_any_more_hears_no_more(server: ThreadServ
         assert await board.expect_close() in (4001, 4005)
 
 
-async def test_a_message_is_not_delivered_by_a_board(server: ThreadServer, settings: Any) -> None:
+async def test_board_connection_does_not_count_as_delivery(server: ThreadServer, settings: Any) -> None:
     settings.UNDELIVERED_AFTER_SECONDS = 0.05
     async with (
         page(server, await cookie_of("admin_001")) as board,

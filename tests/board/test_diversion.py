@@ -15,7 +15,7 @@ def post(user_id: str, **fields: str) -> int:
     return admin_client_of(user_id).post(HOSPITAL, {**KEPT, **fields}).status_code
 
 
-async def test_phones_hear_of_a_diversion(server: ThreadServer) -> None:
+async def test_diversion_set_in_admin_site_reaches_phones_of_that_hospital(server: ThreadServer) -> None:
     async with (
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("nurse_002", "nurse", "hospital_002") as elsewhere,

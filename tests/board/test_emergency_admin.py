@@ -75,7 +75,7 @@ def queries_of(client: Client, address: str) -> tuple[int, float]:
     return len(captured), (timezone.now() - begun).total_seconds()
 
 
-def test_ten_thousand_emergencies_open_in_as_many_queries_as_ten(users: dict[str, User]) -> None:
+def test_list_of_ten_thousand_emergencies_takes_no_more_queries_than_ten(users: dict[str, User]) -> None:
     admin_client = admin_client_of("admin_001")
     many(users, 10, "cancelled")
     admin_client.get(LIST)
@@ -87,7 +87,9 @@ def test_ten_thousand_emergencies_open_in_as_many_queries_as_ten(users: dict[str
 
 
 @pytest.mark.parametrize("address", ["/admin/", BOARD])
-def test_the_board_asks_as_little_for_many_as_for_few(users: dict[str, User], address: str) -> None:
+def test_board_of_many_emergencies_takes_no_more_queries_than_of_few(
+    users: dict[str, User], address: str
+) -> None:
     admin_client = admin_client_of("admin_001")
     many(users, 2)
     admin_client.get(address)
@@ -103,7 +105,7 @@ def test_the_board_asks_as_little_for_many_as_for_few(users: dict[str, User], ad
     assert (len(board["emergencies"]), board["openCount"]) == (200, 300)
 
 
-def test_a_long_story_takes_as_many_queries_as_a_short_one(users: dict[str, User]) -> None:
+def test_long_timeline_takes_no_more_queries_than_a_short_one(users: dict[str, User]) -> None:
     admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
     medic = users["paramedic_456"]
     respond(medic, Respond.read({"emergencyId": emergency_id, "action": "accept"}))
@@ -120,7 +122,7 @@ def test_a_long_story_takes_as_many_queries_as_a_short_one(users: dict[str, User
 # What stands first
 
 
-def test_what_nobody_has_taken_stands_first_then_what_is_worst(users: dict[str, User]) -> None:
+def test_board_lists_unassigned_first_then_by_priority(users: dict[str, User]) -> None:
     taken, low, high = (
         call_for_help(users, patientId=priority, priority=priority)
         for priority in ("critical", "low", "high")
@@ -131,7 +133,7 @@ def test_what_nobody_has_taken_stands_first_then_what_is_worst(users: dict[str, 
     assert shown[2]["assignee"] == "Dr. Dana Brook"
 
 
-def test_whoever_is_there_is_no_longer_awaited(users: dict[str, User]) -> None:
+def test_board_shows_no_eta_once_the_crew_is_on_scene(users: dict[str, User]) -> None:
     medic, about = users["paramedic_456"], {"emergencyId": call_for_help(users)}
     respond(medic, Respond.read({**about, "action": "accept"}))
     record(medic, TellLocation.read({**about, "location": {"lat": 37.8, "lng": -122.4}, "isEmergency": True}))
@@ -148,7 +150,7 @@ def test_whoever_is_there_is_no_longer_awaited(users: dict[str, User]) -> None:
 # Whose it is
 
 
-def test_each_admin_has_the_own_hospital_and_a_superuser_chooses(users: dict[str, User]) -> None:
+def test_admin_sees_own_hospital_only_and_superuser_any(users: dict[str, User]) -> None:
     emergency_id = call_for_help(users)
     one, two, root = admin_client_of("admin_001"), admin_client_of("admin_002"), admin_client_of("root")
     assert len(one.get(BOARD).json()["emergencies"]) == 1
@@ -168,7 +170,7 @@ def test_each_admin_has_the_own_hospital_and_a_superuser_chooses(users: dict[str
 
 
 @pytest.mark.parametrize("user_id", ["nurse_001", "doctor_123", "patient_123"])
-def test_who_runs_no_hospital_has_no_board(users: dict[str, User], user_id: str) -> None:
+def test_other_roles_get_no_board_even_with_staff_flag(users: dict[str, User], user_id: str) -> None:
     emergency_id = call_for_help(users)
     for is_let_in in (False, True):
         User.objects.filter(pk=user_id).update(is_staff=is_let_in)
@@ -190,7 +192,7 @@ def say(
     chat.send(users[sender], wish)
 
 
-def test_the_story_has_what_was_said_and_who_called(users: dict[str, User]) -> None:
+def test_timeline_has_messages_and_calls_of_this_emergency_only(users: dict[str, User]) -> None:
     say(users, "patient_123", "nurse_001", "Good morning")
     emergency_id = call_for_help(users, vitals={"spo2": 91})
     say(users, "patient_123", "nurse_001", "Please hurry <b>")
@@ -213,7 +215,7 @@ def test_the_story_has_what_was_said_and_who_called(users: dict[str, User]) -> N
     assert "Elsewhere entirely" not in html
 
 
-def test_who_opened_exported_or_changed_it_is_recorded(users: dict[str, User]) -> None:
+def test_reading_exporting_and_changing_an_emergency_is_audited(users: dict[str, User]) -> None:
     admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
     admin_client.get(page_of(emergency_id))
     told = admin_client.get(f"{LIST}{emergency_id}/export/json/")
@@ -226,7 +228,7 @@ def test_who_opened_exported_or_changed_it_is_recorded(users: dict[str, User]) -
     assert list(written) == ["read", "export", "export", "change"]
 
 
-def test_what_is_done_here_follows_the_rules_of_the_socket(users: dict[str, User]) -> None:
+def test_admin_actions_obey_the_same_rules_as_the_socket(users: dict[str, User]) -> None:
     admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
 
     def do(name: str, **fields: str) -> str:
@@ -249,7 +251,7 @@ def test_what_is_done_here_follows_the_rules_of_the_socket(users: dict[str, User
     assert "transferred it to Hillcrest Clinic" in root.get(page_of(emergency_id)).content.decode()
 
 
-def test_nothing_is_done_without_the_token_of_the_form(users: dict[str, User]) -> None:
+def test_post_without_csrf_token_is_refused(users: dict[str, User]) -> None:
     emergency_id = call_for_help(users)
     client = admin_client_of("admin_001", enforce_csrf_checks=True)
     assert client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"}).status_code == 403
@@ -265,7 +267,7 @@ KEPT = {
 }  # fmt: skip
 
 
-def test_a_hospitals_policy_is_set_on_its_page(users: dict[str, User]) -> None:
+def test_admin_sets_own_hospital_policy_and_no_other(users: dict[str, User]) -> None:
     admin_client = admin_client_of("admin_001")
     assert admin_client.get(HOSPITAL).status_code == 200
     assert admin_client.post(HOSPITAL, KEPT).status_code == 302
@@ -280,7 +282,7 @@ def test_a_hospitals_policy_is_set_on_its_page(users: dict[str, User]) -> None:
     assert not HospitalPolicy.objects.filter(pk="hospital_002").exists()
 
 
-def test_a_superuser_sets_the_policy_and_leaves_diversion_to_the_hospital(users: dict[str, User]) -> None:
+def test_superuser_sets_policy_but_not_diversion(users: dict[str, User]) -> None:
     assert admin_client_of("root").post(HOSPITAL, {**KEPT, "is_on_diversion": "on"}).status_code == 302
     assert not Hospital.objects.get(pk="hospital_001").is_on_diversion
     assert HospitalPolicy.of("hospital_001").targets["accept"] == 45

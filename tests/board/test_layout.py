@@ -102,7 +102,7 @@ async def no_wider_than_the_screen(page: Page) -> None:
     assert width <= screen
 
 
-async def test_board_and_emergency_fit_the_screen(server: ThreadServer) -> None:
+async def test_board_and_emergency_page_fit_the_viewport(server: ThreadServer) -> None:
     emergency_id = await a_busy_evening(server)
     await half_an_hour_ago(emergency_id)
     async with (

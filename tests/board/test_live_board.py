@@ -27,7 +27,7 @@ async def is_live(page: Page) -> None:
     await expect(page.locator("#hp-state")).to_have_attribute("data-state", "live")
 
 
-async def test_the_board_changes_while_phones_send(server: ThreadServer) -> None:
+async def test_board_follows_an_emergency_live_without_reload(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
@@ -75,7 +75,7 @@ async def test_the_board_changes_while_phones_send(server: ThreadServer) -> None
         assert all(address.startswith(server.url) for address in asked)
 
 
-async def test_crews_on_duty_move_on_the_board(server: ThreadServer) -> None:
+async def test_crew_marker_moves_with_position_updates(server: ThreadServer) -> None:
     async with server.phone("paramedic_456", "paramedic", "hospital_001") as kit, admin_page(server) as page:
         await is_live(page)
         marker = page.locator("#hp-map .leaflet-marker-icon", has_text="Kit Harbor")
@@ -86,7 +86,7 @@ async def test_crews_on_duty_move_on_the_board(server: ThreadServer) -> None:
         await expect(marker).not_to_have_attribute("style", there)
 
 
-async def test_only_map_tiles_come_from_another_host(server: ThreadServer, settings: Any) -> None:
+async def test_only_map_tiles_are_requested_from_another_host(server: ThreadServer, settings: Any) -> None:
     settings.MAP_TILE_URL = "https://tiles.example/{z}/{x}/{y}.png"
     asked: set[str] = set()
     async with (
@@ -113,7 +113,9 @@ def process(users: object) -> Iterator[ProcessServer]:
         yield running
 
 
-async def test_a_server_that_restarts_is_noticed_and_found_again(process: ProcessServer) -> None:
+async def test_board_shows_lost_connection_and_reconnects_after_server_restart(
+    process: ProcessServer,
+) -> None:
     async with admin_page(process) as page:
         await is_live(page)
         process.kill()
@@ -127,7 +129,7 @@ async def test_a_server_that_restarts_is_noticed_and_found_again(process: Proces
             await expect(page.locator("#hp-rows tr")).to_have_count(1)
 
 
-async def test_signing_out_elsewhere_ends_the_board(server: ThreadServer) -> None:
+async def test_board_ends_after_sign_out_elsewhere(server: ThreadServer) -> None:
     async with admin_page(server) as page:
         await is_live(page)
         await page.context.request.get(f"{server.url}/admin/")
@@ -140,7 +142,7 @@ async def test_signing_out_elsewhere_ends_the_board(server: ThreadServer) -> Non
         await expect(page.locator("#hp-state")).to_contain_text("Signed out", timeout=8_000)
 
 
-async def test_an_emergency_is_watched_and_handled_on_its_page(server: ThreadServer) -> None:
+async def test_emergency_page_updates_live_and_handles_actions(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
@@ -213,7 +215,7 @@ async def test_an_emergency_is_watched_and_handled_on_its_page(server: ThreadSer
         assert "hacked" not in await page.title()
 
 
-async def test_another_hospitals_emergency_does_not_exist(server: ThreadServer) -> None:
+async def test_emergency_page_of_another_hospital_is_not_found(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient, admin_page(server, "admin_002") as page:
         wish = create_emergency_request(condition="Chest pain")
         emergency_id = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]

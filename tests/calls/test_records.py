@@ -41,7 +41,7 @@ def get(path: str, user: User) -> Any:
     return Client().get(path, headers={"Authorization": f"Bearer {token}"})
 
 
-def test_everyone_reads_the_own_calls_and_an_admin_the_hospitals(users: Users) -> None:
+def test_call_records_are_own_calls_and_for_admins_the_hospitals(users: Users) -> None:
     first = called(users, "patient_123", "doctor_123", emergency_id="emergency-1")
     second = called(users, "doctor_123", "nurse_001")
     elsewhere = called(users, "patient_123", "doctor_002")
@@ -71,7 +71,7 @@ def test_everyone_reads_the_own_calls_and_an_admin_the_hospitals(users: Users) -
     assert get("/api/calls/%00/", users["patient_123"]).status_code == 404
 
 
-def test_calls_come_in_pages(users: Users) -> None:
+def test_call_records_are_paged(users: Users) -> None:
     calls = [called(users, "patient_123", "doctor_123") for _ in range(3)][::-1]
     page = get("/api/calls/?limit=2", users["patient_123"]).json()
     assert ([call["callId"] for call in page["calls"]], page["hasMore"]) == (calls[:2], True)
@@ -81,7 +81,7 @@ def test_calls_come_in_pages(users: Users) -> None:
     assert get("/api/calls/?limit=0", users["patient_123"]).json()["code"] == "VALIDATION_ERROR"
 
 
-def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(users: Users) -> None:
+def test_call_admin_is_read_only_and_of_the_own_hospital(users: Users) -> None:
     own = called(users, "patient_123", "doctor_123")
     foreign = called(users, "patient_123", "doctor_002")
     browser = admin_client_of(users["admin_001"])
@@ -110,7 +110,7 @@ def test_an_admin_looks_at_the_own_hospitals_calls_and_changes_nothing(users: Us
 # TURN
 
 
-def test_credentials_are_those_coturn_expects(settings: LazySettings) -> None:
+def test_turn_credentials_are_those_coturn_expects(settings: LazySettings) -> None:
     settings.TURN_CREDENTIAL_SECONDS = 3600
     # echo -n '1700003600:patient_123' | openssl dgst -sha1 -hmac 'north' -binary | base64
     assert credentials("patient_123", "north", 1_700_000_000.9) == {
@@ -119,7 +119,7 @@ def test_credentials_are_those_coturn_expects(settings: LazySettings) -> None:
     }
 
 
-def test_each_gets_ice_servers_of_their_own(settings: LazySettings) -> None:
+def test_each_participant_gets_own_ice_servers(settings: LazySettings) -> None:
     settings.TURN_URLS = ["stun:turn.test:3478", "turn:turn.test:3478", "turns:turn.test:5349"]
     settings.TURN_SECRET = "north"
     stun, turn = ice_servers("Zoë")
@@ -142,7 +142,7 @@ def test_each_gets_ice_servers_of_their_own(settings: LazySettings) -> None:
     ("urls", "secret", "named"),
     [("http://turn.test", "north", "TURN_URLS"), ("turn:turn.test", "", "TURN_SECRET")],
 )
-def test_a_wrong_setting_stops_the_start(urls: str, secret: str, named: str) -> None:
+def test_wrong_turn_setting_stops_the_start(urls: str, secret: str, named: str) -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=ROOT,

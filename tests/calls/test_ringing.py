@@ -24,7 +24,7 @@ async def ring(caller: Phone, receiver_id: str, **fields: object) -> str:
     return str((await caller.expect("callInitiated"))["callId"])
 
 
-async def test_a_rejected_call_is_over_on_all_devices(server: ThreadServer) -> None:
+async def test_rejected_call_ends_on_all_devices(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as phone,
@@ -48,7 +48,7 @@ async def test_a_rejected_call_is_over_on_all_devices(server: ThreadServer) -> N
         assert len(patient.heard("callReject")) == 1
 
 
-async def test_a_callee_who_hangs_up_while_it_rings_rejects(server: ThreadServer) -> None:
+async def test_callee_hangup_while_ringing_is_a_reject(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001", path="/ws/calls/") as doctor,
@@ -58,7 +58,7 @@ async def test_a_callee_who_hangs_up_while_it_rings_rejects(server: ThreadServer
         assert (await patient.expect("callReject"))["data"]["status"] == "rejected"
 
 
-async def test_only_who_is_called_can_take_or_reject(server: ThreadServer) -> None:
+async def test_only_callees_can_accept_or_reject(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -78,7 +78,7 @@ async def test_only_who_is_called_can_take_or_reject(server: ThreadServer) -> No
         assert len(doctor.heard("callEnd")) == 1
 
 
-async def test_saying_yes_twice_on_one_device_is_once(server: ThreadServer) -> None:
+async def test_accept_twice_on_one_device_counts_once(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -90,7 +90,7 @@ async def test_saying_yes_twice_on_one_device_is_once(server: ThreadServer) -> N
         assert len(patient.heard("callAccept")) == 1
 
 
-async def test_a_device_follows_the_one_that_answered_and_is_gone(server: ThreadServer) -> None:
+async def test_second_device_takes_over_when_the_accepting_one_is_gone(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -106,7 +106,9 @@ async def test_a_device_follows_the_one_that_answered_and_is_gone(server: Thread
             assert followed["data"] == joined["data"]
 
 
-async def test_after_the_ring_time_it_is_missed(server: ThreadServer, settings: LazySettings) -> None:
+async def test_unanswered_call_is_missed_after_the_ring_time(
+    server: ThreadServer, settings: LazySettings
+) -> None:
     settings.HPLUS_RING_SECONDS = 1
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -133,7 +135,7 @@ async def test_after_the_ring_time_it_is_missed(server: ThreadServer, settings: 
         assert not patient.heard("notification")
 
 
-async def test_a_restart_loses_no_missed_call(users: dict[str, User], settings: LazySettings) -> None:
+async def test_call_is_missed_on_time_after_a_restart(users: dict[str, User], settings: LazySettings) -> None:
     settings.HPLUS_RING_SECONDS = 2
     with ThreadServer() as first:
         async with first.phone("patient_123", "patient") as patient:
@@ -144,9 +146,7 @@ async def test_a_restart_loses_no_missed_call(users: dict[str, User], settings: 
             assert missed["data"]["callId"] == call_id
 
 
-def test_however_many_servers_run_a_call_is_missed_once(
-    users: dict[str, User], settings: LazySettings
-) -> None:
+def test_call_is_missed_once_with_several_servers(users: dict[str, User], settings: LazySettings) -> None:
     settings.HPLUS_RING_SECONDS = 0
     wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio")
     initiate(users["doctor_123"], wish, "a device")
@@ -164,7 +164,7 @@ def test_however_many_servers_run_a_call_is_missed_once(
     assert sorted(Notification.objects.values_list("recipient", flat=True)) == ["doctor_456", "nurse_001"]
 
 
-def test_a_phone_that_sleeps_is_woken_and_one_that_listens_is_not(users: dict[str, User]) -> None:
+def test_ringing_wakes_an_offline_phone_and_not_a_connected_one(users: dict[str, User]) -> None:
     for user_id in ("doctor_456", "nurse_001"):
         push.register(Session.objects.create(user=users[user_id]), f"token of {user_id}")
     Connection.objects.create(

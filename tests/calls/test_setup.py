@@ -40,14 +40,14 @@ ALLOWED = [
 ]
 
 
-async def test_whom_to_call_has_to_be_said(server: ThreadServer) -> None:
+async def test_call_without_callee_is_refused(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         for nobody in ({}, {"receiverId": " "}, {"participantIds": []}):
             refused = await patient.ask("callInitiate", callType="audio", **nobody)
             assert (refused["code"], refused["details"]["field"]) == ("VALIDATION_ERROR", "receiverId")
 
 
-async def test_who_may_not_be_called(server: ThreadServer) -> None:
+async def test_call_to_a_callee_without_permission_is_refused(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -64,7 +64,7 @@ async def test_who_may_not_be_called(server: ThreadServer) -> None:
         assert not await Call.objects.aexists()
 
 
-def test_who_may_be_called_and_where(users: Users) -> None:
+def test_call_belongs_to_the_hospital_of_the_pair(users: Users) -> None:
     for caller, callee, hospital_id in ALLOWED:
         wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
         made = initiate(users[caller], wish, "a device").ack_data or {}
@@ -73,7 +73,7 @@ def test_who_may_be_called_and_where(users: Users) -> None:
         actions.end(users[caller], messages.EndCall(call_id=call.pk), "a device")
 
 
-async def test_a_busy_doctor_is_not_disturbed_but_told(server: ThreadServer) -> None:
+async def test_busy_callee_is_not_rung_but_notified(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -102,7 +102,7 @@ async def test_a_busy_doctor_is_not_disturbed_but_told(server: ThreadServer) -> 
         assert (await doctor.expect("callInitiate", callerId="nurse_001"))["callType"] == "audio"
 
 
-async def test_who_is_in_a_call_starts_no_other(server: ThreadServer) -> None:
+async def test_caller_in_a_call_cannot_start_another(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -116,7 +116,7 @@ async def test_who_is_in_a_call_starts_no_other(server: ThreadServer) -> None:
         assert not nurse.heard("callInitiate")
 
 
-async def test_who_calls_somebody_else_while_it_rings_turns_that_call_away(server: ThreadServer) -> None:
+async def test_calling_while_being_rung_rejects_the_incoming_call(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -129,7 +129,7 @@ async def test_who_calls_somebody_else_while_it_rings_turns_that_call_away(serve
         await nurse.expect("callInitiate", callerId="doctor_123")
 
 
-async def test_an_app_that_crashed_in_a_call_can_call_again_at_once(server: ThreadServer) -> None:
+async def test_caller_can_call_again_at_once_after_a_crash(server: ThreadServer) -> None:
     async with server.phone("doctor_123", "doctor", "hospital_001") as doctor:
         async with server.phone("patient_123", "patient") as patient:
             first = await ring(patient, "doctor_123")
@@ -143,7 +143,7 @@ async def test_an_app_that_crashed_in_a_call_can_call_again_at_once(server: Thre
 # The same wish twice
 
 
-async def test_a_call_is_placed_once_however_often_it_is_sent(server: ThreadServer) -> None:
+async def test_repeated_callInitiate_creates_one_call(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -167,7 +167,7 @@ async def test_a_call_is_placed_once_however_often_it_is_sent(server: ThreadServ
 # Glare (RFC 3261 §14.1 knows it within a call; here it is two calls at once)
 
 
-async def test_two_who_call_each_other_end_in_one_call(server: ThreadServer) -> None:
+async def test_two_users_calling_each_other_end_in_one_call(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -188,7 +188,7 @@ async def test_two_who_call_each_other_end_in_one_call(server: ThreadServer) -> 
         assert await Call.objects.acount() == 1
 
 
-def test_at_the_very_same_moment(users: Users) -> None:
+def test_two_concurrent_calls_to_each_other_end_in_one_call(users: Users) -> None:
     def call(caller: str, callee: str) -> str:
         try:
             wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
@@ -205,7 +205,7 @@ def test_at_the_very_same_moment(users: Users) -> None:
     assert (placed.status, {part.status for part in placed.people}) == ("active", {"joined"})
 
 
-def test_many_who_call_one_at_the_same_moment_find_one_line(users: Users) -> None:
+def test_concurrent_calls_to_one_callee_ring_once(users: Users) -> None:
     callers = ["patient_123", "nurse_001", "doctor_456", "admin_001", "paramedic_456", "test_user"]
 
     def call(caller: str) -> str:
@@ -224,7 +224,7 @@ def test_many_who_call_one_at_the_same_moment_find_one_line(users: Users) -> Non
     assert Participant.objects.present().filter(user="doctor_123").count() == 1
 
 
-def test_of_two_devices_one_takes_it(users: Users) -> None:
+def test_concurrent_accept_on_two_devices_succeeds_once(users: Users) -> None:
     wish = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
     made = initiate(users["patient_123"], wish, "device of patient_123").ack_data or {}
 

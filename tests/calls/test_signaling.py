@@ -13,7 +13,7 @@ from tests.servers import ThreadServer
 SECRET = "a=ice-pwd:only-for-the-other-device"
 
 
-async def test_signals_pass_between_the_two_and_nobody_else(server: ThreadServer) -> None:
+async def test_signals_are_relayed_between_the_two_and_nobody_else(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -61,7 +61,7 @@ async def test_signals_pass_between_the_two_and_nobody_else(server: ThreadServer
         assert not nurse.heard("callSignal")
 
 
-async def test_a_stranger_finds_no_call(server: ThreadServer) -> None:
+async def test_signal_of_a_stranger_is_call_not_found(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -79,7 +79,7 @@ async def test_a_stranger_finds_no_call(server: ThreadServer) -> None:
         assert (await patient.expect("callAccept"))["data"]["status"] == "active"
 
 
-async def test_what_devices_offer_is_stored_and_logged_nowhere(
+async def test_sdp_and_candidates_are_neither_stored_nor_logged(
     server: ThreadServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="hplus")

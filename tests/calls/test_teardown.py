@@ -28,7 +28,9 @@ def statuses(frame: dict[str, dict[str, list[dict[str, str]]]]) -> dict[str, str
 # Dropped
 
 
-async def test_who_has_no_socket_for_the_grace_has_left(server: ThreadServer, settings: LazySettings) -> None:
+async def test_participant_without_socket_has_left_after_the_grace(
+    server: ThreadServer, settings: LazySettings
+) -> None:
     settings.CALL_DROPPED_SECONDS = 1
     async with server.phone("doctor_123", "doctor", "hospital_001") as doctor:
         patient = server.phone("patient_123", "patient")
@@ -43,7 +45,7 @@ async def test_who_has_no_socket_for_the_grace_has_left(server: ThreadServer, se
             assert back.established["data"]["activeCall"] is None
 
 
-async def test_who_comes_back_in_time_is_still_in_the_call(
+async def test_participant_who_reconnects_within_the_grace_stays(
     server: ThreadServer, settings: LazySettings
 ) -> None:
     settings.CALL_DROPPED_SECONDS = 60
@@ -62,7 +64,7 @@ async def test_who_comes_back_in_time_is_still_in_the_call(
             assert not doctor.heard("callEnd")
 
 
-async def test_a_caller_who_drops_out_while_it_rings(server: ThreadServer, settings: LazySettings) -> None:
+async def test_caller_lost_while_ringing_fails_the_call(server: ThreadServer, settings: LazySettings) -> None:
     settings.CALL_DROPPED_SECONDS = 0
     async with server.phone("doctor_123", "doctor", "hospital_001") as doctor:
         async with server.phone("patient_123", "patient") as patient:
@@ -72,7 +74,7 @@ async def test_a_caller_who_drops_out_while_it_rings(server: ThreadServer, setti
         await doctor.expect("notification", category="missedCall")
 
 
-async def test_a_restart_forgets_nobody_who_does_not_come_back(
+async def test_participant_lost_during_a_restart_is_dropped(
     users: dict[str, User], settings: LazySettings
 ) -> None:
     settings.CALL_DROPPED_SECONDS = 2
@@ -93,7 +95,7 @@ async def test_a_restart_forgets_nobody_who_does_not_come_back(
 # Many
 
 
-async def test_a_group_call_lasts_until_at_most_one_is_left(server: ThreadServer) -> None:
+async def test_group_call_ends_when_at_most_one_is_left(server: ThreadServer) -> None:
     async with (
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
@@ -131,7 +133,7 @@ async def test_a_group_call_lasts_until_at_most_one_is_left(server: ThreadServer
         assert statuses(over)["doctor_123"] == "left"
 
 
-async def test_a_group_rings_where_the_lines_are_free(server: ThreadServer) -> None:
+async def test_group_call_rings_only_free_callees(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -155,7 +157,7 @@ async def a_call(patient: Phone, doctor: Phone) -> str:
     return call_id
 
 
-async def test_staff_in_a_call_ask_somebody_in(server: ThreadServer) -> None:
+async def test_staff_in_a_call_add_a_participant(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -181,7 +183,7 @@ async def test_staff_in_a_call_ask_somebody_in(server: ThreadServer) -> None:
         assert len(patient.heard("callAddParticipant")) == 2
 
 
-async def test_who_may_not_ask_or_be_asked_in(server: ThreadServer) -> None:
+async def test_adding_a_participant_without_permission_is_refused(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,

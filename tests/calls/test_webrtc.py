@@ -58,7 +58,7 @@ async def a_device(browser: Browser, site: str, socket_url: str) -> Page:
     return page
 
 
-async def test_picture_and_sound_arrive_on_both_sides(
+async def test_video_and_audio_arrive_on_both_sides(
     server: ThreadServer, site: str, browser: Browser
 ) -> None:
     socket = f"ws://127.0.0.1:{server.port}/"

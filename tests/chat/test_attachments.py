@@ -31,7 +31,7 @@ def lies_in_the_store(attachment: Attachment) -> bool:
     return path.is_relative_to(root) and path.name == attachment.pk and not is_static
 
 
-async def test_a_file_for_the_room_and_nobody_else(server: ThreadServer, settings: Any) -> None:
+async def test_attachment_is_for_its_room_only(server: ThreadServer, settings: Any) -> None:
     async with (
         Api(server, "patient_123") as patient,
         Api(server, "doctor_123") as doctor,
@@ -139,7 +139,7 @@ def somebody_who_may_read_originals() -> None:
     auditor.user_permissions.add(Permission.objects.get(codename="view_deleted_original"))
 
 
-async def test_a_file_goes_with_the_message_that_carried_it(server: ThreadServer) -> None:
+async def test_attachment_is_deleted_with_its_last_message(server: ThreadServer) -> None:
     """For everybody but those who may read originals; what another message still shows stays."""
     await in_db_thread(somebody_who_may_read_originals)
     async with (

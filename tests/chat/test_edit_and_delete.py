@@ -24,7 +24,7 @@ async def send(phone: Phone, text: str, **more: Any) -> dict[str, Any]:
     return made
 
 
-async def test_the_sender_edits_within_a_quarter_of_an_hour(server: ThreadServer) -> None:
+async def test_sender_edits_within_15_minutes_only(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -56,7 +56,7 @@ async def test_the_sender_edits_within_a_quarter_of_an_hour(server: ThreadServer
         assert (await patient.ask("editMessage", **edit))["code"] == "INVALID_TRANSITION"
 
 
-async def test_the_sender_or_an_admin_with_a_reason_takes_back(server: ThreadServer) -> None:
+async def test_message_is_deleted_by_its_sender_or_by_an_admin_with_reason(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -101,7 +101,7 @@ async def test_the_sender_or_an_admin_with_a_reason_takes_back(server: ThreadSer
         assert (kept.text, kept.delete_reason) == ("Moderated", "Names a third person")
 
 
-async def test_an_admins_look_and_an_admins_hand_are_recorded(server: ThreadServer) -> None:
+async def test_reading_and_deleting_by_an_admin_is_recorded(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -135,7 +135,9 @@ async def test_an_admins_look_and_an_admins_hand_are_recorded(server: ThreadServ
         assert "third person" not in str([line.details async for line in about_chat])
 
 
-async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings: Any) -> None:
+async def test_history_is_paged_and_marked_as_read_up_to_a_message(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -207,7 +209,7 @@ async def test_history_in_pages_and_reading_up_to(server: ThreadServer, settings
         assert not await Message.objects.filter(read_at__isnull=False, delivered_at=None).aexists()
 
 
-async def test_a_message_is_as_long_as_a_frame_and_a_page_no_longer_than_a_phone_can_take(
+async def test_message_may_fill_a_frame_and_a_page_stays_under_4_mb(
     server: ThreadServer, settings: Any
 ) -> None:
     """Only the frame has a limit; history full of such messages comes in more pages, none missing."""
@@ -248,7 +250,7 @@ async def test_a_message_is_as_long_as_a_frame_and_a_page_no_longer_than_a_phone
         assert doctor.close_code is None
 
 
-async def test_the_deeds_over_http(server: ThreadServer) -> None:
+async def test_edit_delete_and_read_over_http(server: ThreadServer) -> None:
     async with (
         Api(server, "patient_123") as patient,
         Api(server, "doctor_123") as doctor,

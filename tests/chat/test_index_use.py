@@ -18,9 +18,7 @@ READ_LONG_AGO = 3_000  # so many that to read through them all is no choice
 
 @pytest.mark.parametrize("asked", [Message.objects.undelivered_to, Message.objects.unread_by])
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
-def test_what_waits_for_somebody_is_found_by_its_index(
-    users: dict[str, User], asked: Asked, user_id: str
-) -> None:
+def test_unread_messages_are_found_by_index(users: dict[str, User], asked: Asked, user_id: str) -> None:
     doctor, patient, now = users["doctor_123"], users["patient_123"], timezone.now()
     room = ChatRoom.objects.create(hospital_id="hospital_001", first=doctor, second=patient)
     for sender, receiver in ((doctor, patient), (patient, doctor)):

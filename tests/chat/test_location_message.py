@@ -14,7 +14,7 @@ GUIDE = {
 }
 
 
-async def test_my_current_location(server: ThreadServer) -> None:
+async def test_location_message_without_coordinates_takes_the_senders_position(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as map_screen,
@@ -38,7 +38,7 @@ async def test_my_current_location(server: ThreadServer) -> None:
         assert (await crew.expect("newMessage"))["data"]["location"] is None
 
 
-async def test_an_old_position_is_not_where_i_am(server: ThreadServer) -> None:
+async def test_location_message_ignores_a_stale_position(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,

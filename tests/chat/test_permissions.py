@@ -37,7 +37,9 @@ PAIRS: list[tuple[str, str, str, str | None]] = [
 ]
 
 
-async def test_every_pair_by_both_words(server: ThreadServer, settings: Any) -> None:
+async def test_joinChatRoom_and_sendMessage_permission_for_every_pair(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     await User.objects.acreate(user_id="gone", role="doctor", hospital_id=ONE, is_active=False)
     phones = {}
@@ -57,7 +59,7 @@ async def test_every_pair_by_both_words(server: ThreadServer, settings: Any) -> 
         await phone.hang_up()
 
 
-async def test_over_http_it_is_the_same(server: ThreadServer) -> None:
+async def test_permission_over_http_is_the_same(server: ThreadServer) -> None:
     async with Api(server, PATIENT) as patient, Api(server, "doctor_123") as doctor, Api(server) as nobody:
         for who, other, hospital, status, code in [
             (patient, "doctor_123", ONE, 200, None),

@@ -18,7 +18,7 @@ def seen(phone: Phone) -> list[bool]:
     return [frame["isTyping"] for frame in phone.heard("typing")]
 
 
-async def test_it_is_shown_where_the_room_is_open(server: ThreadServer) -> None:
+async def test_typing_is_shown_where_the_room_is_open(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as tablet,
@@ -53,7 +53,7 @@ async def test_it_is_shown_where_the_room_is_open(server: ThreadServer) -> None:
         assert not [*seen(patient), *seen(tablet), *seen(dashboard), *seen(elsewhere)]
 
 
-async def test_a_message_from_any_screen_ends_it(server: ThreadServer) -> None:
+async def test_message_from_any_screen_ends_typing(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as tablet,
@@ -88,7 +88,9 @@ async def test_a_message_from_any_screen_ends_it(server: ThreadServer) -> None:
         assert seen(nurse) == [True]  # another conversation goes on
 
 
-async def test_it_ends_with_the_screen_and_with_time(server: ThreadServer, settings: Any) -> None:
+async def test_typing_ends_with_the_connection_and_after_its_time(
+    server: ThreadServer, settings: Any
+) -> None:
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         await doctor.ask("joinChatRoom", **TO_PATIENT)
         for leaves_cleanly in (True, False):

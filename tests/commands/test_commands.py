@@ -82,7 +82,7 @@ def shown(name: str) -> str:
         return cursor.fetchone()[0]
 
 
-def test_the_doctor_finds_nothing_wrong(production_settings: None) -> None:
+def test_doctor_finds_nothing_wrong(production_settings: None) -> None:
     ServerProcess.objects.create(host="ward", pid=1)
     found = diagnosis()
     about_settings = ["mode", "secret_key", "allowed_hosts", "static_root", "media_root"]
@@ -96,14 +96,14 @@ def test_the_doctor_finds_nothing_wrong(production_settings: None) -> None:
     assert ServerProcess.objects.count() == 1  # the write left nothing behind
 
 
-def test_the_doctor_speaks_in_sentences(production_settings: None, settings: Any) -> None:
+def test_doctor_prints_sentences(production_settings: None, settings: Any) -> None:
     settings.DEBUG = settings.HPLUS_DEMO = True
     lines = consult()[0].splitlines()
     assert any(line.startswith("warning  settings.mode") and "unset HPLUS_DEMO" in line for line in lines)
     assert any(line.startswith("warning  servers") and "manage.py serve" in line for line in lines)
 
 
-def test_the_doctor_sees_that_nobody_does_the_duties(production_settings: None, users: Users) -> None:
+def test_doctor_reports_that_no_server_runs_the_jobs(production_settings: None, users: Users) -> None:
     long_ago = timezone.now() - timedelta(minutes=1)
     Presence.objects.create(user=users["nurse_001"], offline_due_at=long_ago)
     found = diagnosis()
@@ -114,7 +114,7 @@ def test_the_doctor_sees_that_nobody_does_the_duties(production_settings: None, 
     assert (found["servers"], found["jobs"]) == ("ok", "wrong")
 
 
-def test_the_doctor_judges_the_settings(production_settings: None, settings: Any, tmp_path: Path) -> None:
+def test_doctor_checks_the_settings(production_settings: None, settings: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings.SECRET_KEY, settings.ALLOWED_HOSTS = "hospital" * 10, ["*"]
     settings.MEDIA_ROOT = tmp_path / "file" / "attachments"
@@ -128,7 +128,7 @@ def test_the_doctor_judges_the_settings(production_settings: None, settings: Any
     assert diagnosis()["settings.media_root"] == "ok"
 
 
-def test_the_doctor_asks_for_the_collected_files(
+def test_doctor_reports_missing_static_files(
     production_settings: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.STATIC_ROOT = tmp_path / "collected"
@@ -142,14 +142,12 @@ def test_the_doctor_asks_for_the_collected_files(
 @pytest.mark.parametrize(
     ("ahead_seconds", "status"), [(0.2, "ok"), (-0.2, "ok"), (3, "warning"), (-3, "warning"), (-20, "wrong")]
 )
-def test_clocks_should_agree(ahead_seconds: float, status: str) -> None:
+def test_doctor_reports_clock_difference(ahead_seconds: float, status: str) -> None:
     assert database.about_clock(ahead_seconds).status == status
 
 
 @pytest.mark.parametrize(("value", "status"), [("on", "ok"), ("off", "wrong")])
-def test_the_doctor_warns_of_commits_that_are_not_kept(
-    production_settings: None, value: str, status: str
-) -> None:
+def test_doctor_warns_of_non_durable_commits(production_settings: None, value: str, status: str) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no such setting")
     with connection.cursor() as cursor:
@@ -190,7 +188,7 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_the_doctor_does_not_wait_for_what_hangs(silent_port: int) -> None:
+def test_doctor_does_not_wait_for_a_hanging_service(silent_port: int) -> None:
     code, found, seconds = see_doctor(
         DATABASE_URL=f"postgres://nobody@127.0.0.1:{silent_port}/hplus",
         REDIS_URL=f"redis://127.0.0.1:{silent_port}/0",
@@ -199,7 +197,7 @@ def test_the_doctor_does_not_wait_for_what_hangs(silent_port: int) -> None:
     assert seconds < 20  # ten, and as long again for a busy machine to start Python
 
 
-def test_a_part_that_never_ends_is_reported() -> None:
+def test_doctor_reports_a_check_that_never_ends() -> None:
     def hang() -> Iterator[Finding]:
         yield ok("first", "Fine.")
         time.sleep(5)
@@ -210,13 +208,13 @@ def test_a_part_that_never_ends_is_reported() -> None:
     assert [(finding.check, finding.status) for finding in found] == [("first", "ok"), ("heart", "wrong")]
 
 
-def test_the_doctor_asks_for_migrations(tmp_path: Path) -> None:
+def test_doctor_reports_missing_migrations(tmp_path: Path) -> None:
     code, found, _ = see_doctor(DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
     assert (code, found["database"], found["database.migrations"]) == (1, "ok", "wrong")
 
 
 @pytest.mark.parametrize("words", ["seed_demo", "token doctor_123", "connections --json", "verify_audit"])
-def test_without_tables_there_is_a_sentence_and_no_traceback(words: str, tmp_path: Path) -> None:
+def test_command_without_tables_prints_a_sentence(words: str, tmp_path: Path) -> None:
     ended = manage(*words.split(), DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.splitlines() == [ended.stderr.strip()]
@@ -238,7 +236,7 @@ def test_without_tables_there_is_a_sentence_and_no_traceback(words: str, tmp_pat
         ("--host nowhere.invalid", "nowhere.invalid port .* can't be used"),
     ],
 )
-def test_it_does_not_serve_where_nobody_could_come(words: str, complaint: str) -> None:
+def test_serve_refuses_settings_that_admit_nobody(words: str, complaint: str) -> None:
     with pytest.raises(CommandError, match=complaint):
         run("serve", *words.split())
 
@@ -246,7 +244,7 @@ def test_it_does_not_serve_where_nobody_could_come(words: str, complaint: str) -
 # token
 
 
-def test_a_token_lets_its_user_in(users: Users) -> None:
+def test_issued_token_is_accepted(users: Users) -> None:
     said = json.loads(run("token", "doctor_123", "--device", "ward tablet", "--json"))
     identity = actions.identify_by_token(said["access"])
     assert identity.session is not None
@@ -259,14 +257,14 @@ def test_a_token_lets_its_user_in(users: Users) -> None:
     assert actions.refresh(said["refresh"]).user.pk == "doctor_123"
 
 
-def test_a_token_can_be_short_lived(users: Users) -> None:
+def test_issued_token_can_be_short_lived(users: Users) -> None:
     said = json.loads(run("token", "doctor_123", "--hours", "0.5", "--json"))
     expires_at = actions.identify_by_token(said["access"]).expires_at
     assert expires_at == datetime.fromisoformat(said["expiresAt"])
     assert timedelta(minutes=29) < expires_at - datetime.now(UTC) <= timedelta(minutes=30)
 
 
-def test_a_token_is_printed_for_people_too(users: Users) -> None:
+def test_issued_token_is_printed_with_an_explanation(users: Users) -> None:
     words = dict(line.split() for line in run("token", "patient_123").splitlines())
     assert list(words) == ["access", "refresh", "expiresAt"]
     assert actions.identify_by_token(words["access"]).user.pk == "patient_123"
@@ -282,7 +280,7 @@ def test_a_token_is_printed_for_people_too(users: Users) -> None:
         (["doctor_123", "--hours", "soon"], "invalid hours value"),
     ],
 )
-def test_no_token_is_given(users: Users, words: list[str], complaint: str) -> None:
+def test_invalid_token_request_is_refused(users: Users, words: list[str], complaint: str) -> None:
     User.objects.filter(pk="nurse_001").update(is_active=False)
     with pytest.raises(CommandError, match=complaint):
         run("token", *words)
@@ -292,7 +290,7 @@ def test_no_token_is_given(users: Users, words: list[str], complaint: str) -> No
 # connections
 
 
-async def test_connections_lists_who_is_there(server: ThreadServer) -> None:
+async def test_connections_lists_live_connections(server: ThreadServer) -> None:
     assert await beside("connections") == "Nobody is connected.\n"
     async with (
         server.phone("patient_123", "patient", deviceId="phone\x1b[31m") as patient,
@@ -318,7 +316,7 @@ async def test_connections_lists_who_is_there(server: ThreadServer) -> None:
         assert (only["user"], only["address"]) == ("doctor_002", "127.0.0.1")
 
 
-def test_the_sockets_of_a_dead_server_are_gone(users: Users) -> None:
+def test_connections_skips_those_of_a_dead_server(users: Users) -> None:
     alive = ServerProcess.objects.create(host="ward", pid=1)
     dead = ServerProcess.objects.create(host="cellar", pid=2, seen_at=timezone.now() - timedelta(minutes=1))
     for server in (alive, dead):
@@ -327,7 +325,7 @@ def test_the_sockets_of_a_dead_server_are_gone(users: Users) -> None:
     assert row["server"] == "ward:1"
 
 
-async def test_connections_closes_those_of_one_user(server: ThreadServer) -> None:
+async def test_connections_close_reaches_one_user(server: ThreadServer) -> None:
     said = json.loads(await beside("token", "doctor_123", "--json"))
     async with (
         server.phone("doctor_123", "doctor", "hospital_001", token=said["access"]) as doctor_phone,
@@ -343,7 +341,7 @@ async def test_connections_closes_those_of_one_user(server: ThreadServer) -> Non
         assert "Sessions ended: 0." in await beside("connections", "--close", "doctor_123")
 
 
-async def test_connections_says_that_a_demo_socket_has_no_session(server: ThreadServer) -> None:
+async def test_connections_close_says_that_a_demo_socket_has_no_session(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         with pytest.raises(
             CommandError,
@@ -353,6 +351,6 @@ async def test_connections_says_that_a_demo_socket_has_no_session(server: Thread
         await patient.echo()
 
 
-def test_connections_closes_nobody_unknown(users: Users) -> None:
+def test_connections_close_of_an_unknown_user_is_refused(users: Users) -> None:
     with pytest.raises(CommandError, match="There is no user 'nobody'"):
         run("connections", "--close", "nobody")

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from tests.servers import ProcessServer
 
 
-async def test_an_empty_machine_serves_the_demo_and_a_second_start_keeps_the_data(tmp_path: Path) -> None:
+async def test_first_start_seeds_the_demo_and_second_start_keeps_the_data(tmp_path: Path) -> None:
     storage = {"DATABASE_URL": f"sqlite:///{tmp_path / 'new' / 'hplus.sqlite3'}", "REDIS_URL": ""}
     server = ProcessServer(None, "--prepare", **storage)
     for users in ("19 people made", "0 people made, 19 were there"):

@@ -61,7 +61,7 @@ async def is_wider_than_its_screen(page: Page) -> bool:
 
 
 @pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
-async def test_all_fit_and_are_harmless(
+async def test_every_page_fits_the_viewport_and_escapes_markup(
     pages: list[str], open_page: OpenPage, screen: dict[str, int]
 ) -> None:
     at = await open_page(**screen)
@@ -76,7 +76,7 @@ async def test_all_fit_and_are_harmless(
     assert len(told) > len(pages) / 2  # it was there to be run
 
 
-async def test_a_file_name_and_a_hospital_name_are_text(pages: list[str], open_page: OpenPage) -> None:
+async def test_file_and_hospital_names_are_escaped(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await expect(at.page.locator("#hp-diversion")).to_contain_text(LONG)
@@ -86,7 +86,7 @@ async def test_a_file_name_and_a_hospital_name_are_text(pages: list[str], open_p
     await expect(at.page.locator(".is-held")).to_contain_text(LONG)
 
 
-async def test_nothing_moves_for_whoever_asked_for_that(pages: list[str], open_page: OpenPage) -> None:
+async def test_reduced_motion_disables_animations(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     moving = """() => {
@@ -109,7 +109,7 @@ async def press(page: Page, *keys: str) -> None:
         await page.keyboard.press(key)
 
 
-async def test_the_navigation_can_be_skipped(pages: list[str], open_page: OpenPage) -> None:
+async def test_skip_link_passes_the_navigation(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await press(at.page, "Tab")
@@ -118,7 +118,7 @@ async def test_the_navigation_can_be_skipped(pages: list[str], open_page: OpenPa
     await expect(at.page.locator("#hp-rows a").first).to_be_focused()
 
 
-async def test_filters_open_and_close_without_a_mouse(pages: list[str], open_page: OpenPage) -> None:
+async def test_filters_work_with_the_keyboard(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.open("/admin/accounts/user/")
@@ -133,7 +133,7 @@ async def test_filters_open_and_close_without_a_mouse(pages: list[str], open_pag
     await expect(opener).to_be_focused()
 
 
-async def test_one_signs_out_without_a_mouse(pages: list[str], open_page: OpenPage) -> None:
+async def test_sign_out_works_with_the_keyboard(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.page.get_by_role("button", name="Admin 001").focus()
@@ -146,7 +146,7 @@ async def test_one_signs_out_without_a_mouse(pages: list[str], open_page: OpenPa
     await at.page.wait_for_url("**/admin/logout/")
 
 
-async def test_on_a_phones_width_the_navigation_opens_too(pages: list[str], open_page: OpenPage) -> None:
+async def test_navigation_opens_on_a_narrow_viewport(pages: list[str], open_page: OpenPage) -> None:
     at = await open_page(**PHONE)
     await at.sign_in()
     link = at.page.get_by_role("link", name="Who is online")

@@ -47,7 +47,7 @@ def say(sender: User, receiver: User, text: str, **more: Any) -> Message:
     return Message.objects.get(message_id=made["messageId"])
 
 
-async def test_signing_in_and_looking_around(room: str, open_page: OpenPage) -> None:
+async def test_sign_in_and_navigation(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.open("/admin/")
     await at.look("login")
@@ -71,7 +71,7 @@ async def test_signing_in_and_looking_around(room: str, open_page: OpenPage) -> 
         ("transcript-phone-dark", {"width": 390, "height": 844, "dark": True}),
     ],
 )
-async def test_a_transcript_reads_like_a_talk(
+async def test_transcript_page_shows_a_conversation(
     room: str, open_page: OpenPage, name: str, size: dict[str, Any]
 ) -> None:
     at = await open_page(**size)
@@ -89,7 +89,7 @@ async def test_a_transcript_reads_like_a_talk(
     await at.look(name)
 
 
-async def test_a_hold_is_set_with_the_keyboard_alone(room: str, open_page: OpenPage) -> None:
+async def test_legal_hold_is_set_with_the_keyboard(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.open(f"/admin/chat/chatroom/{room}/change/")
@@ -103,7 +103,7 @@ async def test_a_hold_is_set_with_the_keyboard_alone(room: str, open_page: OpenP
     assert (held.held_by_id, held.hold_reason) == ("admin_001", "Case 17")
 
 
-async def test_search_finds_and_shows_markup_as_text(room: str, open_page: OpenPage) -> None:
+async def test_search_results_escape_markup(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.open("/admin/chat/message/")
@@ -116,7 +116,7 @@ async def test_search_finds_and_shows_markup_as_text(room: str, open_page: OpenP
     await at.look("messages")
 
 
-async def test_an_export_is_a_file(room: str, open_page: OpenPage) -> None:
+async def test_export_downloads_a_file(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.open("/admin/accounts/user/?q=nurse_001")
@@ -129,7 +129,7 @@ async def test_an_export_is_a_file(room: str, open_page: OpenPage) -> None:
     assert [(row["user_id"], row["name"]) for row in rows] == [("nurse_001", EVIL)]
 
 
-async def test_the_other_hospital_is_not_there(room: str, open_page: OpenPage) -> None:
+async def test_rows_of_the_other_hospital_are_not_shown(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in("admin_002")
     await at.open(f"/admin/chat/chatroom/{room}/change/")
@@ -139,7 +139,7 @@ async def test_the_other_hospital_is_not_there(room: str, open_page: OpenPage) -
     assert "getting worse" not in await at.page.content()
 
 
-async def test_the_audit_shows_what_was_looked_at(room: str, open_page: OpenPage) -> None:
+async def test_audit_page_shows_what_was_read(room: str, open_page: OpenPage) -> None:
     at = await open_page()
     await at.sign_in()
     await at.open(f"/admin/chat/chatroom/{room}/change/")
@@ -148,7 +148,7 @@ async def test_the_audit_shows_what_was_looked_at(room: str, open_page: OpenPage
     await at.look("audit")
 
 
-async def test_the_api_page_works_under_the_policy(users: dict[str, User], open_page: OpenPage) -> None:
+async def test_api_page_works_under_the_csp(users: dict[str, User], open_page: OpenPage) -> None:
     at = await open_page()
     await at.open("/api/docs/")
     await expect(at.page.locator(".swagger-ui .info .title")).to_contain_text("HPlus")
@@ -165,7 +165,7 @@ async def test_the_api_page_works_under_the_policy(users: dict[str, User], open_
         ("console-phone", {"width": 390, "height": 844}),
     ],
 )
-async def test_a_talk_on_the_console(
+async def test_console_carries_a_conversation(
     users: dict[str, User], open_page: OpenPage, name: str, size: dict[str, Any]
 ) -> None:
     at, other = await open_page(**size), await open_page()
@@ -198,7 +198,7 @@ async def test_a_talk_on_the_console(
     await expect(at.page.locator("#state")).to_have_text("Not connected")
 
 
-async def test_every_sample_is_understood(users: dict[str, User], open_page: OpenPage) -> None:
+async def test_every_console_sample_is_accepted(users: dict[str, User], open_page: OpenPage) -> None:
     at = await open_page()
     await at.open("/console/")
     await at.page.select_option("#person", "doctor_123")
@@ -218,7 +218,7 @@ async def test_every_sample_is_understood(users: dict[str, User], open_page: Ope
     assert [frame for frame in refused if "UNKNOWN_TYPE" in frame or "VALIDATION_ERROR" in frame] == []
 
 
-def test_outside_demo_mode_there_is_no_console(users: dict[str, User], client: Any, settings: Any) -> None:
+def test_console_is_not_found_outside_demo_mode(users: dict[str, User], client: Any, settings: Any) -> None:
     assert client.get("/console/").status_code == 200
     settings.HPLUS_DEMO = False
     assert client.get("/console/").status_code == 404

@@ -27,7 +27,7 @@ def says(answer: HttpResponse, status: int, sentence: str) -> None:
     assert "Traceback" not in shown
 
 
-def test_each_says_what_happened() -> None:
+def test_error_page_says_what_happened() -> None:
     says(admin_client_of("admin_001").get("/admin/nothing/here/"), 404, "There is nothing at this address")
     says(
         admin_client_of("admin_001").get("/admin/accounts/hospital/add/"), 403, "Your account may not do this"
@@ -44,7 +44,7 @@ def test_each_says_what_happened() -> None:
     )
 
 
-def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
+def test_server_error_and_bad_request_pages_say_what_happened(settings: Any) -> None:
     """Also where the static files were never collected."""
     collected = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": collected}
@@ -53,6 +53,6 @@ def test_a_fault_and_a_broken_request_too(settings: Any) -> None:
     says(defaults.bad_request(request, SuspiciousOperation("secret")), 400, "This could not be understood")
 
 
-def test_the_bare_address_leads_to_the_console_of_the_staff() -> None:
+def test_root_url_redirects_to_the_admin_site() -> None:
     answer = admin_client_of("admin_001").get("/")
     assert (answer.status_code, answer["Location"]) == (302, "/admin/")

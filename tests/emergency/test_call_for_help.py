@@ -21,7 +21,7 @@ ODD = {
 }
 
 
-async def test_odd_optional_fields_never_stop_it(server: ThreadServer) -> None:
+async def test_malformed_optional_field_does_not_stop_a_call_for_help(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
@@ -45,7 +45,7 @@ async def test_odd_optional_fields_never_stop_it(server: ThreadServer) -> None:
     assert stored.client_timestamp == "2026-11-22T09:15:00.123456"
 
 
-async def test_half_an_emoji_never_stops_it(server: ThreadServer) -> None:
+async def test_lone_surrogate_does_not_stop_a_call_for_help(server: ThreadServer) -> None:
     """Dart's `substring` cuts one in two, and its `jsonEncode` sends the half."""
     fields = guide_frames.create_emergency_request(
         description="Fell \ud83d", patientName="Pat\0", vitals={"p\ude91": "\ud83d"}
@@ -65,7 +65,7 @@ async def test_half_an_emoji_never_stops_it(server: ThreadServer) -> None:
         await patient.expect_error("INVALID_JSON")
 
 
-async def test_an_empty_object_stays_one(server: ThreadServer) -> None:
+async def test_empty_vitals_object_is_kept(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         await patient.send("emergencyRequest", data=guide_frames.create_emergency_request(vitals={}))
         seen = guide_frames.emergency_request((await patient.expect("emergencyCreated"))["data"])
@@ -90,7 +90,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_a_bad_required_field_is_named(server: ThreadServer) -> None:
+async def test_invalid_required_field_is_named_in_the_error(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         for field, change in BAD:
             refused = await patient.ask(
@@ -101,7 +101,7 @@ async def test_a_bad_required_field_is_named(server: ThreadServer) -> None:
     assert not await Emergency.objects.aexists()
 
 
-async def test_it_may_be_flat_and_loud(server: ThreadServer) -> None:
+async def test_flat_frame_with_upper_case_priority_is_accepted(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         made = await patient.ask("emergencyRequest", **guide_frames.create_emergency_request(priority="HIGH"))
         created = await patient.expect("emergencyCreated")
@@ -109,7 +109,7 @@ async def test_it_may_be_flat_and_loud(server: ThreadServer) -> None:
         assert created["data"]["priority"] == "high"
 
 
-async def test_a_retry_is_stored_once_and_answered_again(server: ThreadServer) -> None:
+async def test_repeated_call_for_help_is_stored_once_and_acknowledged_again(server: ThreadServer) -> None:
     wish = guide_frames.create_emergency_request()
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -137,7 +137,7 @@ async def test_a_retry_is_stored_once_and_answered_again(server: ThreadServer) -
     assert await Emergency.objects.acount() == 1
 
 
-async def test_a_second_call_is_created_all_the_same(server: ThreadServer) -> None:
+async def test_second_call_for_help_creates_another_emergency(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         await patient.send("emergencyRequest", data=guide_frames.create_emergency_request())
         first = await patient.expect("emergencyCreated")
@@ -152,7 +152,7 @@ async def test_a_second_call_is_created_all_the_same(server: ThreadServer) -> No
     assert third["data"]["possibleDuplicateOf"] is None
 
 
-async def test_it_is_never_rate_limited(server: ThreadServer, settings: Any) -> None:
+async def test_call_for_help_is_never_rate_limited(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 6
     async with server.phone("test_user", "patient") as patient:
         for _ in range(70):
@@ -162,7 +162,7 @@ async def test_it_is_never_rate_limited(server: ThreadServer, settings: Any) -> 
         assert made["status"] == "ok"
 
 
-async def test_who_may_call_where(server: ThreadServer) -> None:
+async def test_call_for_help_permission_by_role_and_hospital(server: ThreadServer) -> None:
     call = guide_frames.create_emergency_request
     async with (
         server.phone("patient_123", "patient") as patient,

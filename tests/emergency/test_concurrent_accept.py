@@ -15,7 +15,7 @@ from tests.servers import several
 
 
 @pytest.mark.skipif(not django_settings.REDIS_URL, reason="two servers hear each other through Redis")
-async def test_fifty_accept_and_one_wins(users: dict[str, User]) -> None:
+async def test_of_fifty_concurrent_accepts_one_succeeds(users: dict[str, User]) -> None:
     for first, second in zip(*[several(2)] * 2, strict=True):
         async with AsyncExitStack() as stack:
             patient = await stack.enter_async_context(first.phone("patient_123", "patient"))

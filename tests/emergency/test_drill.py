@@ -21,7 +21,7 @@ def drill(server: ThreadServer, **options: Any) -> str:
     return said.getvalue()
 
 
-def test_nothing_is_lost(server: ThreadServer) -> None:
+def test_drill_reports_nothing_lost(server: ThreadServer) -> None:
     found = json.loads(drill(server, json=True))
     assert found["emergencies"] == 4
     assert found["lost"] == []
@@ -31,13 +31,13 @@ def test_nothing_is_lost(server: ThreadServer) -> None:
     assert Emergency.objects.filter(status="completed").count() == 4
 
 
-def test_with_tokens_and_a_table(server: ThreadServer, settings: Any) -> None:
+def test_drill_with_tokens_prints_a_table(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_DEMO = False
     last = drill(server, emergencies=1).splitlines()[-1]
     assert last == "1 emergencies, 0 lost"
 
 
-def test_a_loss_is_told_and_ends_with_1(server: ThreadServer) -> None:
+def test_drill_with_a_loss_exits_with_1(server: ThreadServer) -> None:
     Hospital.objects.create(pk="drill_hospital", name="Drill")
     HospitalPolicy.objects.create(hospital_id="drill_hospital", alert_roles=["nurse"])
     with pytest.raises(CommandError, match="never heard the alert") as lost:
@@ -47,23 +47,23 @@ def test_a_loss_is_told_and_ends_with_1(server: ThreadServer) -> None:
 
 @pytest.mark.usefixtures("users")
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:{port}", "http://127.0.0.1:{port}", "somewhere"])
-def test_without_a_server_it_says_what_to_do(url: str) -> None:
+def test_drill_without_a_server_says_what_to_do(url: str) -> None:
     with pytest.raises(CommandError, match="make run"):
         call_command("drill", url=url.format(port=free_port()), emergencies=1)
 
 
-def test_an_address_that_is_no_socket_is_no_server(server: ThreadServer) -> None:
+def test_drill_against_a_url_without_websocket_fails(server: ThreadServer) -> None:
     with pytest.raises(CommandError, match="make run"):
         call_command("drill", url=f"ws://127.0.0.1:{server.port}/nowhere/", emergencies=1)
 
 
-def test_a_server_that_lets_nobody_in_is_quoted(server: ThreadServer) -> None:
+def test_drill_quotes_the_refusal_of_the_server(server: ThreadServer) -> None:
     User.objects.create_user("drill_patient_1", role="nurse", hospital_id="hospital_001")
     with pytest.raises(CommandError, match=r"the drill in .AUTHENTICATION_FAILED"):
         drill(server, emergencies=1)
 
 
 @pytest.mark.parametrize("wrong", [{"emergencies": 0}, {"patients": -1}, {"patience": 0}, {"patience": -1}])
-def test_a_drill_of_nothing_is_none(wrong: dict[str, int]) -> None:
+def test_drill_of_zero_emergencies_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(CommandError, match="A drill needs"):
         call_command("drill", **wrong)

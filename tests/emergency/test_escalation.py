@@ -34,7 +34,9 @@ async def staff(server: Any, *roles: str) -> AsyncIterator[list[Phone]]:
         yield [await stack.enter_async_context(phone) for phone in phones]
 
 
-async def test_first_all_staff_then_the_admins_again_and_again(server: ThreadServer, settings: Any) -> None:
+async def test_escalation_alerts_all_staff_then_admins_repeatedly(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.HPLUS_ESCALATION_SECONDS = SOON
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -72,7 +74,9 @@ async def test_first_all_staff_then_the_admins_again_and_again(server: ThreadSer
         assert not patient.heard("notification")
 
 
-async def test_who_comes_to_work_meanwhile_is_alerted_once_on_each_screen(server: ThreadServer) -> None:
+async def test_staff_who_connect_during_an_emergency_are_alerted_once_per_screen(
+    server: ThreadServer,
+) -> None:
     async with server.phone("patient_123", "patient") as patient:
         await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request())
     async with (
@@ -92,7 +96,7 @@ async def test_who_comes_to_work_meanwhile_is_alerted_once_on_each_screen(server
     assert await Alert.objects.filter(user="nurse_new").acount() == 1
 
 
-async def test_a_hospital_chooses_whom_it_calls(server: ThreadServer) -> None:
+async def test_alert_roles_of_the_hospital_are_alerted_first(server: ThreadServer) -> None:
     await HospitalPolicy.objects.acreate(
         hospital_id="hospital_001", alert_roles=["technician"], escalation_seconds={"low": 7}
     )
@@ -110,7 +114,7 @@ async def test_a_hospital_chooses_whom_it_calls(server: ThreadServer) -> None:
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_once_however_many_workers_run(users: dict[str, User]) -> None:
+def test_escalation_happens_once_with_several_workers(users: dict[str, User]) -> None:
     """Six workers at the same moment, five emergencies that are due."""
     for number in range(5):
         wish = guide_frames.create_emergency_request(patientId=f"p{number}")
@@ -131,7 +135,7 @@ def test_once_however_many_workers_run(users: dict[str, User]) -> None:
     assert not Notification.objects.exists()
 
 
-async def test_it_fires_after_a_restart(users: dict[str, User]) -> None:
+async def test_escalation_due_during_a_restart_happens_after_it(users: dict[str, User]) -> None:
     """The server is killed while the escalation is pending, and nobody is there."""
     seconds = "critical=2,high=600,medium=600,low=600"
     with ProcessServer(None, HPLUS_ESCALATION_SECONDS=seconds) as server:

@@ -40,7 +40,7 @@ class HttpClient:
         return self.http.post(f"/api/emergencies/{path}", json=body).json()
 
 
-def test_a_whole_emergency_over_http(server: ThreadServer) -> None:
+def test_emergency_from_request_to_report_over_http(server: ThreadServer) -> None:
     patient, medic, admin = (HttpClient(server, who) for who in ("patient_123", "paramedic_456", "admin_001"))
     wish = guide_frames.create_emergency_request(vitals=VITALS, patientPhone=5550100, clientMessageId="h1")
     made = patient.http.post("/api/emergencies/", json=wish)
@@ -91,7 +91,7 @@ def test_a_whole_emergency_over_http(server: ThreadServer) -> None:
     assert patient.http.get("/api/emergencies/response-times/").status_code == 403
 
 
-def test_a_body_is_read_flat_or_under_data_as_a_frame_is(server: ThreadServer) -> None:
+def test_http_body_is_read_flat_or_under_data(server: ThreadServer) -> None:
     patient, medic = (HttpClient(server, who) for who in ("patient_123", "paramedic_456"))
     frame = {"type": "emergencyRequest", "data": guide_frames.create_emergency_request()}
     made = patient.http.post("/api/emergencies/", json=frame)
@@ -111,7 +111,7 @@ def patient_sent(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def test_the_bundle_is_valid_fhir(server: ThreadServer) -> None:
+def test_fhir_bundle_is_valid(server: ThreadServer) -> None:
     patient, medic = HttpClient(server, "patient_123"), HttpClient(server, "paramedic_456")
     wish = guide_frames.create_emergency_request(vitals=VITALS, priority="critical")
     emergency_id = patient.post("", **wish)["data"]["emergencyId"]
@@ -135,7 +135,7 @@ def test_the_bundle_is_valid_fhir(server: ThreadServer) -> None:
     Bundle.model_validate(medic.get(f"{bare['data']['emergencyId']}/fhir/"))
 
 
-def test_the_other_hospital_sees_nothing_at_any_address(server: ThreadServer) -> None:
+def test_other_hospital_gets_not_found_at_every_url(server: ThreadServer) -> None:
     emergency_id = HttpClient(server, "patient_123").post("", **guide_frames.create_emergency_request())[
         "data"
     ]["emergencyId"]
@@ -162,7 +162,7 @@ def test_the_other_hospital_sees_nothing_at_any_address(server: ThreadServer) ->
     assert nul.json()["code"] == "EMERGENCY_NOT_FOUND"
 
 
-async def test_the_other_hospital_hears_nothing_by_any_word(server: ThreadServer) -> None:
+async def test_other_hospital_is_refused_for_every_message_type(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("admin_002", "admin", "hospital_002") as admin,
@@ -191,7 +191,7 @@ async def test_the_other_hospital_hears_nothing_by_any_word(server: ThreadServer
     assert (await Emergency.objects.aget()).version == 1
 
 
-async def test_those_who_come_are_seen_until_it_is_over(server: ThreadServer) -> None:
+async def test_responders_are_visible_until_the_emergency_ends(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -227,7 +227,7 @@ async def test_those_who_come_are_seen_until_it_is_over(server: ThreadServer) ->
         assert (await patient.ask("locationRequest", targetUserId="paramedic_456"))["code"] == "FORBIDDEN"
 
 
-async def test_to_name_somebody_in_a_call_is_no_way_to_find_them(server: ThreadServer) -> None:
+async def test_naming_a_patient_in_a_call_for_help_gives_no_access_to_position(server: ThreadServer) -> None:
     async with (
         server.phone("test_user", "patient") as bystander,
         server.phone("patient_123", "patient") as patient,
@@ -245,7 +245,7 @@ async def test_to_name_somebody_in_a_call_is_no_way_to_find_them(server: ThreadS
         assert (await nurse.ask("locationRequest", targetUserId="patient_123"))["type"] == "ack"
 
 
-async def test_who_reads_a_track_is_recorded(server: ThreadServer) -> None:
+async def test_reading_a_track_is_recorded(server: ThreadServer) -> None:
     async with (
         Api(server, "patient_123") as patient,
         Api(server, "nurse_001") as nurse,
@@ -268,7 +268,7 @@ async def test_who_reads_a_track_is_recorded(server: ThreadServer) -> None:
     assert [row async for row in readings] == [("nurse_001", "patient_123", "track", emergency_id)] * 2
 
 
-def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, client: Any) -> None:
+def test_emergency_admin_shows_own_hospital_only(server: ThreadServer, client: Any) -> None:
     emergency_id = HttpClient(server, "patient_123").post("", **guide_frames.create_emergency_request())[
         "data"
     ]["emergencyId"]
@@ -286,7 +286,7 @@ def test_the_admin_site_shows_each_admin_the_own_hospital(server: ThreadServer, 
     assert Emergency.objects.get().status == "pending"
 
 
-async def test_a_patients_presence_is_for_those_who_are_called(server: ThreadServer) -> None:
+async def test_presence_of_a_calling_patient_goes_to_staff_while_it_is_open(server: ThreadServer) -> None:
     async with (
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("nurse_002", "nurse", "hospital_002") as elsewhere,

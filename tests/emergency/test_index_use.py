@@ -14,7 +14,7 @@ LONG_OVER = 3_000  # so many that to read through them all is no choice
 
 
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
-def test_what_is_open_is_found_by_its_index(users: dict[str, User], user_id: str) -> None:
+def test_open_emergencies_are_found_by_index(users: dict[str, User], user_id: str) -> None:
     statuses = [*[Status.CANCELLED] * LONG_OVER, Status.PENDING]
     Emergency.objects.bulk_create([emergency(users["patient_123"], status) for status in statuses])
     with connection.cursor() as cursor:

@@ -34,7 +34,7 @@ SCALE_2_ON_OXYGEN = [*SCALE_2_ON_AIR[:7], (93, 1), (94, 1), (95, 2), (96, 2), (9
 @pytest.mark.parametrize(
     ("name", "value", "points"), [(name, *row) for name, rows in CHART.items() for row in rows]
 )
-def test_each_boundary_of_the_chart(name: str, value: Any, points: int) -> None:
+def test_score_at_each_boundary_of_the_chart(name: str, value: Any, points: int) -> None:
     score = news2({**NORMAL, name: value})
     assert score is not None
     assert score["parameters"][name] == {"value": value, "points": points}
@@ -64,23 +64,23 @@ def test_scale_2_counts_only_where_a_clinician_flags_it() -> None:
     [(0, 0, "low"), (4, 2, "low"), (3, 3, "lowMedium"), (4, 3, "lowMedium"), (5, 2, "medium"),
      (5, 3, "medium"), (6, 2, "medium"), (7, 3, "high"), (20, 3, "high")],
 )  # fmt: skip
-def test_bands_and_the_rule_of_the_single_parameter(score: int, highest: int, expected: str) -> None:
+def test_bands_and_single_parameter_rule(score: int, highest: int, expected: str) -> None:
     assert band(score, highest) == expected
 
 
 @pytest.mark.parametrize("missing", sorted(NORMAL))
-def test_what_is_missing_is_never_a_nought_in_a_complete_score(missing: str) -> None:
+def test_missing_parameter_makes_the_score_incomplete(missing: str) -> None:
     score = news2({name: value for name, value in NORMAL.items() if name != missing})
     assert score is not None
     assert score["complete"] is False
     assert score["parameters"][missing] is None
 
 
-def test_nothing_known_is_no_score() -> None:
+def test_no_vitals_give_no_score() -> None:
     assert news2({}) is None
 
 
-def test_what_phones_call_the_signs() -> None:
+def test_vital_signs_are_read_under_the_names_phones_use() -> None:
     vitals = {
         "Heart Rate": "118 bpm",
         "resp_rate": 22.0,
@@ -128,5 +128,5 @@ def test_what_phones_call_the_signs() -> None:
      ("bp", "high"), ("pulse", [70]), ("spo2Scale", 3), ("oxygen", "maybe"),
      ("oxygen", 97), ("supplementalO2", -1)],
 )  # fmt: skip
-def test_what_no_body_can_do_is_missing_and_named(key: str, value: Any) -> None:
+def test_impossible_vital_is_ignored_and_named(key: str, value: Any) -> None:
     assert read_vitals({key: value}, by_clinician=True) == ({}, [key])

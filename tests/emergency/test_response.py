@@ -23,7 +23,7 @@ async def call(patient: Phone, **given: Any) -> str:
     return str(answer["data"]["emergencyId"])
 
 
-async def test_the_same_responder_again_is_well(server: ThreadServer) -> None:
+async def test_repeated_accept_of_the_same_responder_is_acknowledged(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -39,7 +39,7 @@ async def test_the_same_responder_again_is_well(server: ThreadServer) -> None:
         assert heard == ["12", "20 min"]
 
 
-async def test_a_patient_cannot_respond(server: ThreadServer) -> None:
+async def test_response_of_a_patient_is_refused(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("test_user", "patient") as other,
@@ -54,7 +54,7 @@ async def test_a_patient_cannot_respond(server: ThreadServer) -> None:
     assert (await Emergency.objects.aget()).status == Status.PENDING
 
 
-async def test_the_requester_hears_of_rejections_when_nobody_is_left(server: ThreadServer) -> None:
+async def test_requester_is_told_when_all_have_rejected(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -78,7 +78,7 @@ async def test_the_requester_hears_of_rejections_when_nobody_is_left(server: Thr
         assert (await patient.expect("emergencyResponse", action="accept"))["data"]["status"] == "accepted"
 
 
-async def test_a_release_alerts_the_others_anew(server: ThreadServer) -> None:
+async def test_release_alerts_the_others_again(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -119,7 +119,7 @@ async def test_a_release_alerts_the_others_anew(server: ThreadServer) -> None:
         ] == "ack"
 
 
-async def test_a_late_rejection_disturbs_nobody(server: ThreadServer) -> None:
+async def test_rejection_after_accept_is_not_published(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -134,7 +134,7 @@ async def test_a_late_rejection_disturbs_nobody(server: ThreadServer) -> None:
         assert [frame["data"]["action"] for frame in crew.heard("emergencyResponse")] == ["accept"]
 
 
-async def test_the_status_table(server: ThreadServer, users: dict[str, User]) -> None:
+async def test_status_transitions_follow_the_table(server: ThreadServer, users: dict[str, User]) -> None:
     """From each to each, asked by an admin of the hospital, who may ask for all of it."""
     async with server.phone("admin_001", "admin", "hospital_001") as admin:
         for before, after in itertools.product(Status.values, Status.values):
@@ -147,7 +147,7 @@ async def test_the_status_table(server: ThreadServer, users: dict[str, User]) ->
                 assert (answer.get("code"), row.status, row.version) == ("INVALID_TRANSITION", before, 1)
 
 
-async def test_what_is_accepted_already_can_be_noted_but_not_said_again(
+async def test_repeated_status_is_refused_without_notes_and_accepted_with_them(
     server: ThreadServer, users: dict[str, User]
 ) -> None:
     row = await _in_state(users, "accepted")
@@ -180,7 +180,7 @@ async def _in_state(users: dict[str, User], status: str) -> Emergency:
     )
 
 
-async def test_who_may_say_how_it_stands(server: ThreadServer) -> None:
+async def test_status_update_permission_by_role(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -218,7 +218,7 @@ async def test_who_may_say_how_it_stands(server: ThreadServer) -> None:
         assert (refused["code"], refused["details"]["field"]) == ("VALIDATION_ERROR", "status")
 
 
-async def test_an_admin_reassigns(server: ThreadServer) -> None:
+async def test_admin_reassigns_a_responder(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -241,7 +241,7 @@ async def test_an_admin_reassigns(server: ThreadServer) -> None:
         assert (await technician.ask("emergencyStatusUpdate", **phase))["type"] == "ack"
 
 
-async def test_another_hospital_takes_over(server: ThreadServer) -> None:
+async def test_transfer_moves_the_emergency_to_the_other_hospital(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -275,7 +275,7 @@ async def test_another_hospital_takes_over(server: ThreadServer) -> None:
         guide_frames.alert(await there.expect("emergencyAlert", emergencyId=untaken["emergencyId"]))
 
 
-async def test_a_hospital_on_diversion_says_so(server: ThreadServer, settings: Any) -> None:
+async def test_call_for_help_to_a_diverting_hospital_is_told(server: ThreadServer, settings: Any) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
@@ -303,7 +303,7 @@ async def test_a_hospital_on_diversion_says_so(server: ThreadServer, settings: A
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_the_database_holds_the_rules_too(users: dict[str, User]) -> None:
+def test_database_constraints_hold_the_rules(users: dict[str, User]) -> None:
     row = Emergency(
         hospital_id="hospital_001", patient_id="p", lat=1, lng=1, condition="x", priority="low",
         requested_by=users["patient_123"], requested_by_role="patient", requested_at=timezone.now(),
@@ -327,7 +327,7 @@ def test_the_database_holds_the_rules_too(users: dict[str, User]) -> None:
         entry.delete()
 
 
-async def test_who_has_left_the_hospital_hears_no_more(server: ThreadServer) -> None:
+async def test_staff_moved_to_another_hospital_get_no_more_events(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
         async with server.phone("nurse_001", "nurse", "hospital_001") as nurse:
             emergency_id = await call(patient)

@@ -55,7 +55,7 @@ async def test_nothing_acknowledged_is_lost_when_the_database_restarts(deploymen
     found.must_be_clean()
 
 
-async def test_a_frozen_database_freezes_nobody(deployment: Deployment) -> None:
+async def test_frozen_database_refuses_in_time_and_heartbeats_go_on(deployment: Deployment) -> None:
     """Ten seconds: everyone who asks is told so within five, every heart beats, and then all is well."""
     [server] = deployment.serve()
     pairs = ClientPairs.of(deployment, 10, lambda: server.port, "frozen")
@@ -132,7 +132,7 @@ async def _stays_alive(url: str, seconds: float) -> None:
         assert {answer.json()["code"] for answer in answers} == {"INTERNAL_ERROR"}
 
 
-async def test_a_handshake_while_the_database_is_away_is_refused_with_a_code(deployment: Deployment) -> None:
+async def test_handshake_without_database_is_refused_with_1011(deployment: Deployment) -> None:
     [server] = deployment.serve()
     await asyncio.to_thread(deployment.postgres.stop, "immediate")
     phone = await server.phone("patient_123", "patient").open()
@@ -145,7 +145,7 @@ async def test_a_handshake_while_the_database_is_away_is_refused_with_a_code(dep
 
 
 @in_the_long_form
-async def test_sockets_that_could_not_sit_down_leave_no_ghosts(deployment: Deployment) -> None:
+async def test_refused_handshakes_leave_no_connection_rows(deployment: Deployment) -> None:
     """Else their user would be taken for present, and one day for one with too many sockets."""
     [server] = deployment.serve(HPLUS_MAX_SOCKETS_PER_USER="3")
     async with server.phone("doctor_123", "doctor", "hospital_001"):
@@ -164,7 +164,7 @@ async def test_sockets_that_could_not_sit_down_leave_no_ghosts(deployment: Deplo
 
 
 @in_the_long_form
-async def test_sigterm_ends_a_server_whose_database_hangs(deployment: Deployment) -> None:
+async def test_sigterm_ends_a_server_with_a_frozen_database(deployment: Deployment) -> None:
     [server] = deployment.serve()
     pairs = ClientPairs.of(deployment, 3, lambda: server.port, "hanging")
     async with pairs.connected(), pairs.writing():

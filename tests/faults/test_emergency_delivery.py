@@ -25,7 +25,7 @@ def settle(group: EmergencyCallers, what: str, rounds: int) -> None:
     assert (missing, double) == (0, 0), f"of {acknowledged}: {missing} missing, {double} double"
 
 
-async def test_every_call_is_heard_although_the_server_is_killed(deployment: Deployment) -> None:
+async def test_every_call_for_help_is_alerted_although_the_server_is_killed(deployment: Deployment) -> None:
     [server] = deployment.serve()
     group = EmergencyCallers.of(deployment, 10, lambda: server.port, "called")
     async with group.connected():
@@ -58,7 +58,7 @@ async def thaw(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize(("fault", "repair"), [(kill, restart), (freeze, thaw)], ids=["killed", "frozen"])
-async def test_a_call_while_redis_is_away_is_stored_acknowledged_and_heard(
+async def test_call_for_help_without_redis_is_stored_acknowledged_and_alerted(
     deployment: Deployment,
     fault: Callable[[Deployment], Awaitable[None]],
     repair: Callable[[Deployment], Awaitable[None]],
@@ -80,7 +80,7 @@ async def test_a_call_while_redis_is_away_is_stored_acknowledged_and_heard(
         settle(group, f"emergency while Redis is {'killed' if fault is kill else 'frozen'}", ROUNDS)
 
 
-async def test_a_wrong_clock_neither_hastens_nor_delays_the_escalation(deployment: Deployment) -> None:
+async def test_wrong_client_clock_does_not_change_escalation_time(deployment: Deployment) -> None:
     """A day early, a day late, years 1 and 9999: each goes up after its two seconds on the server's clock."""
     [server] = deployment.serve(HPLUS_ESCALATION_SECONDS="critical=2,high=60,medium=120,low=300")
     clocks = wrong_clocks()

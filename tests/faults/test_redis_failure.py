@@ -14,7 +14,7 @@ from tests.faults.reconnecting_client import ClientPairs
 pytestmark = pytest.mark.faults
 
 
-async def test_no_socket_goes_deaf_when_redis_is_killed_flushed_or_frozen(deployment: Deployment) -> None:
+async def test_delivery_goes_on_when_redis_is_killed_flushed_or_frozen(deployment: Deployment) -> None:
     """The two of each pair sit on different servers, so that every word crosses Redis."""
     servers = deployment.serve(2)
     pairs = ClientPairs.of(deployment, 8, lambda: 0, "redis")
@@ -58,7 +58,7 @@ async def _frozen(deployment: Deployment) -> None:
     deployment.redis.thaw()
 
 
-async def test_messages_arrive_while_redis_is_frozen(deployment: Deployment) -> None:
+async def test_messages_are_delivered_while_redis_is_frozen(deployment: Deployment) -> None:
     [server] = deployment.serve()
     pairs = ClientPairs.of(deployment, 3, lambda: server.port, "without-redis")
     async with pairs.connected():

@@ -37,7 +37,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(deployment
     found.must_be_clean()
 
 
-async def test_users_of_a_dead_server_go_to_the_other_and_miss_nothing(deployment: Deployment) -> None:
+async def test_clients_of_a_killed_server_move_to_the_other_and_lose_nothing(deployment: Deployment) -> None:
     """Both servers write into the same rooms: the two of a pair sit on different ones."""
     servers = deployment.serve(2)
     pairs = ClientPairs.of(deployment, 8, lambda: 0, "moved")
@@ -64,7 +64,7 @@ async def test_users_of_a_dead_server_go_to_the_other_and_miss_nothing(deploymen
     found.must_be_clean()
 
 
-async def test_sigterm_answers_what_was_accepted_and_says_goodbye(deployment: Deployment) -> None:
+async def test_sigterm_answers_accepted_requests_and_closes_with_1012(deployment: Deployment) -> None:
     [server] = deployment.serve()
     pairs = ClientPairs.of(deployment, 10, lambda: server.port, "terminated")
     async with pairs.connected():
@@ -87,7 +87,7 @@ async def test_sigterm_answers_what_was_accepted_and_says_goodbye(deployment: De
     found.must_be_clean()
 
 
-async def test_a_rolling_restart_loses_nothing(deployment: Deployment) -> None:
+async def test_rolling_restart_loses_nothing(deployment: Deployment) -> None:
     servers = deployment.serve(2)
     async with Proxy([server.port for server in servers]) as proxy:
         pairs = ClientPairs.of(deployment, 8, lambda: proxy.port, "rolling")

@@ -21,7 +21,7 @@ LONG = "long " * 3900  # nearly as long as a message may be
 BOUND_BYTES = 120 * 1024 * 1024
 
 
-async def test_one_in_fifty_that_never_reads_harms_nobody(deployment: Deployment) -> None:
+async def test_client_that_never_reads_is_closed_and_others_are_unaffected(deployment: Deployment) -> None:
     """Its socket ends with 4103, the memory of the server stays bounded, the others notice nothing."""
     [server] = deployment.serve()
     pairs = ClientPairs.of(deployment, 24, lambda: server.port, "reader")
@@ -99,7 +99,7 @@ def _close_code_of(deaf: socket.socket) -> int:
     return int.from_bytes(heard[-2:])
 
 
-async def test_who_was_away_for_long_gets_everything_in_order(deployment: Deployment) -> None:
+async def test_long_absence_is_replayed_completely_and_in_order(deployment: Deployment) -> None:
     """More than fits into one socket's backlog, by number and by size."""
     [server] = deployment.serve()
     for user_id, count, text in (("away.many", 1056, "x"), ("away.long", 240, LONG)):
@@ -119,7 +119,7 @@ async def test_who_was_away_for_long_gets_everything_in_order(deployment: Deploy
             assert len(patient.heard("newMessage")) == min(count, 1000)
 
 
-async def test_who_comes_back_with_since_hears_nothing_twice(deployment: Deployment) -> None:
+async def test_reconnect_with_since_gets_nothing_twice(deployment: Deployment) -> None:
     """Also what its old socket had got right before it broke, unacknowledged."""
     [server] = deployment.serve()
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
@@ -141,16 +141,14 @@ async def test_who_comes_back_with_since_hears_nothing_twice(deployment: Deploym
 @pytest.mark.parametrize(
     ("since", "epoch"), [("10000", None), ("0", "another"), ("9" * 18, None), ("9" * 300, None)]
 )
-async def test_a_cursor_from_nowhere_is_not_recovered(
-    deployment: Deployment, since: str, epoch: str | None
-) -> None:
+async def test_unknown_cursor_is_not_recovered(deployment: Deployment, since: str, epoch: str | None) -> None:
     server = deployment.servers[0] if deployment.servers else deployment.serve()[0]
     async with server.phone("patient_123", "patient", since=since, epoch=epoch) as patient:
         assert patient.established["recovered"] is False
         await patient.echo()
 
 
-async def test_a_wrong_clock_changes_nothing(deployment: Deployment) -> None:
+async def test_wrong_client_clock_does_not_change_message_order(deployment: Deployment) -> None:
     """Day earlier, day later, years 1 and 9999: the order is that of arrival."""
     [server] = deployment.serve()
     clocks = [*wrong_clocks(), "-1"]

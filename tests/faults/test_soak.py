@@ -49,7 +49,7 @@ class Usage:
         return cls(process.memory_info().rss, process.num_fds(), sessions, keys, connections)
 
 
-async def test_memory_files_sessions_and_keys_stay_flat(deployment: Deployment) -> None:
+async def test_memory_files_sessions_and_redis_keys_stay_bounded(deployment: Deployment) -> None:
     [server] = deployment.serve()
     sent = await _churn(server, min(SOAK_SECONDS / 2, WARM_SECONDS))  # pools are filled, modules loaded
     before = Usage.of(deployment, server)

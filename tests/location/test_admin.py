@@ -27,7 +27,7 @@ def site(users_on_duty: dict[str, User], client: Client) -> Client:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_page_opens(site: Client, page: str) -> None:
+def test_each_location_page_opens(site: Client, page: str) -> None:
     assert site.get(f"/admin/location/{page}/").status_code == 200
     assert site.get(f"/admin/location/{page}/add/").status_code == 403
 
@@ -42,7 +42,7 @@ def test_lists_show_the_own_hospital_and_no_coordinates(site: Client) -> None:
     assert "Terry Test" not in grants
 
 
-def test_who_opens_one_is_recorded(site: Client) -> None:
+def test_opening_a_position_is_recorded(site: Client) -> None:
     assert b"12.3456" in site.get("/admin/location/latest/paramedic_5F456/change/").content
     reading = PositionAccess.objects.get()
     assert (reading.reader_id, reading.subject_id, reading.why) == (
@@ -55,7 +55,7 @@ def test_who_opens_one_is_recorded(site: Client) -> None:
     assert PositionAccess.objects.count() == 1
 
 
-def test_nothing_can_be_changed(site: Client, users_on_duty: dict[str, User]) -> None:
+def test_location_admin_is_read_only(site: Client, users_on_duty: dict[str, User]) -> None:
     fix = Fix.objects.get(user="paramedic_456")
     assert site.post(f"/admin/location/fix/{fix.pk}/change/", {"lat": 1}).status_code == 403
     assert site.post(f"/admin/location/fix/{fix.pk}/delete/", {"post": "yes"}).status_code == 403

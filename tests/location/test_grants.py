@@ -36,7 +36,7 @@ STAFF_OF_001 = {
 }  # fmt: skip
 
 
-def test_a_patient_is_seen_by_the_hospital_while_it_is_open() -> None:
+def test_patient_is_visible_to_the_hospital_while_the_grant_is_open() -> None:
     nobody_else = {"patient_123", "root"}
     assert those_who_see("patient_123") == nobody_else
     actions.open_grant(MATTER, "patient_123", **HELP)
@@ -45,7 +45,7 @@ def test_a_patient_is_seen_by_the_hospital_while_it_is_open() -> None:
     assert those_who_see("patient_123") == nobody_else
 
 
-def test_an_assigned_crew_is_seen_by_the_requester_too() -> None:
+def test_assigned_crew_is_visible_to_the_requester() -> None:
     assert those_who_see("paramedic_456") == STAFF_OF_001 | {"root"}
     actions.open_grant(MATTER, "paramedic_456", to_user="test_user", why="crew")
     assert those_who_see("paramedic_456") == STAFF_OF_001 | {"root", "test_user"}
@@ -55,7 +55,7 @@ def test_an_assigned_crew_is_seen_by_the_requester_too() -> None:
 @pytest.mark.parametrize(
     "change", [{"is_active": False}, {"role": "doctor"}, {"hospital_id": "hospital_002"}]
 )
-def test_a_paramedic_who_left_is_off_the_map(users_on_duty: dict[str, User], change: dict[str, Any]) -> None:
+def test_paramedic_who_left_is_not_visible(users_on_duty: dict[str, User], change: dict[str, Any]) -> None:
     doctor = users_on_duty["doctor_123"]
     record(users_on_duty["paramedic_456"])
     assert Latest.objects.visible_to(doctor).count() == Fix.objects.visible_to(doctor).count() == 1
@@ -65,7 +65,7 @@ def test_a_paramedic_who_left_is_off_the_map(users_on_duty: dict[str, User], cha
     assert not Fix.objects.visible_to(users_on_duty["doctor_002"]).exists()
 
 
-def test_the_track_of_a_matter_closes_with_it(users_on_duty: dict[str, User]) -> None:
+def test_track_of_a_reason_closes_with_its_grants(users_on_duty: dict[str, User]) -> None:
     crew, patient = users_on_duty["paramedic_456"], users_on_duty["patient_123"]
     record(crew, 1.0)  # before: no business of the patient's
     actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
@@ -78,7 +78,7 @@ def test_the_track_of_a_matter_closes_with_it(users_on_duty: dict[str, User]) ->
     assert [fix.lat for fix in actions.track(MATTER)] == [2.0]
 
 
-def test_opening_and_closing_again_changes_nothing() -> None:
+def test_opening_or_closing_a_grant_twice_changes_nothing() -> None:
     for _ in range(2):
         actions.open_grant(MATTER, "patient_123", **HELP)
     actions.open_grant(MATTER, "patient_123", to_user="test_user", why="requester")
@@ -90,14 +90,14 @@ def test_opening_and_closing_again_changes_nothing() -> None:
     assert Grant.objects.open().count() == 1
 
 
-def test_one_subject_can_leave_a_matter() -> None:
+def test_grant_of_one_subject_can_be_closed_alone() -> None:
     actions.open_grant(MATTER, "patient_123", **HELP)
     actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
     actions.close_grants(MATTER, "released", subject_id="paramedic_456")
     assert Grant.objects.open().get().subject_id == "patient_123"
 
 
-def test_a_destination_holds_for_every_grant_of_the_subject() -> None:
+def test_destination_applies_to_every_grant_of_the_subject() -> None:
     actions.open_grant(MATTER, "paramedic_456", to_user="test_user", why="crew", destination=(1.0, 2.0))
     actions.open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
     actions.open_grant(OTHER_MATTER, "paramedic_456", to_user="patient_123", why="crew")
@@ -116,12 +116,12 @@ def test_a_destination_holds_for_every_grant_of_the_subject() -> None:
     ],
     ids=["subject", "person", "hospital", "oneself"],
 )
-def test_there_is_nothing_to_grant_to_or_about_the_unknown(grant: dict[str, Any]) -> None:
+def test_grant_to_or_about_an_unknown_user_is_ignored(grant: dict[str, Any]) -> None:
     actions.open_grant(MATTER, **grant)
     assert not Grant.objects.exists()
 
 
-def test_a_grant_is_part_of_the_deed_around_it() -> None:
+def test_grant_is_rolled_back_with_the_surrounding_action() -> None:
     @action
     def change_of_mind() -> None:
         actions.open_grant(MATTER, "patient_123", **HELP)
@@ -134,7 +134,7 @@ def test_a_grant_is_part_of_the_deed_around_it() -> None:
     assert not Grant.objects.exists()
 
 
-def test_a_matter_of_yesterday_is_meant_only_by_its_name(users_on_duty: dict[str, User]) -> None:
+def test_reason_closed_a_day_ago_counts_only_when_named(users_on_duty: dict[str, User]) -> None:
     crew = users_on_duty["paramedic_456"]
     actions.open_grant(MATTER, crew.pk, to_user="patient_123", why="crew")
     actions.close_grants(MATTER, "completed")
@@ -147,7 +147,7 @@ def test_a_matter_of_yesterday_is_meant_only_by_its_name(users_on_duty: dict[str
     assert Fix.objects.get().reason_id == ""
 
 
-def test_what_nobody_may_see_is_no_track(users_on_duty: dict[str, User]) -> None:
+def test_position_nobody_may_see_is_not_stored(users_on_duty: dict[str, User]) -> None:
     record(users_on_duty["patient_123"], 1.0)
     record(users_on_duty["doctor_123"], 1.0)
     assert not Fix.objects.exists()
@@ -155,7 +155,7 @@ def test_what_nobody_may_see_is_no_track(users_on_duty: dict[str, User]) -> None
     assert those_who_see("doctor_123") == {"doctor_123", "root"}
 
 
-def test_the_nearest_come_first_and_the_stale_not_at_all(users_on_duty: dict[str, User]) -> None:
+def test_nearest_crews_come_first_and_stale_ones_are_left_out(users_on_duty: dict[str, User]) -> None:
     record(users_on_duty["paramedic_456"], 0.02, 0.0)
     record(users_on_duty["paramedic_789"], 0.01, 0.0, seconds_ago=60)
     record(users_on_duty["paramedic_002"], 0.001, 0.0)
@@ -168,7 +168,7 @@ def test_the_nearest_come_first_and_the_stale_not_at_all(users_on_duty: dict[str
     assert 60 <= first.fix_age < 70
 
 
-def test_the_latest_of_some() -> None:
+def test_latest_positions_of_the_named_users() -> None:
     users_on_duty = User.objects.in_bulk()
     record(users_on_duty["paramedic_456"], 1.0)
     record(users_on_duty["paramedic_789"], 2.0)
@@ -177,7 +177,7 @@ def test_the_latest_of_some() -> None:
     }
 
 
-def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(users_on_duty: dict[str, User]) -> None:
+def test_old_positions_are_deleted_and_emergency_tracks_kept(users_on_duty: dict[str, User]) -> None:
     actions.open_grant(MATTER, "paramedic_789", to_user="patient_123", why="crew")
     for crew in ("paramedic_456", "paramedic_789"):
         record(users_on_duty[crew], seconds_ago=25 * 3600)
@@ -187,7 +187,7 @@ def test_old_whereabouts_are_forgotten_and_tracks_of_matters_are_not(users_on_du
     assert set(Latest.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
 
 
-def test_what_has_been_read_stays_recorded(users_on_duty: dict[str, User]) -> None:
+def test_access_record_cannot_be_changed_or_deleted(users_on_duty: dict[str, User]) -> None:
     actions.record_reading(users_on_duty["doctor_123"], "paramedic_456", why="on duty")
     actions.record_reading(users_on_duty["doctor_123"], "doctor_123")
     reading = PositionAccess.objects.get()
@@ -198,7 +198,7 @@ def test_what_has_been_read_stays_recorded(users_on_duty: dict[str, User]) -> No
         PositionAccess.objects.all().update(why="nothing")
 
 
-def test_distances_on_the_earth() -> None:
+def test_distance_between_two_cities() -> None:
     assert distance_m((0, 0), (1, 0)) == pytest.approx(EARTH_RADIUS_M * 3.141592653589793 / 180)
     assert distance_m((0, 179.5), (0, -179.5)) == pytest.approx(distance_m((0, 0), (0, 1)))
     assert distance_m((90, 0), (-90, 77)) == pytest.approx(EARTH_RADIUS_M * 3.141592653589793)

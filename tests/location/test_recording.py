@@ -40,7 +40,7 @@ def latest_lat(user: User) -> float:
     return Latest.objects.get(pk=user.pk).lat
 
 
-def test_an_older_fix_is_kept_but_never_becomes_current(crew: User) -> None:
+def test_older_fix_is_stored_but_never_becomes_current(crew: User) -> None:
     record(crew, 1.0, timestamp=(now() - timedelta(seconds=10)).isoformat())
     late = record(crew, 2.0, timestamp=(now() - timedelta(seconds=20)).isoformat())
     assert (late.lat, latest_lat(crew)) == (2.0, 1.0)
@@ -48,7 +48,7 @@ def test_an_older_fix_is_kept_but_never_becomes_current(crew: User) -> None:
     assert latest_lat(crew) == 3.0
 
 
-def test_a_fix_from_the_future_does_not_freeze_the_marker(crew: User) -> None:
+def test_fix_from_the_future_does_not_block_later_ones(crew: User) -> None:
     future = (now() + timedelta(days=400)).isoformat()
     early = record(crew, 1.0, timestamp=future)
     assert early.at == early.received_at
@@ -58,7 +58,7 @@ def test_a_fix_from_the_future_does_not_freeze_the_marker(crew: User) -> None:
 
 
 @pytest.mark.parametrize("zone", [NEW_YORK, TOKYO], ids=["New York", "Tokyo"])
-def test_a_time_without_a_zone_is_judged_by_its_arrival(crew: User, zone: timezone) -> None:
+def test_time_without_zone_is_judged_by_its_arrival(crew: User, zone: timezone) -> None:
     local = datetime.now(zone).replace(tzinfo=None).isoformat()
     fix = record(crew, 1.0, timestamp=local)
     assert fix.at == fix.received_at
@@ -68,7 +68,7 @@ def test_a_time_without_a_zone_is_judged_by_its_arrival(crew: User, zone: timezo
 
 
 @pytest.mark.parametrize("zone", [UTC, NEW_YORK, TOKYO], ids=["UTC", "New York", "Tokyo"])
-def test_a_time_with_a_zone_is_relayed_as_the_same_moment_in_utc(crew: User, zone: timezone) -> None:
+def test_time_with_zone_is_relayed_in_utc(crew: User, zone: timezone) -> None:
     moment = (datetime.now(zone) - timedelta(seconds=3)).replace(microsecond=120_000)
     fix = record(crew, 1.0, timestamp=moment.isoformat(timespec="milliseconds"))
     assert fix.at == moment
@@ -76,12 +76,12 @@ def test_a_time_with_a_zone_is_relayed_as_the_same_moment_in_utc(crew: User, zon
     assert relayed == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def test_a_time_in_utc_is_relayed_as_it_was_said(crew: User) -> None:
+def test_time_in_utc_is_relayed_unchanged(crew: User) -> None:
     said = (now() - timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%S.120Z")
     assert as_seen(record(crew, 1.0, timestamp=said), None).data.location.timestamp == said
 
 
-def test_after_two_minutes_it_is_stale(crew: User) -> None:
+def test_fix_older_than_two_minutes_is_stale(crew: User) -> None:
     assert not as_seen(
         record(crew, timestamp=(now() - timedelta(seconds=110)).isoformat()), None
     ).data.location.stale
@@ -95,14 +95,16 @@ def test_after_two_minutes_it_is_stale(crew: User) -> None:
 @pytest.mark.parametrize(
     ("accuracy", "is_inaccurate"), [(1000, False), (1000.5, True), (5000, True), (None, False)]
 )
-def test_a_rough_fix_is_kept_and_flagged(crew: User, accuracy: float | None, is_inaccurate: bool) -> None:
+def test_inaccurate_fix_is_stored_and_flagged(
+    crew: User, accuracy: float | None, is_inaccurate: bool
+) -> None:
     fix = record(crew, accuracy=accuracy)
     assert (fix.is_inaccurate, latest_lat(crew)) == (is_inaccurate, fix.lat)
     assert as_seen(fix, None).data.location.inaccurate is is_inaccurate
 
 
 @pytest.mark.parametrize(("metres", "is_implausible"), [(650, False), (750, True)])
-def test_a_leap_is_kept_and_flagged(crew: User, metres: float, is_implausible: bool) -> None:
+def test_implausible_jump_is_stored_and_flagged(crew: User, metres: float, is_implausible: bool) -> None:
     start = now() - timedelta(seconds=60)
     record(crew, 0.0, 0.0, timestamp=start.isoformat())
     fix = record(crew, metres / 111_195, 0.0, timestamp=(start + timedelta(seconds=10)).isoformat())
@@ -110,13 +112,13 @@ def test_a_leap_is_kept_and_flagged(crew: User, metres: float, is_implausible: b
     assert latest_lat(crew) == fix.lat
 
 
-def test_fixes_that_a_tunnel_held_back_are_no_leap(crew: User) -> None:
+def test_delayed_fixes_sent_together_are_not_implausible(crew: User) -> None:
     record(crew, 0.0, 0.0)
     assert not record(crew, 60 / 111_195, 0.0).is_implausible
 
 
 @pytest.mark.parametrize("unknown", [-1, -1.0, None, "fast", "NaN", {}, True])
-def test_what_a_sensor_does_not_know_is_null(crew: User, unknown: Any) -> None:
+def test_unknown_sensor_value_is_null(crew: User, unknown: Any) -> None:
     fix = record(crew, speed=unknown, heading=unknown)
     assert (fix.speed_mps, fix.heading_degrees) == (None, None)
 
@@ -124,7 +126,7 @@ def test_what_a_sensor_does_not_know_is_null(crew: User, unknown: Any) -> None:
 @pytest.mark.parametrize(
     "said", ["", "yesterday", "2026-13-45T99:00:00Z", "0001-01-01T00:00:00+14:00", 17, []]
 )
-def test_an_odd_time_costs_no_position(crew: User, said: Any) -> None:
+def test_unreadable_time_does_not_lose_the_position(crew: User, said: Any) -> None:
     fix = record(crew, timestamp=said)
     assert fix.at == fix.received_at
 
@@ -141,13 +143,13 @@ def test_an_odd_time_costs_no_position(crew: User, said: Any) -> None:
         {"lat": True},
     ],
 )
-def test_what_is_not_on_earth_is_refused(place: dict[str, Any]) -> None:
+def test_coordinates_outside_the_earth_are_refused(place: dict[str, Any]) -> None:
     with pytest.raises(errors.ValidationFailed) as refused:
         TellLocation.read({"type": "locationUpdate", "data": update(**place)})
     assert refused.value.details["field"] == f"location.{next(iter(place))}"
 
 
-def test_many_positions_are_one_transaction(
+def test_many_positions_are_written_in_one_transaction(
     users_on_duty: dict[str, User], django_assert_max_num_queries: Any
 ) -> None:
     crews = [User(user_id=f"crew {n}", role="paramedic", hospital_id="hospital_001") for n in range(100)]

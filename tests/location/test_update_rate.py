@@ -22,7 +22,7 @@ CREW = ("paramedic_456", "paramedic", "hospital_001")
 DOCTOR = ("doctor_123", "doctor", "hospital_001")
 
 
-async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadServer) -> None:
+async def test_watcher_gets_two_positions_a_second_and_always_the_newest(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone("paramedic_789", "paramedic", "hospital_001") as other,
@@ -46,7 +46,7 @@ async def test_a_watcher_gets_two_a_second_and_always_the_newest(server: ThreadS
         )
 
 
-async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
+async def test_pending_position_is_not_shown_after_the_grant_closes(
     server: ThreadServer, settings: Any
 ) -> None:
     settings.LOCATION_INTERVAL_SECONDS = 2
@@ -71,7 +71,9 @@ async def test_what_waits_for_its_turn_is_not_shown_after_the_end(
         assert [data["location"]["lat"] for data in shown if data["emergencyId"] == MATTER] == [1]
 
 
-async def test_positions_between_emergencies_wait_for_company(server: ThreadServer, settings: Any) -> None:
+async def test_positions_outside_an_emergency_are_written_in_batches(
+    server: ThreadServer, settings: Any
+) -> None:
     """They are written together, and a server that stops writes them at once."""
     settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
@@ -90,7 +92,7 @@ async def test_positions_between_emergencies_wait_for_company(server: ThreadServ
         assert await Fix.objects.acount() == 5
 
 
-async def test_no_position_of_an_emergency_is_lost_on_kill_9(users: object) -> None:
+async def test_emergency_position_survives_kill_9(users: object) -> None:
     """What a watcher has seen is in the database, although nobody marked it as an emergency's."""
     with ProcessServer() as server:
         async with (
@@ -106,7 +108,7 @@ async def test_no_position_of_an_emergency_is_lost_on_kill_9(users: object) -> N
     assert [fix.lat async for fix in Fix.objects.filter(reason_id=MATTER)] == [2.0]
 
 
-async def test_an_emergency_waits_for_no_company(server: ThreadServer, settings: Any) -> None:
+async def test_positions_during_an_emergency_are_written_at_once(server: ThreadServer, settings: Any) -> None:
     """From the moment it is open the crew's positions are written at once, marked or not."""
     settings.LOCATION_WRITE_SECONDS = 60  # longer than anybody's patience
     async with (
@@ -143,7 +145,7 @@ class Board:
         self.is_hurried = True
 
 
-async def test_what_was_recorded_before_does_not_silence_what_was_heard_since() -> None:
+async def test_pending_position_does_not_undo_an_emergency_that_began_since() -> None:
     """A position on its way knows nothing of the emergency that begins meanwhile."""
     routine = messages.TellLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
     for word in (messages.LocationSharingBegan.type, messages.LocationAsked.type):

@@ -101,7 +101,7 @@ CASES = [
 
 @pytest.mark.parametrize("is_watching", [True, False], ids=["watching", "not watching"])
 @pytest.mark.parametrize(("subject", "presence", "is_emergency", "watchers", "involved"), CASES)
-def test_a_position_goes_to_the_people_of_its_emergency_and_to_staff_who_watch(
+def test_position_goes_to_the_audience_of_its_emergency_and_to_watching_staff(
     users_on_duty: dict[str, User],
     published: Published,
     request: pytest.FixtureRequest,
@@ -131,7 +131,7 @@ def test_a_position_goes_to_the_people_of_its_emergency_and_to_staff_who_watch(
     ],
 )
 @pytest.mark.usefixtures("emergency")
-def test_who_has_an_emergency_open_is_shown_its_people(
+def test_watcher_of_an_emergency_gets_positions_of_its_subjects(
     users_on_duty: dict[str, User],
     published: Published,
     django_capture_on_commit_callbacks: Any,

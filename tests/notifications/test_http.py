@@ -36,7 +36,7 @@ class Caller:
         return answer.status_code, answer.json()
 
 
-def test_pages_from_the_latest_back(users: dict[str, User]) -> None:
+def test_notifications_are_paged_newest_first(users: dict[str, User]) -> None:
     for number in range(5):
         notify(["doctor_123", "doctor_456"], **{**NOTICE, "title": str(number)})
     doctor = Caller(users["doctor_123"])
@@ -49,7 +49,7 @@ def test_pages_from_the_latest_back(users: dict[str, User]) -> None:
     assert (last["hasMore"], last["nextCursor"]) == (False, None)
 
 
-def test_a_notice_is_shown_as_on_the_socket(users: dict[str, User]) -> None:
+def test_notification_over_http_equals_the_frame(users: dict[str, User]) -> None:
     notify(["doctor_123"], **NOTICE, data={"id": "7"})
     row = Notification.objects.get()
     assert Caller(users["doctor_123"]).get()["notifications"] == [
@@ -64,7 +64,7 @@ def test_a_notice_is_shown_as_on_the_socket(users: dict[str, User]) -> None:
     ]
 
 
-def test_marking_as_read(users: dict[str, User]) -> None:
+def test_mark_as_read_of_own_notifications_only(users: dict[str, User]) -> None:
     notify(["doctor_123", "doctor_456"], **NOTICE)
     doctor, other = Caller(users["doctor_123"]), Caller(users["doctor_456"])
     [notice] = doctor.get()["notifications"]
@@ -79,7 +79,7 @@ def test_marking_as_read(users: dict[str, User]) -> None:
     assert other.get()["unreadCount"] == 1
 
 
-def test_sending(users: dict[str, User]) -> None:
+def test_send_over_http_by_permission(users: dict[str, User]) -> None:
     wish = {"target": {"role": "nurse"}, "title": "Tea", "body": "In the kitchen"}
     assert Caller(users["doctor_123"]).post(wish) == (201, {"status": "ok", "data": {"recipients": 1}})
     row = Notification.objects.get()
@@ -88,7 +88,7 @@ def test_sending(users: dict[str, User]) -> None:
     assert (status, refused["code"]) == (403, "FORBIDDEN")
 
 
-def test_wrong_questions(users: dict[str, User]) -> None:
+def test_invalid_query_is_refused(users: dict[str, User]) -> None:
     doctor = Caller(users["doctor_123"])
     assert Client().get(URL).status_code == 401
     assert doctor.client.get(URL + "?limit=0").json()["details"]["field"] == "limit"
@@ -104,7 +104,7 @@ def test_wrong_questions(users: dict[str, User]) -> None:
         ("admin_002", {"there"}),
     ],
 )
-def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
+def test_notification_admin_is_read_only_and_of_the_own_hospital(
     users: dict[str, User], user_id: str, titles: set[str]
 ) -> None:
     notify(["doctor_123"], **{**NOTICE, "title": "here"})
@@ -128,12 +128,12 @@ def test_the_admin_site_shows_the_own_hospital_and_changes_nothing(
     assert client.get("/admin/notifications/notification/add/", secure=True).status_code == 403
 
 
-def test_doctors_do_not_enter_the_admin_site(users: dict[str, User]) -> None:
+def test_doctor_is_refused_in_the_admin_site(users: dict[str, User]) -> None:
     client = admin_client_of(users["doctor_123"])
     assert client.get("/admin/notifications/notification/", secure=True).status_code == 302
 
 
-def test_what_was_read_long_ago_goes_and_what_is_unread_stays(users: dict[str, User]) -> None:
+def test_old_read_notifications_are_deleted_and_unread_kept(users: dict[str, User]) -> None:
     notify(["doctor_123", "doctor_456", "nurse_001"], **NOTICE)
     long_ago = timezone.now() - timedelta(days=91)
     Notification.objects.update(sent_at=long_ago)

@@ -27,7 +27,7 @@ def read(**frame: Any) -> dict[str, Any]:
     ],
     ids=["flat", "nested", "mixed", "flat wins"],
 )
-def test_flat_and_nested_say_the_same(frame: dict[str, Any]) -> None:
+def test_flat_and_nested_form_are_equal(frame: dict[str, Any]) -> None:
     assert read(**frame) == {
         "target": {"role": "nurse"},
         "title": "Tea",
@@ -36,7 +36,7 @@ def test_flat_and_nested_say_the_same(frame: dict[str, Any]) -> None:
     }
 
 
-def test_null_is_absent() -> None:
+def test_null_field_is_treated_as_absent() -> None:
     assert read(**SAID, data=None, category=None, priority=None, action=None) == SAID
 
 
@@ -48,7 +48,7 @@ def test_null_is_absent() -> None:
         {"action": "markRead", "data": {"notificationId": "7"}},
     ],
 )
-def test_mark_read_in_every_form(frame: dict[str, Any]) -> None:
+def test_mark_as_read_is_accepted_in_every_form(frame: dict[str, Any]) -> None:
     assert read(**frame) == {"action": "markRead", "notification_id": "7"}
 
 
@@ -75,7 +75,7 @@ def test_mark_read_in_every_form(frame: dict[str, Any]) -> None:
         ({"action": "markRead", "notificationId": " "}, "notificationId"),
     ],
 )
-def test_what_is_wrong_is_named(frame: dict[str, Any], field: str) -> None:
+def test_invalid_field_is_named(frame: dict[str, Any], field: str) -> None:
     with pytest.raises(errors.ValidationFailed) as refused:
         read(**frame)
     assert refused.value.details["field"] == field

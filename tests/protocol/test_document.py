@@ -60,12 +60,12 @@ def is_called(kind: type[Any]) -> str:
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
-def test_what_is_written_is_current(path: Path) -> None:
+def test_written_files_are_current(path: Path) -> None:
     written = path.read_text(encoding="utf-8") if path.exists() else ""
     assert written == documents()[path], "run `manage.py protocol`"
 
 
-def test_the_check_names_what_is_not_current(tmp_path: Path, settings: Any) -> None:
+def test_check_names_outdated_files(tmp_path: Path, settings: Any) -> None:
     settings.BASE_DIR = tmp_path
     with pytest.raises(CommandError, match=r"docs/protocol\.md and docs/asyncapi\.yaml are not current"):
         call_command("protocol", "--check")
@@ -76,7 +76,7 @@ def test_the_check_names_what_is_not_current(tmp_path: Path, settings: Any) -> N
         call_command("protocol", "--check")
 
 
-def test_the_same_document_is_printed_as_json() -> None:
+def test_document_is_printed_as_json() -> None:
     out = StringIO()
     call_command("protocol", "--json", stdout=out)
     assert json.loads(out.getvalue()) == document() == yaml.safe_load(as_yaml())
@@ -85,7 +85,7 @@ def test_the_same_document_is_printed_as_json() -> None:
 # Words
 
 
-def test_every_handled_word_appears_once() -> None:
+def test_every_handled_type_appears_once() -> None:
     consumers = [ConnectionConsumer, *HPlusConsumer.domains]
     handled = sorted(h.request.type for consumer in consumers for h in consumer.handlers)
     messages = document()["components"]["messages"]
@@ -93,7 +93,7 @@ def test_every_handled_word_appears_once() -> None:
     assert sorted(re.findall(r"^### Client: (.+)$", as_markdown(), re.MULTILINE)) == handled
 
 
-def test_every_word_that_is_said_appears_once() -> None:
+def test_every_event_type_appears_once() -> None:
     said = [kind for kind in wire.subclasses(wire.Event) if not kind.__module__.startswith("tests.")]
     public = sorted({kind.type for kind in said if not kind.internal})
     messages = document()["components"]["messages"]
@@ -102,19 +102,19 @@ def test_every_word_that_is_said_appears_once() -> None:
     assert "signedOut" not in public
 
 
-def test_each_word_is_in_one_operation() -> None:
+def test_each_message_is_in_one_operation() -> None:
     operations = document()["operations"].values()
     spoken = [ref["$ref"].rpartition("/")[2] for o in operations for ref in o["messages"]]
     assert sorted(spoken) == sorted(document()["components"]["messages"])
 
 
 @pytest.mark.parametrize("kind", [*REQUESTS, *EVENTS], ids=is_called)
-def test_a_word_says_what_it_means(kind: type[Any]) -> None:
+def test_each_message_has_a_description(kind: type[Any]) -> None:
     assert meaning_of(kind), f"{kind.__name__} has no docstring"
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=is_called)
-def test_the_example_of_a_request_is_accepted(kind: type[wire.Request]) -> None:
+def test_request_example_is_accepted_by_its_class(kind: type[wire.Request]) -> None:
     shown = example(kind, SCHEMAS)
     kind.read(shown)
     kind.read({"type": kind.type, "data": {k: v for k, v in shown.items() if k != "type"}})
@@ -122,7 +122,7 @@ def test_the_example_of_a_request_is_accepted(kind: type[wire.Request]) -> None:
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=is_called)
-def test_the_example_of_an_event_is_what_its_class_writes(kind: type[wire.Event]) -> None:
+def test_event_example_is_what_its_class_writes(kind: type[wire.Event]) -> None:
     shown = example(kind, SCHEMAS)
     assert faults_of("server", shown) == []
     place = {name: shown[name] for name in ("seq", "eventId") if issubclass(kind, wire.Durable)}
@@ -138,7 +138,7 @@ def made(kind: type[wire.Event], frame: dict[str, Any]) -> wire.Event:
     return kind(**untold, **{name: frame[alias] for name, alias in aliases.items() if alias in frame})
 
 
-def test_a_letter_has_its_place_in_the_mailbox() -> None:
+def test_durable_event_carries_seq_and_event_id() -> None:
     shown = example(NewMessage, SCHEMAS)
     without = {k: v for k, v in shown.items() if k not in ("seq", "eventId")}
     assert [fault.rpartition(": ")[2] for fault in faults_of("server", without)] == [
@@ -147,7 +147,7 @@ def test_a_letter_has_its_place_in_the_mailbox() -> None:
     ]
 
 
-def test_doubled_fields_stand_in_both_places() -> None:
+def test_flattened_fields_appear_under_data_and_at_top_level() -> None:
     shown = example(NewMessage, SCHEMAS)
     assert faults_of("server", {k: v for k, v in shown.items() if k != "senderId"})
     assert faults_of("server", {**shown, "data": {**shown["data"], "senderId": None}})
@@ -165,13 +165,13 @@ def test_two_domains_may_share_a_type() -> None:
     assert not judge.is_valid({"type": "notification"})
 
 
-def test_what_only_a_test_says_is_not_published() -> None:
+def test_messages_declared_by_tests_are_not_published() -> None:
     assert LampNotice in wire.subclasses(wire.Event)
     assert LampNotice not in EVENTS
     assert "LampNotice" not in document()["components"]["schemas"]
 
 
-async def test_what_two_people_hear_is_what_is_published(server: ThreadServer) -> None:
+async def test_frames_of_a_conversation_match_the_published_schemas(server: ThreadServer) -> None:
     room = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -211,13 +211,13 @@ def test_every_close_code_of_a_refusal_appears() -> None:
     assert listed == sorted(listed)
 
 
-def test_the_query_is_what_the_door_reads() -> None:
+def test_query_parameters_are_those_the_handshake_reads() -> None:
     from_the_cookie = {"adminSessionKey"}
     read = {to_camel(field.name) for field in fields(Claim)} - from_the_cookie | {"since", "epoch"}
     assert {parameter.name for parameter in rules.QUERY} == read
 
 
-def test_what_every_request_may_carry_is_told() -> None:
+def test_common_request_fields_are_documented() -> None:
     carried = wire.Request.model_fields.items()
     assert {field.alias or to_camel(name) for name, field in carried} == set(COMMON_FIELDS)
 
@@ -225,7 +225,7 @@ def test_what_every_request_may_carry_is_told() -> None:
 # The document itself
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     for reference in set(references(document())):
         part = document()
         for step in reference.removeprefix("#/").split("/"):
@@ -246,7 +246,7 @@ def test_every_schema_is_json_schema(name: str) -> None:
     Draft202012Validator.check_schema(SCHEMAS.shapes[name])
 
 
-def test_every_link_in_the_text_leads_to_a_heading() -> None:
+def test_every_link_leads_to_a_heading() -> None:
     text = as_markdown()
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
@@ -255,7 +255,7 @@ def test_every_link_in_the_text_leads_to_a_heading() -> None:
 
 
 @pytest.mark.urls("hplus.protocol.views")
-def test_the_page_shows_every_word_and_needs_nothing_else(client: Client) -> None:
+def test_page_shows_every_type_and_loads_nothing_else(client: Client) -> None:
     page = client.get("/protocol/").content.decode()
     ids = re.findall(r' id="(.+?)"', page)
     assert {word.key for word in WORDS} <= set(ids)
@@ -266,7 +266,7 @@ def test_the_page_shows_every_word_and_needs_nothing_else(client: Client) -> Non
 
 
 @pytest.mark.urls("hplus.protocol.views")
-def test_the_document_is_served_for_machines(client: Client) -> None:
+def test_document_is_served_as_json_and_yaml(client: Client) -> None:
     answer = client.get("/protocol/asyncapi.yaml")
     assert answer["Content-Type"] == "application/yaml; charset=utf-8"
     assert answer.content.decode() == as_yaml()

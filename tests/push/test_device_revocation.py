@@ -39,7 +39,7 @@ def audited() -> list[tuple[str, str, str, Any]]:
     return list(lines.values_list("actor_id", "object_type", "object_id", "details"))
 
 
-def test_a_revoked_phone_is_not_woken_and_the_others_are(
+def test_revoked_device_is_not_woken_and_others_are(
     users: dict[str, User], device: Device, sent_pushes: Sent
 ) -> None:
     phone, tablet = device("doctor_123", "phone", "pixel"), device("doctor_123", "tablet", "tab")
@@ -56,7 +56,7 @@ def test_a_revoked_phone_is_not_woken_and_the_others_are(
     assert audited() == [("admin_001", "push.pushdevice", str(phone.pk), {"what": "Revoked."})]
 
 
-def test_it_stays_silent_until_somebody_signs_in_on_it_anew(users: dict[str, User], device: Device) -> None:
+def test_revoked_device_is_woken_again_after_a_new_login(users: dict[str, User], device: Device) -> None:
     phone = device("doctor_123", "token", "pixel")
     revoke(admin_client_of(users["admin_001"]), phone)
     for token in ("token", "a fresh one"):
@@ -66,7 +66,7 @@ def test_it_stays_silent_until_somebody_signs_in_on_it_anew(users: dict[str, Use
     assert [one.token for one in PushDevice.objects.reachable()] == ["token"]
 
 
-def test_a_button_on_its_page_does_the_same_once(users: dict[str, User], device: Device) -> None:
+def test_revoke_button_on_device_page_revokes_once(users: dict[str, User], device: Device) -> None:
     admin_client, phone = admin_client_of(users["admin_001"]), device("nurse_001", "of-nurse", "pixel")
     assert 'name="action" value="revoke"' in admin_client.get(page_of(phone)).content.decode()
     answer = revoke(admin_client, phone, is_button="1")
@@ -81,7 +81,7 @@ def test_a_button_on_its_page_does_the_same_once(users: dict[str, User], device:
 
 
 @pytest.mark.parametrize("more", [{}, {"is_button": "1"}, {"select_across": "1"}])
-def test_the_other_hospitals_phones_are_not_there(
+def test_devices_of_the_other_hospital_are_not_listed(
     users: dict[str, User], device: Device, more: dict[str, str]
 ) -> None:
     phone = device("doctor_123", "token", "pixel")
@@ -96,7 +96,9 @@ def test_the_other_hospitals_phones_are_not_there(
 
 
 @pytest.mark.parametrize("user_id", ["doctor_123", "patient_123"])
-def test_no_other_role_revokes_even_if_let_in(users: dict[str, User], device: Device, user_id: str) -> None:
+def test_other_role_cannot_revoke_even_with_staff_flag(
+    users: dict[str, User], device: Device, user_id: str
+) -> None:
     phone = device("doctor_123", "token", "pixel")
     User.objects.filter(pk=user_id).update(is_staff=True)
     assert revoke(admin_client_of(User.objects.get(pk=user_id)), phone).status_code == 403

@@ -25,9 +25,7 @@ def states() -> list[tuple[str, int, str]]:
     return list(PushOutbox.objects.order_by("pk").values_list("state", "attempts", "last_error"))
 
 
-def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
-    fcm: fcm_server.FcmServer, device: Device
-) -> None:
+def test_push_carries_ids_and_category_and_no_content(fcm: fcm_server.FcmServer, device: Device) -> None:
     device("admin_001", "token-of-admin")
     notify(["admin_001"], **NOTICE)
     assert send_due_pushes() == 1
@@ -60,7 +58,7 @@ def test_a_push_carries_ids_and_a_category_and_no_word_of_the_notice(
 
 
 @pytest.mark.parametrize("answer", [fcm_server.UNREGISTERED, fcm_server.OTHER_PROJECT])
-def test_a_token_that_the_service_does_not_know_is_removed(
+def test_token_unknown_to_fcm_is_removed(
     fcm: fcm_server.FcmServer, device: Device, answer: tuple[int, dict[str, object]]
 ) -> None:
     gone, there = device("admin_001", "gone"), device("admin_001", "there")
@@ -78,7 +76,7 @@ def test_a_token_that_the_service_does_not_know_is_removed(
     assert sorted(message["token"] for message in fcm.received) == ["gone", "there", "there"]
 
 
-def test_a_device_whose_token_was_removed_comes_back_with_the_next_login(
+def test_device_with_removed_token_is_registered_again_by_login(
     fcm: fcm_server.FcmServer, device: Device
 ) -> None:
     device("admin_001", "token").disable()
@@ -88,9 +86,7 @@ def test_a_device_whose_token_was_removed_comes_back_with_the_next_login(
     assert [message["token"] for message in fcm.received] == ["token"]
 
 
-def test_a_service_that_has_too_much_to_do_is_asked_again_later(
-    fcm: fcm_server.FcmServer, device: Device
-) -> None:
+def test_overloaded_fcm_is_retried_later(fcm: fcm_server.FcmServer, device: Device) -> None:
     device("admin_001", "token")
     fcm.answers["token"] = fcm_server.TOO_MANY
     notify(["admin_001"], **NOTICE)
@@ -104,7 +100,7 @@ def test_a_service_that_has_too_much_to_do_is_asked_again_later(
     assert states() == [("sent", 2, "")]
 
 
-def test_what_cannot_be_sent_is_given_up_after_so_many_tries(
+def test_push_is_given_up_after_the_last_try(
     fcm: fcm_server.FcmServer, device: Device, settings: Settings
 ) -> None:
     settings.PUSH_TRIES, settings.PUSH_RETRY_SECONDS = 3, 0
@@ -117,7 +113,7 @@ def test_what_cannot_be_sent_is_given_up_after_so_many_tries(
     assert PushDevice.objects.reachable().count() == 1
 
 
-def test_what_is_wrong_is_given_up_at_once(fcm: fcm_server.FcmServer, device: Device) -> None:
+def test_invalid_push_is_given_up_at_once(fcm: fcm_server.FcmServer, device: Device) -> None:
     device("admin_001", "token")
     fcm.answers["token"] = fcm_server.INVALID
     notify(["admin_001"], **NOTICE)
@@ -126,7 +122,7 @@ def test_what_is_wrong_is_given_up_at_once(fcm: fcm_server.FcmServer, device: De
     assert PushDevice.objects.reachable().count() == 1
 
 
-def test_a_service_out_of_reach_is_asked_again_later(
+def test_unreachable_fcm_is_retried_later(
     fcm: fcm_server.FcmServer, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -150,7 +146,7 @@ def test_a_service_out_of_reach_is_asked_again_later(
         "hplus.push.senders.FcmPush",
     ],
 )
-def test_a_sender_that_cannot_send_stops_the_start(
+def test_misconfigured_sender_stops_the_start(
     path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.HPLUS_PUSH_BACKEND = path

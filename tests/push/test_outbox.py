@@ -42,7 +42,7 @@ def connect(user: User) -> Connection:
 # Who, and for what
 
 
-def test_whoever_has_a_socket_is_not_woken(users: dict[str, User], device: Device) -> None:
+def test_connected_user_is_not_woken(users: dict[str, User], device: Device) -> None:
     device("doctor_123", "of-doctor")
     device("nurse_001", "of-nurse")
     connect(users["nurse_001"])
@@ -51,14 +51,14 @@ def test_whoever_has_a_socket_is_not_woken(users: dict[str, User], device: Devic
     assert tokens_woken() == ["of-doctor"]
 
 
-def test_all_devices_of_a_person_are_woken(device: Device) -> None:
+def test_all_devices_of_a_user_are_woken(device: Device) -> None:
     device("doctor_123", "phone", "pixel")
     device("doctor_123", "tablet", "tab")
     notify(["doctor_123"], **NOTICE)
     assert tokens_woken() == ["phone", "tablet"]
 
 
-def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
+def test_push_row_commits_or_rolls_back_with_its_event(device: Device) -> None:
     device("doctor_123", "phone")
 
     @action
@@ -73,7 +73,7 @@ def test_a_row_is_there_if_and_only_if_the_event_is(device: Device) -> None:
     assert str(PushOutbox.objects.get().event_id) == MailboxEntry.objects.get().event_id
 
 
-def test_a_message_wakes_its_receiver_and_a_receipt_nobody(users: dict[str, User], device: Device) -> None:
+def test_message_wakes_its_receiver_and_a_receipt_nobody(users: dict[str, User], device: Device) -> None:
     device("patient_123", "of-patient")
     device("doctor_123", "of-doctor")
     wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
@@ -90,7 +90,7 @@ def test_a_message_wakes_its_receiver_and_a_receipt_nobody(users: dict[str, User
     )
 
 
-def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
+def test_events_sent_into_a_dead_connection_wake_when_it_expires(
     users: dict[str, User], device: Device, settings: Settings
 ) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
@@ -106,7 +106,7 @@ def test_what_was_said_into_a_dead_connection_wakes_when_it_is_noticed(
     assert tokens_woken() == ["phone"]
 
 
-def test_after_a_goodbye_only_what_crossed_it_wakes(
+def test_clean_disconnect_wakes_only_for_undelivered_events(
     users: dict[str, User], device: Device, settings: Settings
 ) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
@@ -124,14 +124,14 @@ def test_after_a_goodbye_only_what_crossed_it_wakes(
 # Devices
 
 
-def test_a_new_token_takes_the_place_of_the_old_one(device: Device) -> None:
+def test_new_token_replaces_the_old_one(device: Device) -> None:
     device("doctor_123", "old", "pixel")
     device("doctor_123", "new", "pixel")
     notify(["doctor_123"], **NOTICE)
     assert tokens_woken() == ["new"]
 
 
-def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(sent_pushes: Sent, device: Device) -> None:
+def test_shared_device_wakes_for_the_last_signed_in_user(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "shared", "ward-phone")
     notify(["doctor_123"], **NOTICE)
     device("nurse_001", "shared", "ward-phone")
@@ -142,7 +142,7 @@ def test_a_shared_phone_wakes_for_the_one_who_signed_in_last(sent_pushes: Sent, 
 
 
 @pytest.mark.parametrize("how", ["signed out", "deactivated"])
-def test_whoever_has_gone_is_not_woken_any_more(sent_pushes: Sent, device: Device, how: str) -> None:
+def test_signed_out_or_deactivated_user_is_not_woken(sent_pushes: Sent, device: Device, how: str) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     if how == "signed out":
@@ -154,7 +154,7 @@ def test_whoever_has_gone_is_not_woken_any_more(sent_pushes: Sent, device: Devic
     assert PushOutbox.objects.get().state == "given up"
 
 
-def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
+def test_signed_out_device_gets_no_new_row(device: Device) -> None:
     device("doctor_123", "phone")
     Session.objects.revoke("signed out")
     notify(["doctor_123"], **NOTICE)
@@ -165,7 +165,7 @@ def test_no_new_row_for_a_device_that_was_signed_out(device: Device) -> None:
 # On the way
 
 
-def test_two_workers_do_not_send_the_same_push(sent_pushes: Sent, device: Device) -> None:
+def test_two_workers_send_a_push_once(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     recording_sender.is_open.clear()
@@ -178,7 +178,7 @@ def test_two_workers_do_not_send_the_same_push(sent_pushes: Sent, device: Device
     assert [token for token, _ in sent_pushes] == ["phone"]
 
 
-def test_what_a_dead_worker_had_taken_is_sent_by_another(sent_pushes: Sent, device: Device) -> None:
+def test_push_leased_by_a_dead_worker_is_sent_by_another(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     lease_ends = timezone.now() + timedelta(seconds=LEASE_SECONDS)
@@ -189,7 +189,7 @@ def test_what_a_dead_worker_had_taken_is_sent_by_another(sent_pushes: Sent, devi
     assert [token for token, _ in sent_pushes] == ["phone"]
 
 
-def test_the_console_writes_ids_and_category(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_console_sender_writes_ids_and_category(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device("doctor_123", "secret-token")
     notify(["doctor_123"], **NOTICE)
     with caplog.at_level("INFO", logger="hplus.push.senders"):
@@ -201,7 +201,7 @@ def test_the_console_writes_ids_and_category(device: Device, caplog: pytest.LogC
     assert line == f"Push to device {row.device_id}: {content}"
 
 
-def test_finished_pushes_go_after_the_retention(sent_pushes: Sent, device: Device) -> None:
+def test_finished_pushes_are_deleted_after_the_retention(sent_pushes: Sent, device: Device) -> None:
     device("doctor_123", "phone")
     notify(["doctor_123"], **NOTICE)
     send_due_pushes()

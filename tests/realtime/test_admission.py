@@ -15,7 +15,7 @@ from tests.servers import ThreadServer
 ARRIVALS = 12
 
 
-async def test_who_waits_in_line_has_all_the_time(settings: Any) -> None:
+async def test_handshake_waiting_for_admission_never_times_out(settings: Any) -> None:
     settings.ACTION_TIMEOUT_SECONDS = 0.5  # less than the line takes, more than anybody in it
     admission = Admission()
     line = [asyncio.create_task(admission.run_queued(time.sleep, 0.2)) for _ in range(ARRIVALS)]
@@ -25,7 +25,9 @@ async def test_who_waits_in_line_has_all_the_time(settings: Any) -> None:
     assert await asyncio.gather(*line) == [None] * ARRIVALS
 
 
-async def test_everybody_comes_back_at_once(server: ThreadServer) -> None:
+async def test_simultaneous_reconnects_are_all_admitted_and_calls_for_help_first(
+    server: ThreadServer,
+) -> None:
     async with AsyncExitStack() as stack:
         patient = await stack.enter_async_context(server.phone("patient_123", "patient"))
         crews = [server.phone(f"crew_{number}", "paramedic", "hospital_001") for number in range(60)]

@@ -30,7 +30,7 @@ def stored(room: ChatRoom) -> list[dict[str, object]]:
     return [bulk_insert.row_of(row) for row in Message.objects.filter(room=room).order_by("id")]
 
 
-def test_every_value_comes_back_as_it_went_in(room: ChatRoom) -> None:
+def test_inserted_values_are_read_back_unchanged(room: ChatRoom) -> None:
     written = [
         message(room, attachments=[ODD], location={"lat": 37.0, "lng": -122.4194}),
         message(room, text="%s \x07 {} 'quoted' \U0001f691", client_message_id="once", reply_to="x"),
@@ -39,19 +39,19 @@ def test_every_value_comes_back_as_it_went_in(room: ChatRoom) -> None:
     assert stored(room) == [bulk_insert.row_of(row) for row in written]
 
 
-def test_what_violates_a_constraint_is_left_out_where_that_is_asked_for(room: ChatRoom) -> None:
+def test_conflicting_rows_are_skipped_with_ignore_conflicts(room: ChatRoom) -> None:
     bulk_insert.insert(Message, [bulk_insert.row_of(message(room, client_message_id="once"))])
     again = [message(room, client_message_id="once"), message(room, client_message_id="other")]
     bulk_insert.insert(Message, map(bulk_insert.row_of, again), ignore_conflicts=True)
     assert [row["client_message_id"] for row in stored(room)] == ["once", "other"]
 
 
-def test_no_rows_are_no_statement(room: ChatRoom) -> None:
+def test_empty_insert_makes_no_statement(room: ChatRoom) -> None:
     bulk_insert.insert(Message, [])
     assert stored(room) == []
 
 
-def test_places_are_drawn_without_gaps_also_from_a_mailbox_that_is_not_there_yet(
+def test_seqs_are_drawn_without_gaps_also_from_a_new_mailbox(
     users: dict[str, User],
 ) -> None:
     assert Mailbox.objects.draw({"patient_123": 2, "doctor_123": 1}) == {"patient_123": 2, "doctor_123": 1}

@@ -53,7 +53,7 @@ async def settled(conflation: Conflation) -> None:
     await asyncio.wait_for(conflation._task, 5)
 
 
-def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None:
+def test_only_the_newest_of_each_sender_is_kept_in_order_of_arrival() -> None:
     newest = RecentEvents(only_newest=True)
     for turn, envelope in enumerate([position("a", 1), position("b", 1), position("a", 2)], start=1):
         newest.put(turn, envelope)
@@ -62,7 +62,7 @@ def test_of_each_author_only_the_newest_is_kept_in_the_order_they_came() -> None
     assert newest.since(3) == []
 
 
-async def test_nobody_sees_the_own_position_or_what_came_before() -> None:
+async def test_own_position_and_older_ones_are_not_delivered() -> None:
     early, late = Watcher("early"), Watcher("late")
     conflation = conflation_of(early)
     conflation.offer(AUDIENCE, position("late", 1))
@@ -102,7 +102,7 @@ async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
     assert watcher.seen == ["other1"]
 
 
-async def test_a_reader_without_room_sees_the_newest_once_it_has_room() -> None:
+async def test_slow_reader_gets_the_newest_once_it_has_room() -> None:
     slow, quick = Watcher("slow", has_room=False), Watcher("quick")
     conflation = conflation_of(slow, quick)
     conflation.offer(AUDIENCE, position("crew", 1))
@@ -157,7 +157,7 @@ async def test_more_than_fits_into_one_write_comes_in_several() -> None:
     assert [len(frames) for frames in watcher.writes] == [FRAMES_AT_ONCE, 1]
 
 
-async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
+async def test_listener_that_left_gets_nothing_and_delays_nobody() -> None:
     gone, here = Watcher("gone"), Watcher("here")
     conflation = conflation_of(gone, here)
     conflation.offer(AUDIENCE, position("crew", 1))
@@ -172,7 +172,7 @@ async def test_who_has_left_is_shown_nothing_and_holds_up_nobody() -> None:
     assert conflation._recent == {}
 
 
-async def test_one_that_cannot_be_shown_it_keeps_it_from_nobody() -> None:
+async def test_failing_listener_does_not_keep_events_from_others() -> None:
     broken, here = Watcher("broken"), Watcher("here")
     conflation = conflation_of(broken, here)
     broken.write_many = None
@@ -194,7 +194,7 @@ async def test_where_all_is_shown_it_is_seen_in_the_order_it_came() -> None:
     assert watcher.seen == ["crew1", "crew2", "crew3", "crew4"]
 
 
-def test_of_too_much_the_newest_of_each_author_is_remembered() -> None:
+def test_overflow_keeps_the_newest_of_each_sender() -> None:
     news = RecentEvents(only_newest=False)
     for turn in range(1, REMEMBERED + 2):
         news.put(turn, position(f"crew{turn % 3}", turn))

@@ -47,7 +47,7 @@ def texts(phone: Phone) -> list[str]:
     return [frame["data"]["message"] for frame in phone.heard("newMessage")]
 
 
-async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadServer) -> None:
+async def test_reconnect_with_since_replays_missed_events(server: ThreadServer) -> None:
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         epoch = doctor.established["epoch"]
         assert (doctor.established["lastSeq"], doctor.established["recovered"]) == (0, False)
@@ -113,7 +113,9 @@ async def test_who_reconnects_with_a_cursor_gets_what_was_missed(server: ThreadS
         assert phone.established["epoch"] != epoch
 
 
-async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer, settings: Any) -> None:
+async def test_replay_larger_than_the_outbound_queue_keeps_the_socket(
+    server: ThreadServer, settings: Any
+) -> None:
     """More than the outbox may hold at once: by cursor, after a moment, at joining, and by sync."""
     settings.OUTBOUND_FRAMES = 200
     for first in range(0, 300, 100):
@@ -136,7 +138,7 @@ async def test_a_night_of_messages_does_not_end_the_socket(server: ThreadServer,
         assert doctor.close_code is None
 
 
-async def test_unread_messages_come_although_their_letters_are_past_keeping(server: ThreadServer) -> None:
+async def test_unread_messages_are_delivered_after_their_entries_expired(server: ThreadServer) -> None:
     await in_db_thread(write, 2)
     await MailboxEntry.objects.all().aupdate(at=timezone.now() - timedelta(days=15))
     assert await in_db_thread(replay.delete_old_entries) == 4
@@ -158,7 +160,7 @@ async def test_unread_messages_come_although_their_letters_are_past_keeping(serv
             assert texts(screen) == told
 
 
-async def test_what_a_client_acknowledges_is_delivered(server: ThreadServer) -> None:
+async def test_client_ack_marks_messages_delivered(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -182,7 +184,7 @@ async def test_what_a_client_acknowledges_is_delivered(server: ThreadServer) -> 
         assert not doctor.heard("error")
 
 
-async def test_a_repeated_message_is_stored_once(server: ThreadServer) -> None:
+async def test_repeated_message_is_stored_once(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as tablet,
@@ -230,7 +232,7 @@ async def test_a_repeated_message_is_stored_once(server: ThreadServer) -> None:
         assert await Message.objects.acount() == 2
 
 
-async def test_a_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
+async def test_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
     server: ThreadServer,
 ) -> None:
     patient = await User.objects.aget(pk="patient_123")
@@ -282,7 +284,7 @@ def nothing_announced() -> Iterator[None]:
         publisher.set_publisher(speaking)
 
 
-async def test_a_lost_wake_up_costs_a_moment_and_no_letter(server: ThreadServer, settings: Any) -> None:
+async def test_lost_wake_up_is_repaired_by_reconciliation(server: ThreadServer, settings: Any) -> None:
     settings.RECONCILE_SECONDS = 0.3
     async with (
         server.phone("patient_123", "patient") as patient,
@@ -305,7 +307,7 @@ async def test_a_lost_wake_up_costs_a_moment_and_no_letter(server: ThreadServer,
 
 
 @pytest.mark.parametrize("sockets", [3])
-async def test_messages_in_a_hurry_keep_their_order_on_every_socket(
+async def test_burst_of_messages_keeps_its_order_on_every_socket(
     server: ThreadServer, settings: Any, sockets: int
 ) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
@@ -324,7 +326,7 @@ async def test_messages_in_a_hurry_keep_their_order_on_every_socket(
             await phone.hang_up()
 
 
-async def test_a_night_without_wake_ups_comes_at_the_readers_pace(
+async def test_backlog_without_wake_ups_is_delivered_at_the_readers_pace(
     server: ThreadServer, settings: Any
 ) -> None:
     """More letters than the outbox holds, fetched at once: the socket stays and gets all, in order."""
@@ -338,7 +340,7 @@ async def test_a_night_without_wake_ups_comes_at_the_readers_pace(
         assert doctor.close_code is None
 
 
-async def test_joining_late_overtakes_nothing(server: ThreadServer) -> None:
+async def test_buffered_messages_keep_their_order_when_sending_joins_a_room(server: ThreadServer) -> None:
     """What is held while the first message is sent comes in its place, not early as unread."""
     async with (
         server.phone("patient_123", "patient") as patient,

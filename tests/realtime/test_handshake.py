@@ -45,7 +45,7 @@ async def refusal(phone: Phone) -> tuple[str, int]:
     return error["code"], code
 
 
-async def test_what_is_wrong_is_looked_for_in_this_order(server: ThreadServer, quick: Any) -> None:
+async def test_handshake_errors_are_checked_in_this_order(server: ThreadServer, quick: Any) -> None:
     """userId, role, hospital where the role is staff, whether there is one, and then who it is."""
     url = f"ws://127.0.0.1:{server.port}/"
     doctor = {"userId": "doctor_123", "role": "doctor", "hospitalId": HOSPITAL}
@@ -82,7 +82,7 @@ async def test_what_is_wrong_is_looked_for_in_this_order(server: ThreadServer, q
             assert patient.established["hospitalId"] == hospital
 
 
-async def test_a_name_of_the_demo_is_fixed_at_its_first_use(server: ThreadServer, quick: Any) -> None:
+async def test_demo_user_keeps_role_and_hospital_of_its_first_use(server: ThreadServer, quick: Any) -> None:
     odd = "Ünïcode & co. ?=#/%20+ 救急"
     async with server.phone(odd, "nurse", HOSPITAL) as nurse:
         assert nurse.established["userId"] == odd
@@ -93,7 +93,7 @@ async def test_a_name_of_the_demo_is_fixed_at_its_first_use(server: ThreadServer
         pass
 
 
-async def test_a_token_decides_who_somebody_is(server: ThreadServer, quick: Any) -> None:
+async def test_token_decides_identity_over_the_query(server: ThreadServer, quick: Any) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor:
         access = doctor.tokens["access"]
@@ -121,7 +121,7 @@ async def test_a_token_decides_who_somebody_is(server: ThreadServer, quick: Any)
         assert expired == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_a_ticket_is_good_for_one_handshake(server: ThreadServer, quick: Any) -> None:
+async def test_ticket_is_valid_for_one_handshake(server: ThreadServer, quick: Any) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor:
         ticket = (await doctor.post("auth/ticket/")).json()["ticket"]
@@ -138,7 +138,7 @@ async def test_a_ticket_is_good_for_one_handshake(server: ThreadServer, quick: A
         assert answer.status_code == 401
 
 
-async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any) -> None:
+async def test_login_as_first_message_is_accepted(server: ThreadServer, quick: Any) -> None:
     quick.HPLUS_DEMO = False
 
     def phone(**query: Any) -> Phone:
@@ -206,7 +206,7 @@ async def test_a_login_may_be_the_first_message(server: ThreadServer, quick: Any
         assert disabled == ("ACCOUNT_DISABLED", 4004)
 
 
-async def test_a_login_on_a_live_socket_renews_it(server: ThreadServer, quick: Any) -> None:
+async def test_login_on_a_live_socket_renews_its_token(server: ThreadServer, quick: Any) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         first = doctor.tokens["access"]
@@ -242,7 +242,7 @@ def _revoke(session_id: Any) -> None:
     Session.objects.filter(pk=session_id).revoke("for the test")
 
 
-async def test_a_token_that_runs_out_ends_its_sockets(server: ThreadServer, quick: Any) -> None:
+async def test_expired_token_closes_its_sockets(server: ThreadServer, quick: Any) -> None:
     quick.ACCESS_TOKEN_SECONDS = 0.8
     async with Api(server, "doctor_123") as doctor:
         phone = server.phone("doctor_123", "doctor", HOSPITAL, token=doctor.tokens["access"])
@@ -251,7 +251,7 @@ async def test_a_token_that_runs_out_ends_its_sockets(server: ThreadServer, quic
             assert await phone.expect_close() == 4001
 
 
-async def test_leaving_from_this_device_and_from_all(server: ThreadServer, quick: Any) -> None:
+async def test_logout_of_one_device_and_of_all_closes_their_sockets(server: ThreadServer, quick: Any) -> None:
     quick.RECONCILE_SECONDS = 60  # nobody needs a round to hear of it
     async with (
         Api(server, "doctor_123") as doctor,
@@ -278,7 +278,7 @@ async def test_leaving_from_this_device_and_from_all(server: ThreadServer, quick
         assert (await doctor.get("chat/rooms/")).json()["code"] == "SESSION_REVOKED"
 
 
-async def test_who_is_deactivated_goes_and_stays_out(server: ThreadServer, quick: Any) -> None:
+async def test_deactivated_user_is_closed_and_refused(server: ThreadServer, quick: Any) -> None:
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
         server.phone("doctor_456", "doctor", HOSPITAL) as colleague,
@@ -295,7 +295,9 @@ async def test_who_is_deactivated_goes_and_stays_out(server: ThreadServer, quick
         await colleague.echo()
 
 
-async def test_a_page_comes_from_this_host_a_phone_from_anywhere(server: ThreadServer, quick: Any) -> None:
+async def test_origin_of_another_host_is_refused_and_no_origin_accepted(
+    server: ThreadServer, quick: Any
+) -> None:
     url = f"ws://127.0.0.1:{server.port}/"
     who = {"userId": "patient_123", "role": "patient"}
     quick.ALLOWED_HOSTS = ["*", "app.example"]
@@ -308,7 +310,7 @@ async def test_a_page_comes_from_this_host_a_phone_from_anywhere(server: ThreadS
         assert refused.value.response.status_code == 403
 
 
-async def test_the_hospital_one_joins(server: ThreadServer) -> None:
+async def test_joinHospital_by_role_and_hospital(server: ThreadServer) -> None:
     await Hospital.objects.filter(pk="hospital_002").aupdate(is_on_diversion=True)
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -333,7 +335,7 @@ async def test_the_hospital_one_joins(server: ThreadServer) -> None:
         assert patient.close_code is None
 
 
-async def test_nothing_secret_is_logged_or_told(
+async def test_no_secret_is_logged_or_echoed(
     server: ThreadServer, quick: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -354,7 +356,7 @@ async def test_nothing_secret_is_logged_or_told(
         assert secret not in logged
 
 
-async def test_a_handshake_too_long_to_read_is_answered_at_once(server: ThreadServer) -> None:
+async def test_oversized_handshake_is_answered_at_once(server: ThreadServer) -> None:
     for length in (12_000, 60_000):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
@@ -367,7 +369,7 @@ async def test_a_handshake_too_long_to_read_is_answered_at_once(server: ThreadSe
         writer.close()
 
 
-async def test_frames_in_one_piece_with_the_handshake_are_heard(server: ThreadServer) -> None:
+async def test_frames_in_the_same_segment_as_the_handshake_are_processed(server: ThreadServer) -> None:
     """In order, and also where a proxy or an impatient client puts all of them into one segment."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     words = [b'{"type":"joinHospital","hospitalId":"hospital_001","requestId":"r%d"}' % n for n in range(3)]

@@ -103,7 +103,7 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
 ]
 
 
-async def test_each_wrong_frame_gets_its_code(server: ThreadServer, settings: Any) -> None:
+async def test_each_invalid_frame_gets_its_code(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     async with server.phone("patient_123", "patient") as phone:
         for text, code, name in WRONG:
@@ -124,7 +124,7 @@ async def test_each_wrong_frame_gets_its_code(server: ThreadServer, settings: An
         await phone.expect("newMessage", message="Hello")
 
 
-async def test_an_error_and_an_ack_say_what_they_answer(server: ThreadServer) -> None:
+async def test_error_and_ack_name_the_request_they_answer(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
         for asked in ({"requestId": "q1"}, {"data": {"requestId": "q1"}}):
             await phone.send("joinHospital", **asked)
@@ -149,7 +149,7 @@ async def test_an_error_and_an_ack_say_what_they_answer(server: ThreadServer) ->
         assert len(phone.heard("ack")) == 3
 
 
-async def test_more_than_the_server_can_read_on_closes_with_1009(server: ThreadServer) -> None:
+async def test_frame_over_the_read_limit_closes_with_1009(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
         try:
             await phone.send_text("x" * 2_000_000)

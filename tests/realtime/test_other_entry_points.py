@@ -20,7 +20,7 @@ from tests.stories.test_guide_client import raw_handshake
 HOSPITAL = "hospital_001"
 
 
-async def test_the_chat_works_alone_at_its_own_path(server: ThreadServer) -> None:
+async def test_chat_works_alone_at_its_own_path(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient", path="/ws/chat/") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -75,7 +75,7 @@ class RunServer(Endpoint):
             raise
 
 
-async def test_runserver_serves_the_story_too(users: dict[str, User]) -> None:
+async def test_runserver_carries_a_conversation(users: dict[str, User]) -> None:
     with RunServer() as server:
         told = await raw_handshake(server, "GET /?userId=test_user&role=patient HTTP/1.1")
         assert told["type"] == "connection_established"

@@ -30,7 +30,7 @@ def seen(phone: Phone, user_id: str) -> list[tuple[str, str]]:
     ]
 
 
-async def test_staff_hear_of_each_other_and_nobody_else_does(server: ThreadServer) -> None:
+async def test_staff_presence_goes_to_staff_of_the_hospital_only(server: ThreadServer) -> None:
     async with (
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
         server.phone("nurse_002", "nurse", "hospital_002") as foreign,
@@ -72,7 +72,7 @@ async def test_staff_hear_of_each_other_and_nobody_else_does(server: ThreadServe
         assert not seen(nurse, "patient_123")
 
 
-async def test_a_patient_is_seen_by_staff_of_a_shared_room_only(server: ThreadServer) -> None:
+async def test_patient_presence_goes_to_staff_of_a_shared_room_only(server: ThreadServer) -> None:
     users = await User.objects.ain_bulk()
     await in_db_thread(chat.open_room, users["patient_123"], "doctor_123", HOSPITAL)
     async with (
@@ -98,7 +98,7 @@ async def test_a_patient_is_seen_by_staff_of_a_shared_room_only(server: ThreadSe
             assert not seen(stranger, "patient_123")
 
 
-async def test_a_reconnect_within_the_grace_is_no_flap(server: ThreadServer, settings: Any) -> None:
+async def test_reconnect_within_the_grace_publishes_no_presence(server: ThreadServer, settings: Any) -> None:
     settings.PRESENCE_GRACE_SECONDS = 1.0
     async with server.phone("nurse_001", "nurse", HOSPITAL) as nurse:
         first = await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__()
@@ -116,7 +116,7 @@ async def test_a_reconnect_within_the_grace_is_no_flap(server: ThreadServer, set
         assert len(seen(nurse, "doctor_123")) == 2
 
 
-async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, settings: Any) -> None:
+async def test_users_of_a_dead_server_become_offline(server: ThreadServer, settings: Any) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
     long_ago = timezone.now() - timedelta(seconds=60)
     dead = await ServerProcess.objects.acreate(host="gone", pid=1, seen_at=long_ago)
@@ -139,7 +139,7 @@ async def test_a_server_that_dies_leaves_no_ghosts(server: ThreadServer, setting
         assert await Connection.objects.acount() == 2
 
 
-async def test_a_server_taken_for_dead_comes_back_with_its_users(server: ThreadServer, settings: Any) -> None:
+async def test_server_wrongly_expired_registers_its_users_again(server: ThreadServer, settings: Any) -> None:
     """Its process was frozen for a while; its sockets never noticed."""
     settings.PRESENCE_GRACE_SECONDS = 0
     async with (

@@ -13,9 +13,7 @@ HOSPITAL = "hospital_001"
 ROOM = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
 
 
-async def test_a_burst_after_a_reconnect_is_normal_and_then_the_rate_counts(
-    server: ThreadServer, settings: Any
-) -> None:
+async def test_burst_is_allowed_and_then_the_rate_limits(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 60
     async with (
         server.phone("patient_123", "patient") as phone,
@@ -50,7 +48,7 @@ async def test_a_burst_after_a_reconnect_is_normal_and_then_the_rate_counts(
         assert phone.close_code is None
 
 
-async def test_who_does_not_stop_is_closed(server: ThreadServer, settings: Any) -> None:
+async def test_client_that_ignores_the_limit_is_closed_with_4101(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 6
     async with (
         server.phone("patient_123", "patient") as phone,
@@ -66,7 +64,7 @@ async def test_who_does_not_stop_is_closed(server: ThreadServer, settings: Any) 
         await again.expect("heartbeat")
 
 
-async def test_no_limit_where_it_is_zero(server: ThreadServer, settings: Any) -> None:
+async def test_zero_means_no_rate_limit(server: ThreadServer, settings: Any) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     async with server.phone("patient_123", "patient") as phone:
         for _ in range(300):
@@ -79,7 +77,9 @@ async def one_is_left() -> bool:
     return await Connection.objects.filter(user="patient_123").acount() == 1
 
 
-async def test_a_user_and_an_address_have_so_many_sockets(server: ThreadServer, settings: Any) -> None:
+async def test_connections_over_the_limit_per_user_or_address_are_refused(
+    server: ThreadServer, settings: Any
+) -> None:
     settings.HPLUS_MAX_SOCKETS_PER_USER = 2
     settings.REFUSED_SOCKET_SECONDS = 0.05
     async with (

@@ -7,7 +7,7 @@ import threading
 from hplus.realtime.scheduler import PeriodicJob, Worker
 
 
-def test_a_duty_apart_does_not_hold_up_the_others() -> None:
+def test_job_with_own_thread_does_not_delay_the_others() -> None:
     is_free, was_done = threading.Event(), threading.Event()
 
     def wait_for_a_push_service() -> int:

@@ -42,7 +42,7 @@ def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
     return slow
 
 
-async def test_who_joins_while_the_last_one_is_unsubscribed_hears(layer: SlowLayer) -> None:
+async def test_join_during_unsubscribe_of_the_last_listener_gets_events(layer: SlowLayer) -> None:
     heard: dict[str, object] = {"staff": 1}
     subscriptions = Subscriptions(heard)
     await subscriptions.begin()
@@ -61,7 +61,7 @@ async def test_who_joins_while_the_last_one_is_unsubscribed_hears(layer: SlowLay
     assert layer.groups.keys() == {"persons", "staff"}
 
 
-async def test_a_layer_that_was_away_is_asked_again(layer: SlowLayer) -> None:
+async def test_subscription_is_retried_after_a_layer_failure(layer: SlowLayer) -> None:
     heard: dict[str, object] = {}
     subscriptions = Subscriptions(heard)
     await subscriptions.begin()

@@ -141,7 +141,9 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("stranger", OUTSIDERS, ids=lambda who: who[0])
-async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+async def test_foreign_and_missing_care_objects_get_the_same_error_on_the_socket(
+    server: ThreadServer, stranger: tuple[str, str, str | None]
+) -> None:
     async with a_busy_ward(server) as ids, server.phone(*stranger) as phone:
         is_far = stranger[2] not in (None, HOSPITAL)
         for word, fields in [*WORDS, *(PEOPLE if is_far else ())]:
@@ -159,7 +161,9 @@ async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str
 
 
 @pytest.mark.parametrize("stranger", OUTSIDERS, ids=lambda who: who[0])
-async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+async def test_foreign_and_missing_care_objects_get_the_same_error_over_http(
+    server: ThreadServer, stranger: tuple[str, str, str | None]
+) -> None:
     async with a_busy_ward(server) as ids, await client_of(server, stranger[0]) as client:
         asked = [("GET", path, None) for path in READS] + [("POST", *write) for write in WRITES]
         for method, path, body in asked:
@@ -181,7 +185,7 @@ def spelt(path: str, ids: dict[str, str]) -> str:
     return "/".join(ids.get(part, part) for part in path.split("/"))
 
 
-async def test_at_the_desk(server: ThreadServer) -> None:
+async def test_admin_site_of_another_hospital_finds_nothing(server: ThreadServer) -> None:
     """The admin site of another hospital knows nothing of it; that of its own does."""
 
     def look(user_id: str, method: str, path: str) -> tuple[int, str]:
@@ -231,7 +235,7 @@ def bare_path(text: str, path: str) -> str:
     return text
 
 
-def test_no_word_that_names_something_is_forgotten() -> None:
+def test_every_type_with_an_id_is_covered() -> None:
     """Every word with an id of something in it is asked for what belongs to others."""
     ids = {"emergency_id", "call_id", "message_id", "chat_room_id", "reply_to", "notification_id"}
     users = {"receiver_id", "participant_ids", "participant_id", "target_user_id", "assignee_id", "target"}
@@ -241,7 +245,7 @@ def test_no_word_that_names_something_is_forgotten() -> None:
     assert naming - asked == set()
 
 
-def test_no_address_that_names_something_is_forgotten() -> None:
+def test_every_url_with_an_id_is_covered() -> None:
     """Likewise every address of the API with an id in it."""
     asked = {resolve(path).route for path in (*READS, *rooms.READS, *(path for path, _ in WRITES))}
     named = {route for route in routes_of(get_resolver().url_patterns) if "<" in route}
@@ -256,7 +260,7 @@ def routes_of(patterns: list[Any], before: str = "") -> Iterator[str]:
             yield before + str(pattern.pattern)
 
 
-async def test_what_the_frame_says_of_an_emergency_counts_for_nothing(server: ThreadServer) -> None:
+async def test_forged_emergency_fields_are_ignored(server: ThreadServer) -> None:
     forged = {
         "requestedBy": "doctor_456",
         "requestedByRole": "doctor",

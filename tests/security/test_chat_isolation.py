@@ -57,7 +57,9 @@ def bare(frame: Frame, *ids: str) -> str:
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda who: who[0])
-async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+async def test_foreign_and_missing_objects_get_the_same_error_on_the_socket(
+    server: ThreadServer, stranger: tuple[str, str, str | None]
+) -> None:
     room_id, message_id = await a_conversation(server)
     async with server.phone(*stranger) as phone:
         for word, fields in WORDS:
@@ -73,7 +75,9 @@ async def test_on_the_socket(server: ThreadServer, stranger: tuple[str, str, str
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda who: who[0])
-async def test_over_http(server: ThreadServer, stranger: tuple[str, str, str | None]) -> None:
+async def test_foreign_and_missing_objects_get_the_same_error_over_http(
+    server: ThreadServer, stranger: tuple[str, str, str | None]
+) -> None:
     room_id, message_id = await a_conversation(server)
     owner, other = await client_of(server, "patient_123"), await client_of(server, stranger[0])
     async with owner, other:
@@ -110,7 +114,7 @@ def _filled(more: dict[str, Any], one: str) -> dict[str, Any]:
     }
 
 
-async def test_an_odd_id_is_just_not_there(server: ThreadServer) -> None:
+async def test_malformed_id_is_not_found(server: ThreadServer) -> None:
     async with await client_of(server, "patient_123") as client:
         for odd in ODD_IDS:
             for path in (f"/api/chat/rooms/{odd}/messages/", f"/api/chat/attachments/{odd}/"):
@@ -121,7 +125,7 @@ async def test_an_odd_id_is_just_not_there(server: ThreadServer) -> None:
         assert answer.status_code in (400, 404), answer.text
 
 
-async def test_what_the_frame_says_of_its_sender_counts_for_nothing(server: ThreadServer) -> None:
+async def test_forged_sender_is_ignored(server: ThreadServer) -> None:
     forged = {
         "senderId": "doctor_456",
         "sender_id": "doctor_456",
@@ -162,7 +166,7 @@ ORIGINS: list[tuple[str | None, str | None, bool]] = [
 ]
 
 
-async def test_a_page_of_others_is_refused(server: ThreadServer, settings: Settings) -> None:
+async def test_foreign_origin_is_refused(server: ThreadServer, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["hplus.example", "127.0.0.1"]
     for origin, host, is_let_in in ORIGINS:
         origin = origin and origin.replace("PORT", str(server.port))

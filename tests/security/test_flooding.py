@@ -39,7 +39,7 @@ def metered(server: ThreadServer, settings: Settings) -> ThreadServer:
     return server
 
 
-async def test_a_user_who_sends_too_much_is_told_when_to_go_on(metered: ThreadServer) -> None:
+async def test_user_over_the_rate_gets_retryAfter(metered: ThreadServer) -> None:
     """The limit is the user's, over all sockets; the other side of the same room is not touched."""
     async with (
         metered.phone("patient_123", "patient") as phone,
@@ -59,7 +59,7 @@ async def test_a_user_who_sends_too_much_is_told_when_to_go_on(metered: ThreadSe
         note("flood of one user", let_in=max(0, taken - 65))
 
 
-async def test_who_goes_on_regardless_is_shown_the_door(metered: ThreadServer) -> None:
+async def test_client_that_keeps_flooding_is_closed_with_4101(metered: ThreadServer) -> None:
     phone = await metered.phone("patient_123", "patient").open()
     with contextlib.suppress(websockets.ConnectionClosed):  # in the middle of it
         for _ in range(800):
@@ -67,7 +67,7 @@ async def test_who_goes_on_regardless_is_shown_the_door(metered: ThreadServer) -
     assert await phone.expect_close() == 4101
 
 
-async def test_what_is_sent_by_itself_too_often_is_dropped_without_a_word(metered: ThreadServer) -> None:
+async def test_excess_typing_is_dropped_without_an_error(metered: ThreadServer) -> None:
     """The guide's client opens a dialog for every error; a key held down must not open a hundred."""
     async with (
         metered.phone("patient_123", "patient") as phone,
@@ -88,7 +88,7 @@ async def test_what_is_sent_by_itself_too_often_is_dropped_without_a_word(metere
     assert await flood.expect_close() == 4101
 
 
-async def test_an_emergency_comes_through_the_flood_of_the_same_user(metered: ThreadServer) -> None:
+async def test_call_for_help_passes_a_flood_of_the_same_user(metered: ThreadServer) -> None:
     """Behind hundreds of refused messages on the same socket, and when the user is out of all breath."""
     async with (
         metered.phone("patient_123", "patient") as phone,
@@ -107,7 +107,7 @@ async def test_an_emergency_comes_through_the_flood_of_the_same_user(metered: Th
         await doctor.expect("emergencyAlert", emergencyId=answer["data"]["emergencyId"])
 
 
-async def test_the_api_keeps_the_same_pace_and_hears_an_emergency_all_the_same(
+async def test_http_has_the_same_rate_limit_and_accepts_calls_for_help(
     metered: ThreadServer, settings: Settings
 ) -> None:
     async with Api(metered, "patient_123") as patient, Api(metered, "doctor_123") as doctor:
@@ -131,7 +131,7 @@ async def test_the_api_keeps_the_same_pace_and_hears_an_emergency_all_the_same(
         assert (await patient.get("chat/rooms/")).status_code == 200
 
 
-async def test_an_address_guesses_so_many_passwords_and_no_more(
+async def test_password_guesses_per_address_are_limited(
     server: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever accounts it tries; who has signed in from there is not held up."""
@@ -153,7 +153,9 @@ async def everyone_is_gone() -> bool:
     return not await Connection.objects.filter(user="patient_123").aexists()
 
 
-async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
+async def test_connections_over_the_limit_per_user_are_refused(
+    server: ThreadServer, settings: Settings
+) -> None:
     """Also when all of them knock at once."""
     settings.HPLUS_MAX_SOCKETS_PER_USER = 3
     phones = await asyncio.gather(*(server.phone("patient_123", "patient").open() for _ in range(8)))
@@ -171,7 +173,9 @@ async def test_a_user_has_so_many_sockets_and_no_more(server: ThreadServer, sett
         assert again.established
 
 
-async def test_an_address_has_so_many_sockets_and_no_more(server: ThreadServer, settings: Settings) -> None:
+async def test_connections_over_the_limit_per_address_are_refused(
+    server: ThreadServer, settings: Settings
+) -> None:
     settings.HPLUS_MAX_SOCKETS_PER_IP = 1
     async with server.phone("patient_123", "patient"):
         phone = await server.phone("doctor_123", "doctor", "hospital_001").open()
@@ -223,7 +227,7 @@ KNOCKS = 2000
 
 
 @pytest.mark.faults
-async def test_a_thousand_refused_handshakes_a_second_harm_nobody(users: object) -> None:
+async def test_thousand_refused_handshakes_a_second_do_not_delay_others(users: object) -> None:
     with ProcessServer(HPLUS_MESSAGES_PER_MINUTE="0") as server:
         async with a_good_pair(server) as took:
             for name, query in REFUSED.items():
@@ -262,7 +266,7 @@ async def knock_a_thousand_times_a_second(port: int, query: str) -> None:
 
 
 @pytest.mark.faults
-async def test_words_without_a_limit_harm_nobody(users: object) -> None:
+async def test_flood_of_unlimited_types_is_closed_and_does_not_delay_others(users: object) -> None:
     with ProcessServer(HPLUS_MESSAGES_PER_MINUTE="60") as server:
         async with server.phone("paramedic_456", "paramedic", "hospital_001") as good:
             for word in ("heartbeat", "ack", "nonsense", "login"):

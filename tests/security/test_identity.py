@@ -52,7 +52,7 @@ async def refused(server: Endpoint, code: str, close_code: int, **query: Any) ->
     note("false identity at the handshake", let_in=len(phone.heard("connection_established")))
 
 
-async def test_the_token_decides_who_somebody_is(locked: ThreadServer) -> None:
+async def test_forged_query_does_not_override_the_token(locked: ThreadServer) -> None:
     token = (await sign_in(locked, "doctor_123"))["access"]
     async with Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=token) as phone:
         assert phone.established["userId"] == "doctor_123"
@@ -65,7 +65,9 @@ async def test_the_token_decides_who_somebody_is(locked: ThreadServer) -> None:
         await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR | other, token=token)
 
 
-async def test_only_a_whole_and_living_access_token_opens(locked: ThreadServer, settings: Settings) -> None:
+async def test_only_an_intact_unexpired_access_token_is_accepted(
+    locked: ThreadServer, settings: Settings
+) -> None:
     tokens = await sign_in(locked, "doctor_123")
     whole = tokens["access"]
     for token in (whole[:-1], whole + "A", whole.swapcase(), tokens["refresh"], "x", "' OR 1=1 --", "\ud7ff"):
@@ -77,7 +79,7 @@ async def test_only_a_whole_and_living_access_token_opens(locked: ThreadServer, 
     await refused(locked, "SESSION_REVOKED", 4005, **DOCTOR, token=whole)
 
 
-async def test_a_ticket_opens_once(locked: ThreadServer) -> None:
+async def test_ticket_is_accepted_once(locked: ThreadServer) -> None:
     access = (await sign_in(locked, "doctor_123"))["access"]
     first, ticket = [(await post(locked, "ticket", access)).json()["ticket"] for _ in range(2)]
     assert (await post(locked, "ticket", first)).status_code == 401
@@ -87,7 +89,7 @@ async def test_a_ticket_opens_once(locked: ThreadServer) -> None:
     await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR, token=ticket)
 
 
-async def test_without_a_token_nobody_gets_in(locked: ThreadServer, settings: Settings) -> None:
+async def test_handshake_without_token_is_refused(locked: ThreadServer, settings: Settings) -> None:
     settings.LOGIN_SECONDS = 0.3
     await refused(locked, "AUTHENTICATION_FAILED", 4001, **DOCTOR)
     other = (await sign_in(locked, "doctor_456"))["access"]
@@ -102,7 +104,7 @@ async def test_without_a_token_nobody_gets_in(locked: ThreadServer, settings: Se
         assert await phone.expect_close() == 4001
 
 
-async def test_a_login_never_changes_the_user(locked: ThreadServer) -> None:
+async def test_login_never_changes_the_user_of_a_socket(locked: ThreadServer) -> None:
     mine, other = [(await sign_in(locked, name))["access"] for name in ("doctor_123", "doctor_456")]
     phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=mine).open()
     await phone.expect("connection_established")
@@ -111,7 +113,7 @@ async def test_a_login_never_changes_the_user(locked: ThreadServer) -> None:
     assert await phone.expect_close() == 4001
 
 
-async def test_a_refresh_token_used_twice_ends_the_session(locked: ThreadServer) -> None:
+async def test_refresh_token_used_twice_ends_the_session(locked: ThreadServer) -> None:
     tokens = await sign_in(locked, "doctor_123")
     first = await post(locked, "refresh", "", refresh=tokens["refresh"])
     assert first.status_code == 200
@@ -143,7 +145,7 @@ TAKEN_AWAY: list[tuple[str, str, Callable[[User], None], str, int]] = [
 ]
 
 
-async def test_live_sockets_end_within_five_seconds_on_every_process(
+async def test_withdrawn_access_closes_sockets_on_every_process_within_five_seconds(
     locked: ThreadServer, users: dict[str, User]
 ) -> None:
     """Also while somebody stands at the door who does not say who he is; the others stay."""
@@ -186,7 +188,7 @@ async def signed_in(server: Endpoint, user_id: str, role: str, hospital_id: str 
     return await Phone(f"ws://127.0.0.1:{server.port}", **who, token=token).__aenter__()
 
 
-async def test_a_renewed_socket_ends_with_the_session_of_its_new_token(locked: ThreadServer) -> None:
+async def test_renewed_socket_ends_with_the_session_of_its_new_token(locked: ThreadServer) -> None:
     old, new = [(await sign_in(locked, "doctor_123"))["access"] for _ in range(2)]
     phone = await Phone(f"ws://127.0.0.1:{locked.port}", **DOCTOR, token=old).open()
     await phone.expect("connection_established")

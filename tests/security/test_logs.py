@@ -168,7 +168,7 @@ async def _database_errors(server: ProcessServer) -> None:
         await in_db_thread(allow)
 
 
-async def test_an_attachment_that_points_inside_is_never_fetched(server: ThreadServer) -> None:
+async def test_attachment_url_to_an_internal_address_is_never_fetched(server: ThreadServer) -> None:
     asked: list[str] = []
 
     class Inside(BaseHTTPRequestHandler):

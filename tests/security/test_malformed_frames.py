@@ -46,7 +46,7 @@ UNREADABLE = {
 }
 
 
-async def test_what_cannot_be_read_is_refused_with_a_code(server: ThreadServer) -> None:
+async def test_unreadable_frame_is_refused_with_a_code(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
         for name, text in UNREADABLE.items():
             await phone.send_text(text)
@@ -148,7 +148,9 @@ def _plain(allowed: tuple[Any, ...]) -> Any:
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
-async def test_no_field_of_any_word_makes_an_internal_error(server: ThreadServer, settings: Settings) -> None:
+async def test_no_field_of_any_type_causes_an_internal_error(
+    server: ThreadServer, settings: Settings
+) -> None:
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -229,7 +231,9 @@ QUERIES: list[dict[str, str]] = [
 ]
 
 
-async def test_no_query_breaks_the_handshake(server: ThreadServer, settings: Settings) -> None:
+async def test_no_query_causes_an_internal_error_in_the_handshake(
+    server: ThreadServer, settings: Settings
+) -> None:
     settings.REFUSED_SOCKET_SECONDS = 0.1
     for query in QUERIES:
         given = {"userId": "patient_123", "role": "patient"} | query
@@ -239,7 +243,7 @@ async def test_no_query_breaks_the_handshake(server: ThreadServer, settings: Set
         await phone.hang_up()
 
 
-async def test_what_a_proxy_says_of_the_address_breaks_nothing(server: ThreadServer) -> None:
+async def test_malformed_forwarded_address_breaks_nothing(server: ThreadServer) -> None:
     for forwarded in ("nobody", "1.2.3.4:99", "fe80::1%eth0", "<script>", "\xff"):
         headers = {"X-Forwarded-For": forwarded}
         async with Phone(server.socket_url, headers, userId="patient_123", role="patient") as phone:

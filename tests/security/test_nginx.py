@@ -87,7 +87,7 @@ SLOW = {
 
 
 @pytest.mark.faults
-async def test_who_dawdles_is_cut_off_and_the_others_are_unaffected(front: Nginx) -> None:
+async def test_slow_clients_are_cut_off_and_others_are_unaffected(front: Nginx) -> None:
     """Two hundred at once, while two others talk and somebody comes to call for help."""
     async with a_good_pair(front) as took:
         lasted = asyncio.gather(
@@ -106,7 +106,9 @@ async def test_who_dawdles_is_cut_off_and_the_others_are_unaffected(front: Nginx
     assert all(line.endswith(" - -") for line in cut), "a server behind the door was asked"
 
 
-async def test_what_the_front_door_adds_and_keeps_to_itself(front: Nginx, server: ThreadServer) -> None:
+async def test_proxy_adds_the_address_and_hides_metrics_and_tokens(
+    front: Nginx, server: ThreadServer
+) -> None:
     """TLS only, the true address, no page for Prometheus, no token in its log."""
     token = (await sign_in(server, "doctor_123"))["access"]
     who = {"userId": "doctor_123", "role": "doctor", "hospitalId": "hospital_001", "token": token}
@@ -126,7 +128,7 @@ async def test_what_the_front_door_adds_and_keeps_to_itself(front: Nginx, server
     assert token not in log
 
 
-async def test_a_client_that_knocks_without_a_pause_is_slowed_down(front: Nginx) -> None:
+async def test_flood_of_handshakes_from_one_address_is_limited(front: Nginx) -> None:
     """A flood of handshakes from one address: most wait at the door, and some hear 429."""
     request = UPGRADE + b"\r\n"
 

@@ -95,12 +95,12 @@ def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]
     ],
     ids=lambda right: ",".join(right),
 )
-def test_the_right_values_start(right: dict[str, str]) -> None:
+def test_valid_settings_start(right: dict[str, str]) -> None:
     ended = start(**right)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_wrong_value_ends_the_process_with_its_name() -> None:
+def test_invalid_setting_ends_the_process_and_is_named() -> None:
     ended = start(PORT="http")
     assert ended.returncode == 1, "it started"
     sentence = ended.stderr.strip().splitlines()[-1]
@@ -109,7 +109,7 @@ def test_a_wrong_value_ends_the_process_with_its_name() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """The settings are read anew, in this process: twenty-six starts would take long."""
     for given in set(os.environ) - {"PATH"}:
         monkeypatch.delenv(given)
@@ -124,7 +124,7 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
 
 
 @pytest.mark.parametrize(("secret", "is_clean"), [(PRODUCTION["SECRET_KEY"], True), ("short", False)])
-def test_what_django_checks_before_a_deployment_is_clean(secret: str, is_clean: bool) -> None:
+def test_django_deployment_check_is_clean(secret: str, is_clean: bool) -> None:
     check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
     ended = start(*check, SECRET_KEY=secret)
     assert (ended.returncode == 0) is is_clean, ended.stderr

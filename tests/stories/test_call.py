@@ -7,7 +7,7 @@ from tests.servers import ThreadServer
 OFFER, ANSWER = "v=0 the caller's offer", "v=0 the callee's answer"
 
 
-async def test_a_call_rings_on_all_devices_and_is_taken_on_one(server: ThreadServer) -> None:
+async def test_call_rings_on_all_devices_and_is_accepted_on_one(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001", deviceId="phone") as phone,
@@ -101,7 +101,7 @@ async def test_a_call_rings_on_all_devices_and_is_taken_on_one(server: ThreadSer
         assert not patient.heard("error")
 
 
-async def test_a_call_nobody_takes_is_found_by_a_phone_that_was_away(server: ThreadServer) -> None:
+async def test_unanswered_call_is_reported_to_a_phone_that_connects_later(server: ThreadServer) -> None:
     async with server.phone("doctor_123", "doctor", "hospital_001") as doctor:
         await doctor.send("callInitiate", receiverId="patient_123", callType="audio")
         call_id = (await doctor.expect("callInitiated"))["callId"]

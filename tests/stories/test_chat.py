@@ -8,7 +8,7 @@ ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
 NAIVE = "2026-11-22T09:15:00.123456"  # Dart's toIso8601String(): local time, no zone
 
 
-async def test_a_patient_writes_and_the_doctor_reads(server: ThreadServer) -> None:
+async def test_patient_writes_and_doctor_reads(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001", department="emergency") as doctor,

@@ -6,7 +6,7 @@ from tests.emergency import guide_frames
 from tests.servers import ThreadServer
 
 
-async def test_from_the_call_for_help_to_the_handover(server: ThreadServer) -> None:
+async def test_emergency_from_call_for_help_to_handover(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
@@ -80,7 +80,7 @@ async def test_from_the_call_for_help_to_the_handover(server: ThreadServer) -> N
         assert not crew.heard("error")
 
 
-async def test_the_guides_test_message_reaches_who_comes_later(server: ThreadServer) -> None:
+async def test_guide_test_emergency_reaches_staff_who_connect_later(server: ThreadServer) -> None:
     """No phone number, a patient who is not the one at the socket, nobody on duty."""
     async with server.phone("test_user", "patient") as bystander:
         await bystander.send("emergencyRequest", data=guide_frames.TEST_EMERGENCY)

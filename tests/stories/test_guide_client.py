@@ -18,7 +18,7 @@ HOSPITAL = "hospital_001"
 STAFF = ["doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist"]
 
 
-async def test_all_eight_roles_are_told_who_they_are(server: ThreadServer) -> None:
+async def test_each_of_eight_roles_connects_and_gets_its_identity(server: ThreadServer) -> None:
     """The connection examples of the guide; a patient names no hospital, staff do."""
     async with GuideApp(server, "patient_123", "patient") as patient:
         told = await patient.expect("connection_established")
@@ -34,7 +34,7 @@ async def test_all_eight_roles_are_told_who_they_are(server: ThreadServer) -> No
             assert told["hospitalId"] == HOSPITAL
 
 
-async def test_who_is_refused_reads_why_before_the_close(server: ThreadServer, settings: Any) -> None:
+async def test_refused_handshake_gets_its_error_before_the_close(server: ThreadServer, settings: Any) -> None:
     settings.REFUSED_SOCKET_SECONDS = 0.2
     refused = [
         (("patient_123", "surgeon", None), "INVALID_ROLE", 4002),
@@ -72,13 +72,13 @@ async def raw_handshake(server: Endpoint, request_line: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("target", ["/?", "?", "/?x=&"])
-async def test_the_address_needs_no_slash_before_the_query(server: ThreadServer, target: str) -> None:
+async def test_url_without_slash_before_query_connects(server: ThreadServer, target: str) -> None:
     name = quote("пациент 1/2?", safe="")
     told = await raw_handshake(server, f"GET {target}userId={name}&role=patient HTTP/1.1")
     assert (told["type"], told["userId"]) == ("connection_established", "пациент 1/2?")
 
 
-async def test_a_conversation_on_two_screens(server: ThreadServer) -> None:
+async def test_conversation_on_two_guide_screens(server: ThreadServer) -> None:
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as patient,
         ChatScreen(server, "doctor_123", "doctor", HOSPITAL, receiver_id="patient_123") as doctor,
@@ -121,7 +121,7 @@ async def test_a_conversation_on_two_screens(server: ThreadServer) -> None:
         assert len(patient.heard("messageRead")) == 3
 
 
-async def test_reading_ones_own_echo_or_twice_does_nothing(server: ThreadServer) -> None:
+async def test_mark_as_read_of_own_message_or_twice_has_no_effect(server: ThreadServer) -> None:
     async with (
         GuideApp(server, "patient_123", "patient") as patient,
         GuideApp(server, "doctor_123", "doctor", HOSPITAL) as doctor,
@@ -150,7 +150,7 @@ async def test_reading_ones_own_echo_or_twice_does_nothing(server: ThreadServer)
         assert not doctor.heard("error")
 
 
-async def test_typing_is_never_answered_with_an_error(server: ThreadServer) -> None:
+async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
     """Too fast, to nobody, to another patient, across hospitals: the guide would open a dialog for each."""
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as patient,
@@ -180,7 +180,7 @@ async def test_typing_is_never_answered_with_an_error(server: ThreadServer) -> N
         assert not other.heard("typing")
 
 
-async def test_what_came_while_away_comes_once_and_in_order(server: ThreadServer) -> None:
+async def test_messages_missed_while_offline_arrive_once_and_in_order(server: ThreadServer) -> None:
     async with GuideApp(server, "patient_123", "patient") as patient:
         for number in range(5):
             await patient.send_chat_message("doctor_123", HOSPITAL, f"Message {number}")
@@ -219,7 +219,7 @@ async def test_what_came_while_away_comes_once_and_in_order(server: ThreadServer
             assert len(tomorrow.heard("newMessage")) == 1
 
 
-async def test_who_sends_without_joining_has_joined_and_sees_what_waits(server: ThreadServer) -> None:
+async def test_send_without_join_joins_and_delivers_unread(server: ThreadServer) -> None:
     """The guide's MessageQueue empties itself on a new socket that has joined nothing."""
     async with GuideApp(server, "patient_123", "patient") as patient:
         await patient.send_chat_message("doctor_123", HOSPITAL, "First")
@@ -233,7 +233,7 @@ async def test_who_sends_without_joining_has_joined_and_sees_what_waits(server: 
             assert texts == ["First", "Second", "Queued in the tunnel"]
 
 
-async def test_a_message_never_shows_in_another_patients_chat(server: ThreadServer) -> None:
+async def test_message_is_never_shown_in_another_patients_chat(server: ThreadServer) -> None:
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as one,
         ChatScreen(server, "test_user", "patient", None, receiver_id="doctor_123") as two,
@@ -269,7 +269,7 @@ async def test_a_message_never_shows_in_another_patients_chat(server: ThreadServ
         assert len(one.heard("newMessage")) == 3
 
 
-async def test_a_notification_alone_is_no_delivery(server: ThreadServer) -> None:
+async def test_notification_alone_is_not_delivery(server: ThreadServer) -> None:
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as patient,
         ChatScreen(server, "doctor_123", "doctor", HOSPITAL, receiver_id="test_user") as elsewhere,
@@ -285,7 +285,7 @@ async def test_a_notification_alone_is_no_delivery(server: ThreadServer) -> None
         await patient.expect("messageRead")
 
 
-async def test_all_screens_of_both_sides_hear_a_message_once(server: ThreadServer) -> None:
+async def test_each_screen_of_both_sides_gets_a_message_once(server: ThreadServer) -> None:
     async with (
         GuideApp(server, "patient_123", "patient") as phone,
         GuideApp(server, "patient_123", "patient") as tablet,
@@ -308,7 +308,7 @@ async def test_all_screens_of_both_sides_hear_a_message_once(server: ThreadServe
         assert len({frame["eventId"] for frame in phone.history if "eventId" in frame}) == 3
 
 
-async def test_no_message_is_lost_for_what_describes_its_file(server: ThreadServer) -> None:
+async def test_message_with_malformed_attachment_is_kept(server: ThreadServer) -> None:
     """The guide's attachments are a `Map<String, dynamic>`: name, type and size may be anything."""
     file = {"url": "https://example.com/a.jpg", "type": "image", "name": "a.jpg", "size": 7}
     long = "n" * 300
@@ -335,7 +335,7 @@ async def test_no_message_is_lost_for_what_describes_its_file(server: ThreadServ
         assert not patient.heard("error")
 
 
-async def test_odd_clients_never_break_the_readers(server: ThreadServer) -> None:
+async def test_frames_keep_guide_types_whatever_the_sender_sends(server: ThreadServer) -> None:
     """What goes out has the guide's types whatever came in."""
     async with (
         GuideApp(server, "patient_123", "patient") as patient,

@@ -30,7 +30,7 @@ COLLEAGUE = ("doctor_002", "doctor", "hospital_002")
 count_fixes = sync_to_async(Fix.objects.count)
 
 
-async def test_staff_who_watch_see_their_paramedics_and_nobody_elses(server: ThreadServer) -> None:
+async def test_watching_staff_see_paramedics_of_their_hospital_only(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*DOCTOR) as doctor,
@@ -71,7 +71,7 @@ async def test_staff_who_watch_see_their_paramedics_and_nobody_elses(server: Thr
             assert not other.heard("locationUpdate")
 
 
-async def test_who_did_not_ask_is_shown_nobody_outside_an_emergency(server: ThreadServer) -> None:
+async def test_positions_outside_an_emergency_go_to_watchers_only(server: ThreadServer) -> None:
     """Neither colleagues on duty, nor the other screens of one who watches, nor who watches no longer."""
     async with (
         server.phone(*CREW) as crew,
@@ -97,7 +97,7 @@ async def test_who_did_not_ask_is_shown_nobody_outside_an_emergency(server: Thre
         assert _lat(await doctor.expect("locationUpdate")) == 2
 
 
-async def test_who_may_watch_whose_positions(server: ThreadServer) -> None:
+async def test_watchLocations_permission_by_role_and_hospital(server: ThreadServer) -> None:
     async with (
         server.phone(*PATIENT) as patient,
         server.phone(*DOCTOR) as doctor,
@@ -121,7 +121,7 @@ async def test_who_may_watch_whose_positions(server: ThreadServer) -> None:
             assert (await doctor.ask("watchLocations", **wish))["type"] == "ack", wish
 
 
-async def test_who_has_an_emergency_open_sees_its_people_and_nobody_else(server: ThreadServer) -> None:
+async def test_watching_one_emergency_shows_its_subjects_only(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone("paramedic_789", "paramedic", "hospital_001") as other_crew,
@@ -152,7 +152,7 @@ async def test_who_has_an_emergency_open_sees_its_people_and_nobody_else(server:
             assert not [frame for frame in phone.frames if _lat(frame) == 4]
 
 
-async def test_a_paramedic_off_duty_is_on_nobodys_map(server: ThreadServer) -> None:
+async def test_position_of_off_duty_paramedic_is_neither_shown_nor_stored(server: ThreadServer) -> None:
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
         await watch(doctor)
         await told(crew)
@@ -165,7 +165,7 @@ async def test_a_paramedic_off_duty_is_on_nobodys_map(server: ThreadServer) -> N
         assert await count_fixes() == 1
 
 
-async def test_the_patient_watches_the_ambulance_come(server: ThreadServer) -> None:
+async def test_patient_sees_assigned_crew_with_distance_and_eta(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*PATIENT) as patient,
@@ -190,7 +190,7 @@ async def test_the_patient_watches_the_ambulance_come(server: ThreadServer) -> N
         assert not stranger.heard("locationUpdate")
 
 
-async def test_the_timer_that_never_stops(server: ThreadServer) -> None:
+async def test_updates_after_the_end_are_dropped_and_answered_once_with_stopped(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*PATIENT) as patient,
@@ -228,7 +228,7 @@ async def test_the_timer_that_never_stops(server: ThreadServer) -> None:
         await doctor.expect("locationUpdate", userId="paramedic_456", emergencyId=None)
 
 
-async def test_asking_where_somebody_is(server: ThreadServer) -> None:
+async def test_location_request_returns_last_position_and_asks_for_one_fresh(server: ThreadServer) -> None:
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
         await told(crew, 37, -122.5)
         await doctor.send("locationRequest", targetUserId="paramedic_456", requestId="where-1")
@@ -257,7 +257,7 @@ async def test_asking_where_somebody_is(server: ThreadServer) -> None:
         )
 
 
-async def test_who_must_not_know_is_told_so(server: ThreadServer) -> None:
+async def test_location_request_without_access_is_forbidden(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*PATIENT) as patient,
@@ -284,7 +284,7 @@ async def test_who_must_not_know_is_told_so(server: ThreadServer) -> None:
         assert await PositionAccess.objects.acount() == 1
 
 
-async def test_a_question_waits_for_the_first_fix(server: ThreadServer) -> None:
+async def test_location_request_waits_for_the_first_position(server: ThreadServer) -> None:
     async with server.phone(*DOCTOR) as doctor, server.phone(*CREW) as crew:
         await doctor.send("locationRequest", targetUserId="paramedic_456")
         await doctor.expect_error("LOCATION_UNAVAILABLE")
@@ -298,7 +298,7 @@ async def test_a_question_waits_for_the_first_fix(server: ThreadServer) -> None:
         assert not crew.heard("locationRequest")
 
 
-async def test_two_matters_at_once_stay_apart(server: ThreadServer) -> None:
+async def test_positions_of_two_concurrent_grants_stay_separate(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
         server.phone(*PATIENT) as first,
@@ -318,7 +318,9 @@ async def test_two_matters_at_once_stay_apart(server: ThreadServer) -> None:
         assert len(first.heard("locationUpdate")) == 1
 
 
-async def test_the_way_of_somebody_over_http(server: ThreadServer, users: dict[str, Any]) -> None:
+async def test_position_and_track_over_http_for_authorised_staff_only(
+    server: ThreadServer, users: dict[str, Any]
+) -> None:
     odd = "crew/7 %2F é"
     hospital = await Hospital.objects.aget(pk="hospital_001")
     await User.objects.acreate(user_id=odd, role="paramedic", hospital=hospital, password="")

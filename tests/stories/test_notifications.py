@@ -27,7 +27,7 @@ def listed(server: ThreadServer, user_id: str, query: str = "") -> dict[str, Any
     return dict(answer.json())
 
 
-async def test_a_notice_for_a_person_a_role_and_a_department(server: ThreadServer) -> None:
+async def test_notification_to_user_role_and_department_reaches_them_only(server: ThreadServer) -> None:
     async with (
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
         server.phone("doctor_123", "doctor", HOSPITAL) as emergency_doctor,
@@ -72,7 +72,7 @@ async def test_a_notice_for_a_person_a_role_and_a_department(server: ThreadServe
         assert len(emergency_doctor.heard("notification")) == 2
 
 
-async def test_the_whole_hospital_hears_its_admin_and_patients_who_listen_do_too(
+async def test_hospital_notification_reaches_staff_and_joined_patients(
     server: ThreadServer,
 ) -> None:
     async with (
@@ -110,7 +110,7 @@ async def test_the_whole_hospital_hears_its_admin_and_patients_who_listen_do_too
             assert not phone.heard("notification")
 
 
-async def test_who_may_not_is_told_so_and_nobody_hears(server: ThreadServer) -> None:
+async def test_notification_without_permission_is_refused_and_not_sent(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
@@ -140,7 +140,7 @@ async def test_who_may_not_is_told_so_and_nobody_hears(server: ThreadServer) -> 
         assert not stranger.heard("notification")
 
 
-async def test_a_patient_of_the_hospital_gets_a_notice_once_they_share_a_room(server: ThreadServer) -> None:
+async def test_patient_gets_notification_once_a_room_is_shared(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("receptionist_001", "receptionist", HOSPITAL) as receptionist,
@@ -157,7 +157,7 @@ async def test_a_patient_of_the_hospital_gets_a_notice_once_they_share_a_room(se
         assert len(patient.heard("notification")) == 1
 
 
-async def test_who_was_away_catches_up_and_marks_as_read(server: ThreadServer) -> None:
+async def test_missed_notifications_are_replayed_and_marked_as_read(server: ThreadServer) -> None:
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         since, epoch = doctor.established["lastSeq"], doctor.established["epoch"]
     async with (
@@ -194,7 +194,7 @@ async def test_who_was_away_catches_up_and_marks_as_read(server: ThreadServer) -
     assert listed(server, "doctor_456")["unreadCount"] == 3
 
 
-async def test_a_message_shown_as_a_notice_may_be_marked_without_an_error(server: ThreadServer) -> None:
+async def test_marking_a_message_notification_gets_no_error(server: ThreadServer) -> None:
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
         server.phone("patient_123", "patient") as patient,
@@ -206,7 +206,7 @@ async def test_a_message_shown_as_a_notice_may_be_marked_without_an_error(server
         assert marked["type"] == "ack"
 
 
-async def test_a_phone_that_logged_in_is_woken_while_it_is_away_and_not_after_it_logged_out(
+async def test_push_wakes_a_logged_in_phone_and_not_after_logout(
     server: ThreadServer,
 ) -> None:
     headers = bearer(server, "doctor_123", deviceId="pixel")
@@ -236,7 +236,7 @@ async def test_a_phone_that_logged_in_is_woken_while_it_is_away_and_not_after_it
         assert not await PushOutbox.objects.filter(category="late").aexists()
 
 
-async def test_a_first_login_names_the_device_too_and_that_of_somebody_else_does_not(
+async def test_first_login_registers_the_device_for_its_own_user_only(
     server: ThreadServer, settings: Settings
 ) -> None:
     settings.HPLUS_DEMO, settings.REFUSED_SOCKET_SECONDS = False, 0.05
