@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
-from hplus.accounts import admin_sessions
+from hplus.accounts import admin_sessions, identification
 from hplus.accounts.login_throttle import forget_failures, wait_seconds
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
@@ -74,13 +74,32 @@ def identify(claim: Claim) -> Identity | None:
     Raises AuthenticationFailed, InvalidRole, MissingHospitalId, HospitalNotFound,
     AccountDisabled or SessionRevoked.
     """
+    return _identify(claim, identification.look_up(claim.hospital_id, claim.token))
+
+
+def identify_all(claims: Sequence[Claim], fetch: identification.Fetch) -> list[Identity | Exception | None]:
+    """Like `identify` for each claim, with one query for all of them: the identity, None or the exception."""
+    wanted = [(claim.hospital_id, claim.token) for claim in claims]
+    known = identification.look_up_all(wanted, fetch)
+    return [_identity_or_exception(claim, found) for claim, found in zip(claims, known, strict=True)]
+
+
+def _identity_or_exception(claim: Claim, found: identification.Found) -> Identity | Exception | None:
+    try:
+        return _identify(claim, found)
+    except Exception as refused:
+        return refused
+
+
+def _identify(claim: Claim, found: identification.Found) -> Identity | None:
+    """Judge a claim by what was found about it. Raises like `identify`."""
     check_claim(claim)
-    if claim.hospital_id:
-        find_hospital(claim.hospital_id)
+    if claim.hospital_id and not found.has_hospital:
+        raise errors.HospitalNotFound()
     if claim.admin_session_key:
         return _identify_by_admin_session(claim)
     if claim.token:
-        identity = identify_by_token(claim.token)
+        identity = _identity_behind(found.token)
     elif settings.HPLUS_DEMO:
         identity = Identity(_demo_account(claim))
     else:
@@ -95,11 +114,10 @@ def identify_by_token(secret: str) -> Identity:
 
     Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
     """
-    token = (
-        Token.objects.select_related("session__user__hospital")
-        .filter(digest=Token.digest_of(secret), kind__in=[TokenKind.ACCESS, TokenKind.TICKET])
-        .first()
-    )
+    return _identity_behind(identification.find_token(secret))
+
+
+def _identity_behind(token: Token | None) -> Identity:
     if token is None or token.expires_at <= timezone.now():
         raise errors.AuthenticationFailed("The token is unknown or has expired.")
     if token.session.revoked_at:
@@ -124,7 +142,7 @@ def _identify_by_admin_session(claim: Claim) -> Identity:
 
 def find_hospital(hospital_id: str) -> Hospital:
     """Return the hospital. Raises HospitalNotFound."""
-    hospital = Hospital.objects.filter(pk=hospital_id).first() if "\x00" not in hospital_id else None
+    hospital = identification.find_hospital(hospital_id)
     if hospital is None:
         raise errors.HospitalNotFound()
     return hospital

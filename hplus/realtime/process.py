@@ -11,6 +11,7 @@ from django.conf import settings
 from hplus.api import throttling
 from hplus.realtime.connection import rate_limits
 from hplus.realtime.connection.admission import admission
+from hplus.realtime.execution import prepared
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.scheduler import PeriodicJob, Worker
 
@@ -52,6 +53,7 @@ class ServerApplication:
         await Hub.of_this_process().stop()
         if worker is not None:
             await asyncio.to_thread(worker.stop, 1)
+        prepared.statements.close()
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

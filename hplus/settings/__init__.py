@@ -65,6 +65,8 @@ MAP_TILE_URL = env("MAP_TILE_URL", "", tile_address, "an address like https://ho
 HPLUS_PUSH_BACKEND = os.environ.get("HPLUS_PUSH_BACKEND") or "hplus.push.senders.ConsolePush"
 # Periodic jobs (escalation, presence, ...) run inside each server, unless a separate `worker` runs them.
 HPLUS_WORKER_INSIDE = env("HPLUS_WORKER_INSIDE", "1", boolean, "0 or 1")
+# The hot statements are prepared on a connection of their own; 0 for a pgbouncer that can't (before 1.21).
+HPLUS_PREPARED_STATEMENTS = env("HPLUS_PREPARED_STATEMENTS", "1", boolean, "0 or 1")
 
 if any(url.startswith("turn") for url in TURN_URLS) and not TURN_SECRET:
     raise ImproperlyConfigured("TURN_SECRET is missing: TURN_URLS names a TURN server, which wants it.")

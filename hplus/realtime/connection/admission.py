@@ -17,6 +17,8 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
+from hplus.realtime.connection.admission_batch import AdmissionBatch
+from hplus.realtime.execution import prepared
 from hplus.realtime.execution.db_threads import Deadline, T, in_admission_thread
 
 Scope = dict[str, Any]
@@ -98,15 +100,22 @@ def is_origin_allowed(scope: Scope) -> bool:
     return validate_host(page_host, settings.ALLOWED_HOSTS if is_own else named)
 
 
+def _identify_all(claims: list[Claim]) -> list[Identity | Exception | None]:
+    return actions.identify_all(claims, prepared.statements.fetch)
+
+
 class Admission:
     """Arrivals and departures of one process, and what it remembers of the clients it refused."""
 
     def __init__(self) -> None:
-        self._threads = asyncio.Semaphore(settings.ADMISSION_THREADS)
-        self._deadline = Deadline()
+        self._start()
         self.held: Counter[str] = Counter()  # refused connections that are held open, by address
         self.open_connections: Counter[str] = Counter()
         self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
+
+    def _start(self) -> None:
+        self._threads, self._deadline = asyncio.Semaphore(settings.ADMISSION_THREADS), Deadline()
+        self._identifications = AdmissionBatch[Claim](_identify_all)
 
     async def identify(self, claim: Claim) -> Identity | None:
         """Like `accounts.identify`; asks the database once for a claim that keeps being refused."""
@@ -115,12 +124,17 @@ class Admission:
         if refusal and time.monotonic() - at < REMEMBERED_SECONDS:
             raise refusal
         try:
-            return await self.run_queued(actions.identify, claim)
+            return await self._identified(claim)
         except errors.InternalError:
             raise
         except errors.Refusal as refused:
             self._remember(claim, refused)
             raise
+
+    async def _identified(self, claim: Claim) -> Identity | None:
+        if prepared.is_available():
+            return await self._identifications.submit(claim)
+        return await self.run_queued(actions.identify, claim)
 
     async def run_queued(self, action: Callable[..., T], *args: Any) -> T:
         """Run an action for one who arrives or leaves. Raises InternalError where the database is away.
@@ -135,7 +149,7 @@ class Admission:
     def reset(self) -> None:
         """A server that starts has refused nobody yet, and nobody waits."""
         self._refused.clear()
-        self._threads, self._deadline = asyncio.Semaphore(settings.ADMISSION_THREADS), Deadline()
+        self._start()
 
     def _remember(self, claim: Claim, refusal: errors.Refusal) -> None:
         self._refused[claim] = (time.monotonic(), refusal)
