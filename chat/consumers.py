@@ -11,6 +11,8 @@ from typing import Any
 from django.conf import settings
 
 from chat import actions, messages, receipts
+from chat.fast_receipts import FastDelivered
+from chat.fast_sending import FastSending
 from chat.message_notification import as_notice
 from chat.sending import send_all
 from hplus.realtime.actions import Result
@@ -18,6 +20,7 @@ from hplus.realtime.connection.client import Client
 from hplus.realtime.consumers import DomainConsumer, handles, in_batches
 from hplus.realtime.publishing.envelopes import Envelope
 
+FAST_SENDING, FAST_DELIVERED = FastSending(), FastDelivered()
 TYPING_AGAIN_SECONDS = 3  # a key a second is not news
 
 
@@ -40,7 +43,7 @@ class ChatConsumer(DomainConsumer):
     def _is_elsewhere(self, request: messages.SendMessage) -> bool:
         return (request.receiver_id, request.hospital_id) not in self.rooms
 
-    @in_batches(messages.SendMessage, send_all, buffers_delivery=_is_elsewhere)
+    @in_batches(messages.SendMessage, send_all, fast=FAST_SENDING, buffers_delivery=_is_elsewhere)
     def send(self, request: messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)
         was_typing, is_first = pair in self.typing, pair not in self.rooms
@@ -144,7 +147,7 @@ class ChatConsumer(DomainConsumer):
 
     def on_delivered(self, envelope: Envelope) -> None:
         if envelope.event_type == messages.NewMessage.type and envelope.author != self.user.pk:
-            written = self.client.hub.batch(
-                receipts.deliver_all, every_seconds=settings.RECEIPT_WRITE_SECONDS
+            marks = self.client.hub.marks(
+                FAST_DELIVERED, receipts.deliver_all, settings.RECEIPT_WRITE_SECONDS
             )
-            written.add((self.user.pk, envelope.subject))
+            marks.add((self.user.pk, envelope.subject))

@@ -20,7 +20,5 @@ def as_notice(entry: Envelope) -> Envelope:
         priority=message.priority,
         data=message,
         timestamp=message.timestamp,
-        seq=entry.seq,
-        event_id=entry.event_id,
     )
     return replace(entry, event_type=MessageNotice.type, frame=notice.frame())

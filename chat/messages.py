@@ -352,5 +352,6 @@ class MessageNotice(Event):
     priority: str
     data: ChatMessage
     timestamp: datetime
-    seq: int | None
-    event_id: str
+    # Its place in the mailbox, added for each recipient.
+    seq: int | None = Field(default=None, exclude_if=lambda seq: seq is None)
+    event_id: str | None = Field(default=None, exclude_if=lambda event_id: event_id is None)

@@ -24,6 +24,15 @@ RoomKey = tuple[str, str, str]  # hospitalId and the two userIds, as ChatRoom.ke
 Rooms = dict[RoomKey, ChatRoom]
 
 
+def fingerprint_of(request: SendMessage) -> str:
+    """Tells a repetition from another message under the same clientMessageId; blank without one."""
+    if not request.client_message_id:
+        return ""
+    return wire.fingerprint(
+        request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
+    )
+
+
 @dataclass
 class _Draft:
     """A wish on its way to a row."""
@@ -37,8 +46,7 @@ class _Draft:
     @classmethod
     def of(cls, command: Command) -> _Draft:
         assert isinstance(command.request, SendMessage)
-        content = command.request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
-        return cls(command.user, command.request, wire.fingerprint(content))
+        return cls(command.user, command.request, fingerprint_of(command.request))
 
     @property
     def once(self) -> tuple[str, str] | None:

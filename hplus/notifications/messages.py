@@ -25,7 +25,7 @@ def _staff_role(role: str | None) -> str | None:
 
 
 def _small(data: dict[str, Any]) -> dict[str, Any]:
-    if len(encode(data).encode()) > DATA_BYTES:
+    if len(encode(data)) > DATA_BYTES:
         raise ValueError(f"must have at most {DATA_BYTES} bytes as JSON")
     return data
 

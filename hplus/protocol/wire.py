@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,13 +35,42 @@ MAX_DIGITS = 32  # int() on thousands of digits takes seconds
 # Reading text
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str | bytes) -> dict[str, Any]:
     """Parse one frame to one JSON object.
 
     Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
     of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
-    and lone surrogates become U+FFFD instead. Raises InvalidJson, InvalidMessage or MessageTooLarge.
+    and lone surrogates become U+FFFD instead. Raises InvalidJson, InvalidMessage,
+    MessageTooLarge, or UnicodeDecodeError for bytes that are not UTF-8.
     """
+    if len(text) <= MAX_MESSAGE_BYTES // 4 and (frame := _parse_plain(text)) is not None:
+        return frame
+    return _parse_strictly(text if isinstance(text, str) else text.decode())
+
+
+def _parse_plain(text: str | bytes) -> dict[str, Any] | None:
+    """Read an ordinary frame ten times as fast; None for one that needs a closer look.
+
+    Without a backslash no string can hold a quote, so that `":` stands once behind each key: as many as
+    there are keys tells that none is given twice.
+    """
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    if b"\\" in data or _LONG_NUMBER.search(data) or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        return None
+    try:
+        frame = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return frame if isinstance(frame, dict) and data.count(b'":') == _keys_in(frame) else None
+
+
+def _keys_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_keys_in(inner) for inner in value.values() if type(inner) in _CONTAINERS)
+    return sum(_keys_in(inner) for inner in value if type(inner) in _CONTAINERS)
+
+
+def _parse_strictly(text: str) -> dict[str, Any]:
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
     try:
@@ -121,6 +151,8 @@ _DECODER = json.JSONDecoder(
 )
 
 
+_LONG_NUMBER = re.compile(rb"\d{16}")  # where a parser may lose digits
+_CONTAINERS = (dict, list)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNREADABLE = "\ufffd"
 
@@ -233,7 +265,7 @@ class Event(Shape):
         twice = own.get("data", {}) if self.flattened else {}
         return {"type": self.type, **twice, **own}
 
-    def frame(self) -> str:
+    def frame(self) -> bytes:
         return encode(self.fields())
 
     def subject(self) -> str:
@@ -278,18 +310,21 @@ def subclasses(kind: type[Shape]) -> list[Any]:
     return sorted((sub for sub in found if "type" in vars(sub)), key=lambda sub: sub.type)
 
 
-def encode(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def encode(fields: dict[str, Any]) -> bytes:
+    """The JSON text that goes out."""
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits in a free object
+        return _canonical(fields)
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def fingerprint(content: dict[str, Any]) -> str:
     """Return a digest that tells a repeated request from another one with the same clientMessageId."""
-    return hashlib.sha256(encode(content).encode()).hexdigest()
-
-
-def stamped(frame: str, seq: int, event_id: str) -> str:
-    """Return the frame of a durable event with the recipient's `seq` and the `eventId`."""
-    return f'{frame[:-1]},"seq":{seq},"eventId":"{event_id}"}}'
+    return hashlib.sha256(_canonical(content)).hexdigest()
 
 
 # Ids and times

@@ -68,7 +68,7 @@ class ConsolePush:
 
     def send_each(self, pushes: Sequence[PushOutbox]) -> list[Exception | None]:
         for push in pushes:
-            logger.info("Push to device %s: %s", push.device_id, wire.encode(push.content()))
+            logger.info("Push to device %s: %s", push.device_id, wire.encode(push.content()).decode())
         return [None] * len(pushes)
 
 

@@ -18,6 +18,7 @@ from hplus.realtime.actions import Result
 from hplus.realtime.connection import actions
 from hplus.realtime.connection.client import BuffersDelivery, Client, Handler
 from hplus.realtime.connection.lifecycle import ConnectionLifecycle
+from hplus.realtime.execution.hot_batch import FastPath
 from hplus.realtime.hub import presence
 from hplus.realtime.publishing.envelopes import Envelope
 
@@ -39,15 +40,22 @@ def handles(
 
 
 def in_batches(
-    request: type[wire.Request], action: Callable[..., Any], *, buffers_delivery: BuffersDelivery = False
+    request: type[wire.Request],
+    action: Callable[..., Any],
+    *,
+    fast: FastPath | None = None,
+    buffers_delivery: BuffersDelivery = False,
 ) -> Callable[[Any], Any]:
     """Mark a request whose action takes all waiting commands at once.
 
     The method runs in the loop, gets the request and its own result, and returns the result to send.
+    A `fast` path does the plain cases in one statement on PostgreSQL.
     """
 
     def mark(method: Any) -> Any:
-        method.handler = Handler(request, method.__name__, batch=action, buffers_delivery=buffers_delivery)
+        method.handler = Handler(
+            request, method.__name__, batch=action, fast=fast, buffers_delivery=buffers_delivery
+        )
         return method
 
     return mark

@@ -36,6 +36,8 @@ class SyncView(APIView):
     def get(self, request: Request) -> Response:
         """Return the durable events after `since`."""
         replayed = sync(request.user, query_of(request, Sync)).events
-        entries = [json.loads(entry.frame) for entry in replayed if isinstance(entry, Envelope)]
+        entries = [
+            json.loads(entry.stamped(entry.seq or 0)) for entry in replayed if isinstance(entry, Envelope)
+        ]
         [complete] = [event.fields() for event in replayed if isinstance(event, Event)]
         return Response({"events": entries, "complete": complete})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -20,10 +21,12 @@ from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Command, Result
 from hplus.realtime.connection import actions
-from hplus.realtime.connection.handshake import Frame, Send, ack_of, error_event
+from hplus.realtime.connection.handshake import Frame, ack_of, error_event
 from hplus.realtime.connection.inbound import Inbound
 from hplus.realtime.connection.outbound import Outbound
+from hplus.realtime.connection.transport import Transport
 from hplus.realtime.execution.db_threads import Deadline, in_db_thread
+from hplus.realtime.execution.hot_batch import FastPath
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.hub.listener import Audience
 from hplus.realtime.models import Connection
@@ -41,6 +44,7 @@ class Handler:
     request: type[wire.Request]
     method: str
     batch: Callable[..., Any] | None = None
+    fast: FastPath | None = None
     buffers_delivery: BuffersDelivery = False
     in_loop: bool = False
 
@@ -67,30 +71,43 @@ class Consumer(Protocol):
 
 
 MakeConsumer = Callable[["Client"], Consumer]
+Buffered = tuple[Envelope, int | None]  # what arrived, and its place in the mailbox where it has one
+
+
+@cache
+def _handler_table(classes: tuple[type[Consumer], ...]) -> dict[str, tuple[int, Handler]]:
+    """Type of a request → the number of the consumer that handles it, and how; one for all connections."""
+    return {h.request.type: (number, h) for number, c in enumerate(classes) for h in c.handlers}
+
+
+@cache
+def _overriding(classes: tuple[type[Consumer], ...], method: str) -> tuple[int, ...]:
+    """The numbers of the consumers that do anything there."""
+    return tuple(number for number, c in enumerate(classes) if c.overrides(method))
 
 
 class Client:
     """Handles frames in order, each through its domain's consumer, and writes what arrives."""
 
-    def __init__(self, hub: Hub, identity: Identity, send: Send, hosted: Iterable[MakeConsumer]) -> None:
-        self.hub, self.identity, self._send = hub, identity, send
+    def __init__(
+        self, hub: Hub, identity: Identity, transport: Transport, hosted: Iterable[MakeConsumer]
+    ) -> None:
+        self.hub, self.identity, self.transport = hub, identity, transport
         self.consumers = [make_consumer(self) for make_consumer in hosted]
+        classes = tuple(type(consumer) for consumer in self.consumers)
+        self._table = _handler_table(classes)
+        self._event_consumers = _overriding(classes, "on_event")
+        self._delivery_consumers = _overriding(classes, "on_delivered")
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
-        self.handlers: Mapping[str, tuple[Consumer, Handler]] = {
-            handler.request.type: (consumer, handler)
-            for consumer in self.consumers
-            for handler in consumer.handlers
-        }
-        self.inbound = Inbound(self)
-        self.outbound = Outbound(send, self._on_written, self._too_slow)
-        self._event_consumers = [c for c in self.consumers if c.overrides("on_event")]
-        self._delivery_consumers = [c for c in self.consumers if c.overrides("on_delivered")]
-        self._deadline = Deadline()
-        self._buffered: list[Envelope] | None = []
+        self.outbound = Outbound(transport, self._on_written, self._too_slow)
+        self.inbound = Inbound(self, transport, self.outbound.on_writable)
+        transport.attach(self.inbound)
+        self.deadline = Deadline()
+        self._buffered: list[Buffered] | None = []
         self._closing: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] | None = None  # made when needed
 
     @property
     def user(self) -> User:
@@ -127,53 +144,62 @@ class Client:
 
     # In
 
-    def request_class(self, request_type: str) -> type[wire.Request] | None:
-        handled = self.handlers.get(request_type)
+    def request_class(self, request_type: object) -> type[wire.Request] | None:
+        handled = self._table.get(request_type) if isinstance(request_type, str) else None
         return handled[1].request if handled else None
 
-    async def handle(self, came_at: float, frame: Frame) -> None:
-        """Answer one frame: the one place where a request becomes a reply, and an exception a coded error."""
-        no_reply, request = False, None
+    def handle(self, came_at: float, frame: Frame, on_done: Callable[[], None]) -> bool:
+        """Begin to answer one frame. Returns whether that is done; if not, `on_done` is called once it is."""
+        handler = None
         try:
-            consumer, handler = self._handler_for(frame)
-            no_reply = handler.request.no_reply
+            number, handler = self._handler_for(frame)
             if handler.request.rate_limited:
-                self.inbound.take_message_credit()
+                self.inbound.take_message_credit(came_at)
             request = handler.request.read(frame)
-            if handler.must_buffer(consumer, request):
-                self._buffered = []
-            metrics.frames_in.labels(request.type).inc()
-            with metrics.action_seconds.time():
-                result = await self._deadline.run(came_at, self._run, consumer, handler, request)
-            await self._reply(request, result)
-            if result is not None and result.after_reply is not None:
-                await self._after(0, result.after_reply)
-        except errors.Refusal as refusal:
-            is_misspelt = request is None and isinstance(refusal, errors.ValidationFailed)
-            if not no_reply or is_misspelt:
-                self.refuse(refusal, frame)
-        except Exception as unforeseen:
-            self.refuse(internal_error(unforeseen), frame)
-        finally:
-            self.release()
+        except Exception as refused:
+            self.refuse_request(refused, frame, handler, is_read=False)
+            return True
+        consumer = self.consumers[number]
+        if handler.must_buffer(consumer, request):
+            self._buffered = []
+        metrics.frames_in.labels(request.type).inc()
+        handling = Handling(self, consumer, handler, request, frame, came_at, on_done)
+        hot = self.hub.hot_batch(handler.fast, handler.batch) if handler.fast and handler.batch else None
+        if hot is not None and not self.deadline.is_stuck:
+            hot.submit(Command(self.user, request), handling.on_outcome)
+        else:
+            handling.start()
+        return False
+
+    def refuse_request(
+        self, refused: Exception, frame: Frame, handler: Handler | None, *, is_read: bool
+    ) -> None:
+        """Answer with a coded error; where the client must not be bothered, only for a misspelt request."""
+        if not isinstance(refused, errors.Refusal):
+            self.refuse(internal_error(refused), frame)
+            return
+        is_misspelt = not is_read and isinstance(refused, errors.ValidationFailed)
+        if handler is None or not handler.request.no_reply or is_misspelt:
+            self.refuse(refused, frame)
 
     def reply_to_heartbeat(self, frame: Frame) -> None:
         try:
             request = messages.Heartbeat.read(frame)
             self.send_event(actions.heartbeat(request))
-            self._acknowledge(request, None)
+            self.reply(request, None)
         except errors.Refusal as refusal:
             self.refuse(refusal, frame)
 
-    def _handler_for(self, frame: Frame) -> tuple[Consumer, Handler]:
+    def _handler_for(self, frame: Frame) -> tuple[int, Handler]:
         request_type = frame.get("type")
         if not isinstance(request_type, str) or not request_type:
             raise errors.InvalidMessage(reason="type is missing", field="type")
-        if request_type not in self.handlers:
+        if request_type not in self._table:
             raise errors.UnknownType(field="type")
-        return self.handlers[request_type]
+        return self._table[request_type]
 
-    async def _run(self, consumer: Consumer, handler: Handler, request: wire.Request) -> Result | None:
+    async def run(self, consumer: Consumer, handler: Handler, request: wire.Request) -> Result | None:
+        """Do what the request asks for. Raises its refusal."""
         method = getattr(consumer, handler.method)
         if handler.batch is not None:
             outcome = await self.hub.batch(handler.batch).submit(Command(self.user, request))
@@ -189,16 +215,12 @@ class Client:
 
     # Out
 
-    async def _reply(self, request: wire.Request, result: Result | None) -> None:
-        if result is not None:
-            await self.send_result(result)
-        self._acknowledge(request, result)
-        if result is not None and result.close_code:
-            self._end_soon(result.close_code)
-
-    def _acknowledge(self, request: wire.Request, result: Result | None) -> None:
+    def reply(self, request: wire.Request, result: Result | None) -> None:
+        """The acknowledgement, after the events of the result have been written."""
         if ack := ack_of(request, result):
             self.send_event(ack)
+        if result is not None and result.close_code:
+            self._end_soon(result.close_code)
 
     def refuse(self, refusal: errors.Refusal, frame: Frame) -> None:
         self.send_event(error_event(refusal, frame))
@@ -213,21 +235,22 @@ class Client:
                 return
             if not isinstance(event, Envelope):
                 self.send_event(event)
+            elif event.seq is None:  # its entry is past keeping
+                self.outbound.put_unplaced(event)
             elif result.replayed or not self._comes_by_itself(event):
-                self.outbound.put_event(event, again=result.replayed)
+                self.outbound.put_other(event, event.seq, again=result.replayed)
 
     def _comes_by_itself(self, envelope: Envelope) -> bool:
         """Whether it is still on its way, or buffered: written now it would overtake those before it."""
         stream = self.hub.streams.get(self.user_id)
         is_on_its_way = stream is not None and (envelope.seq or 0) > (stream.last_seq or 0)
-        return is_on_its_way or any(held.event_id == envelope.event_id for held in self._buffered or ())
+        return is_on_its_way or any(seq == envelope.seq for _, seq in self._buffered or ())
 
     def send_event(self, event: wire.Event) -> None:
         self.outbound.put(event.frame())
 
-    def write_many(self, frames: Sequence[str]) -> None:
-        for frame in frames:
-            self.outbound.put(frame)
+    def write_many(self, frames: Sequence[bytes]) -> None:
+        self.outbound.put_many(frames)
 
     @property
     def has_room(self) -> bool:
@@ -236,23 +259,34 @@ class Client:
     def wait_for_room(self) -> Awaitable[bool]:
         return self.outbound.wait_for_room()
 
-    def deliver(self, envelope: Envelope) -> None:
-        """Something has arrived for this connection."""
+    def deliver(self, envelope: Envelope, seq: int | None = None) -> None:
+        """Something has arrived for this connection; with its place in the mailbox where it is durable."""
         if self._buffered is not None:
-            self._buffered.append(envelope)
+            self._buffered.append((envelope, seq))
             if len(self._buffered) > settings.OUTBOUND_FRAMES:
                 self._too_slow()
             return
         if envelope.event_type == messages.SignedOut.type:
             self._on_signed_out(envelope)
             return
-        for consumer in self._event_consumers:
-            taken = consumer.on_event(envelope)
+        taken = self._taken_by_consumers(envelope)
+        if seq is None:
+            if taken is not None and taken.event_type not in event_types.internal():
+                self.outbound.put(taken.frame)
+        elif taken is envelope:
+            self.outbound.put_live(envelope, seq)
+        else:
+            self.outbound.written.skip_live(seq)
+            if taken is not None:
+                self.outbound.put(taken.stamped(seq), taken)
+
+    def _taken_by_consumers(self, envelope: Envelope) -> Envelope | None:
+        for number in self._event_consumers:
+            taken = self.consumers[number].on_event(envelope)
             if taken is None:
-                return
+                return None
             envelope = taken
-        if envelope.event_type not in event_types.internal():
-            self.outbound.put_event(envelope)
+        return envelope
 
     def _on_signed_out(self, envelope: Envelope) -> None:
         if envelope.topic != self.connection_id:
@@ -261,12 +295,12 @@ class Client:
     def release(self) -> None:
         """Deliver what was buffered, without what has been written meanwhile."""
         buffered, self._buffered = self._buffered, None
-        for envelope in buffered or ():
-            self.deliver(envelope)
+        for envelope, seq in buffered or ():
+            self.deliver(envelope, seq)
 
     def _on_written(self, envelope: Envelope) -> None:
-        for consumer in self._delivery_consumers:
-            consumer.on_delivered(envelope)
+        for number in self._delivery_consumers:
+            self.consumers[number].on_delivered(envelope)
 
     def _too_slow(self) -> None:
         self._end_soon(4103, errors.SlowConsumer())
@@ -275,22 +309,24 @@ class Client:
 
     def later(self, seconds: float, work: Callable[[], object], where: Any = in_db_thread) -> None:
         """Run this in a database thread after a while, if the connection still lives. From any thread."""
-        self.hub.loop.call_soon_threadsafe(self._start, self._after(seconds, work, where))
+        self.hub.loop.call_soon_threadsafe(self._start, self.after(seconds, work, where))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if self.outbound.is_closed:
             work.close()
             return
+        if self._tasks is None:
+            self._tasks = set()
         task = self.hub.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _after(self, seconds: float, work: Callable[[], object], where: Any = in_db_thread) -> None:
+    async def after(self, seconds: float, work: Callable[[], object], where: Any = in_db_thread) -> None:
         await asyncio.sleep(seconds)
         try:
             result = await where(work)
         except errors.InternalError:  # logged already
-            self._deadline.is_stuck = True
+            self.deadline.is_stuck = True
             return
         except Exception as unforeseen:
             internal_error(unforeseen)
@@ -301,7 +337,7 @@ class Client:
     def stop_writing(self) -> None:
         """The client has gone: nothing is written any more, and what was to run later is cancelled."""
         self.outbound.close()
-        for task in self._tasks - {asyncio.current_task()}:
+        for task in (self._tasks or set()) - {asyncio.current_task()}:
             task.cancel()
 
     async def expel(self, refusal: errors.Refusal) -> None:
@@ -327,7 +363,76 @@ class Client:
             self.send_event(error_event(refusal))
         await self.outbound.drained(grace_seconds)
         self.outbound.is_closed = True
+        await self.transport.close(code)
+
+
+class Handling:
+    """One request on its way to its reply: a callback where nothing has to be waited for, else a task."""
+
+    __slots__ = ("_came_at", "_client", "_consumer", "_frame", "_handler", "_on_done", "_request")
+
+    def __init__(
+        self,
+        client: Client,
+        consumer: Consumer,
+        handler: Handler,
+        request: wire.Request,
+        frame: Frame,
+        came_at: float,
+        on_done: Callable[[], None],
+    ) -> None:
+        self._client, self._consumer, self._handler = client, consumer, handler
+        self._request, self._frame, self._came_at, self._on_done = request, frame, came_at, on_done
+
+    def start(self) -> None:
+        self._client.hub.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        client = self._client
         try:
-            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), 10)
-        except Exception as gone:
-            logger.debug("Not closed: %s", type(gone).__name__)
+            result = await client.deadline.run(
+                self._came_at, client.run, self._consumer, self._handler, self._request
+            )
+            await self._finish(result)
+        except Exception as refused:
+            self._refuse(refused)
+        self._end()
+
+    def on_outcome(self, outcome: Any) -> None:
+        """A batch has the outcome of the request: its reply is written in this very call, if it can be."""
+        try:
+            if isinstance(outcome, Exception):
+                client_is_stuck = isinstance(outcome, errors.InternalError)
+                self._client.deadline.is_stuck = client_is_stuck
+                raise outcome
+            result = getattr(self._consumer, self._handler.method)(self._request, outcome)
+            if result is not None and (result.events or result.after_reply is not None):
+                self._client.hub.loop.create_task(self._finish_later(result))
+                return
+            self._client.reply(self._request, result)
+        except Exception as refused:
+            self._refuse(refused)
+        self._end()
+
+    async def _finish_later(self, result: Result | None) -> None:
+        try:
+            await self._finish(result)
+        except Exception as refused:
+            self._refuse(refused)
+        self._end()
+
+    async def _finish(self, result: Result | None) -> None:
+        if result is not None:
+            await self._client.send_result(result)
+        self._client.reply(self._request, result)
+        if result is not None and result.after_reply is not None:
+            await self._client.after(0, result.after_reply)
+
+    def _refuse(self, refused: Exception) -> None:
+        self._client.refuse_request(refused, self._frame, self._handler, is_read=True)
+
+    def _end(self) -> None:
+        seconds = self._client.hub.loop.time() - self._came_at
+        metrics.action_seconds.observe(seconds)
+        self._client.release()
+        self._on_done()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.conf import settings
@@ -17,10 +16,9 @@ from hplus.realtime import messages
 from hplus.realtime.actions import Result
 from hplus.realtime.connection import actions
 from hplus.realtime.connection.admission import HELD_PER_ADDRESS, admission
+from hplus.realtime.connection.transport import Receive, Send
 
 Frame = dict[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 
 async def refuse(send: Send, refusal: errors.Refusal, address: str) -> None:
@@ -43,7 +41,7 @@ async def send_error_and_close(send: Send, refusal: errors.Refusal, frame: Frame
     """Send the error, and the close code a second later, so that every client reads the error."""
     is_unknown_hospital = isinstance(refusal, errors.HospitalNotFound)
     code = refusal.close_code or (4007 if is_unknown_hospital else 1011)
-    await send({"type": "websocket.send", "text": error_event(refusal, frame).frame()})
+    await send({"type": "websocket.send", "text": error_event(refusal, frame).frame().decode()})
     await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
     await send({"type": "websocket.close", "code": code})
 
@@ -68,7 +66,7 @@ async def first_login(send: Send, claim: Claim, frame: Frame) -> Identity:
     identity = await admission.run_queued(actions.first_login, claim, login)
     for said in (actions.login_success(identity), ack_of(login)):
         if said is not None:
-            await send({"type": "websocket.send", "text": said.frame()})
+            await send({"type": "websocket.send", "text": said.frame().decode()})
     return identity
 
 

@@ -28,13 +28,12 @@ from hplus.realtime.connection.admission import (
 from hplus.realtime.connection.client import Client, MakeConsumer
 from hplus.realtime.connection.handshake import (
     Frame,
-    Receive,
-    Send,
     first_frame,
     first_login,
     refuse,
     send_error_and_close,
 )
+from hplus.realtime.connection.transport import Receive, Send, transport_of
 from hplus.realtime.hub import presence
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.models import Connection
@@ -102,7 +101,8 @@ class ConnectionLifecycle:
             if identity is None:
                 unanswered = await first_frame(self._receive)
                 identity, unanswered = await first_login(self._send, claim, unanswered), None
-            self.client = Client(hub, identity, self._send, self._hosted)
+            transport = transport_of(self._scope, self._receive, self._send)
+            self.client = Client(hub, identity, transport, self._hosted)
             await self._greet(claim)
         except Exception as reason:
             await send_error_and_close(self._send, as_refusal(reason), unanswered)
@@ -114,7 +114,7 @@ class ConnectionLifecycle:
     async def _run(self) -> None:
         code = 1006
         try:
-            code = await self.client.inbound.read(self._receive)
+            code = await self.client.transport.run()
         finally:
             await self._leave(is_clean=code in (1000, 1001))
 
@@ -129,6 +129,8 @@ class ConnectionLifecycle:
             arrival, greetings = await self._admission.run_queued(self._arrive, self._row(claim))
             stream.start_after(arrival.last_seq)
             last_seq = stream.last_seq or 0
+            # What comes after either place comes live, be it buffered by now.
+            client.outbound.written.start_after(min(arrival.last_seq, last_seq))
             replay = await self._replay(last_seq)
             client.send_event(self._established(claim, arrival, last_seq, replay))
             missed = Result(events=replay.for_user(client.user_id) if replay else ())

@@ -3,99 +3,161 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from django.conf import settings
 
 from hplus.operations import metrics
+from hplus.realtime.connection.transport import Transport
 from hplus.realtime.publishing.envelopes import Envelope
 
-logger = logging.getLogger(__name__)
-REMEMBERED_EVENTS = 12_000  # more than a replay holds (replay.REPLAY_MOST)
+REMEMBERED_EVENTS = 12_000
+
+
+class WrittenEvents:
+    """Which entries of the mailbox have been written to this connection.
+
+    Live events come in the order of `seq`, so two numbers tell what came live: everything after `base` up
+    to `live`, but those in `skipped`, which were left out or written as something else. What was written out
+    of order (unread messages of a room, alerts at connecting) stands in `others`. Where too much would have
+    to be remembered it is forgotten: an event twice is better than one lost.
+    """
+
+    __slots__ = ("_base", "_live", "_others", "_skipped")
+
+    def __init__(self) -> None:
+        self._base = self._live = 0
+        self._others: set[int | str] | None = None
+        self._skipped: set[int] | None = None
+
+    def start_after(self, seq: int) -> None:
+        """What lies before in the mailbox has not been written to this connection."""
+        self._base = self._live = seq
+
+    def add_live(self, seq: int) -> bool:
+        """Note an event of the stream. Returns whether it has been written out of order already."""
+        self._live = max(self._live, seq)
+        if self._others and seq in self._others:
+            self._others.discard(seq)
+            return True
+        return False
+
+    def skip_live(self, seq: int) -> None:
+        """Note an event of the stream that is not written as itself."""
+        self._live = max(self._live, seq)
+        if self._skipped is None:
+            self._skipped = set()
+        self._skipped.add(seq)
+        if len(self._skipped) > REMEMBERED_EVENTS:
+            self._base, self._skipped = self._live, None
+
+    def add_other(self, seq: int) -> bool:
+        """Note an event written out of order. Returns whether it has been written already."""
+        came_live = self._base < seq <= self._live and not (self._skipped and seq in self._skipped)
+        if came_live or (self._others is not None and seq in self._others):
+            return True
+        self._remember(seq)
+        return False
+
+    def add_unplaced(self, event_id: str) -> bool:
+        """Note an event without a place in the mailbox. Returns whether it has been written already."""
+        is_known = self._others is not None and event_id in self._others
+        self._remember(event_id)
+        return is_known
+
+    def _remember(self, key: int | str) -> None:
+        if self._others is None or len(self._others) >= REMEMBERED_EVENTS:
+            self._others = set()
+        self._others.add(key)
 
 
 class Outbound:
     """Frames on their way to one client.
 
-    A reader that takes nothing costs at most the bound; then `too_slow` is called. What can be left out
-    is not put in without `has_room`. `on_written` is called for each durable event that has been written.
+    A frame is written at once while the reader keeps up, else it waits. A reader that takes nothing costs
+    at most the bound; then `too_slow` is called. What can be left out is not put in without `has_room`.
+    `on_written` is called for each durable event that has been written.
     """
 
     def __init__(
-        self,
-        send: Callable[[Any], Awaitable[None]],
-        on_written: Callable[[Envelope], None],
-        too_slow: Callable[[], None],
+        self, transport: Transport, on_written: Callable[[Envelope], None], too_slow: Callable[[], None]
     ) -> None:
-        self._send, self._on_written, self._too_slow = send, on_written, too_slow
-        self._waiting: deque[tuple[str, Envelope | None]] = deque()
+        self._transport, self._on_written, self._too_slow = transport, on_written, too_slow
+        self._waiting: deque[tuple[bytes, Envelope | None]] | None = None  # made when a reader lags
         self._bytes = 0
-        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.written = WrittenEvents()
         self.is_closed = False
 
-    def put(self, text: str) -> None:
-        self._enqueue(text, None)
-
-    def put_event(self, envelope: Envelope, *, again: bool = False) -> None:
-        """Write an event; one that this connection has had only where the client asked for it again."""
-        if envelope.event_id and self._is_known(envelope) and not again:
-            return
-        self._enqueue(envelope.frame, envelope)
-
-    def _is_known(self, envelope: Envelope) -> bool:
-        key = (envelope.event_id, envelope.event_type)
-        known = key in self._written
-        self._written[key] = None
-        if len(self._written) > REMEMBERED_EVENTS:
-            self._written.popitem(last=False)
-        return known
-
-    def _enqueue(self, text: str, envelope: Envelope | None) -> None:
+    def put(self, frame: bytes, envelope: Envelope | None = None) -> None:
+        """Write a frame; with its envelope where it is a durable event."""
         if self.is_closed:
             return
-        self._waiting.append((text, envelope))
-        self._bytes += len(text)
+        if not self._waiting and self._transport.is_writable:
+            self._write(frame, envelope)
+        else:
+            self._enqueue(frame, envelope)
+
+    def put_many(self, frames: Sequence[bytes]) -> None:
+        """Write these frames together."""
+        if self._waiting or not self._transport.is_writable:
+            for frame in frames:
+                self.put(frame)
+        elif not self.is_closed:
+            self._transport.write_many(frames)
+            metrics.frames_out.count += len(frames)
+
+    def put_live(self, envelope: Envelope, seq: int) -> None:
+        """Write an event of the stream, unless it has been written out of order."""
+        if not self.written.add_live(seq):
+            self.put(envelope.stamped(seq), envelope)
+
+    def put_other(self, envelope: Envelope, seq: int, *, again: bool = False) -> None:
+        """Write an event out of order; one that was written already only where it was asked for again."""
+        if not self.written.add_other(seq) or again:
+            self.put(envelope.stamped(seq), envelope)
+
+    def put_unplaced(self, envelope: Envelope) -> None:
+        """Write an event whose entry is past keeping, once."""
+        if not self.written.add_unplaced(envelope.event_id):
+            self.put(envelope.frame, envelope)
+
+    def _write(self, frame: bytes, envelope: Envelope | None) -> None:
+        self._transport.write(frame)
+        metrics.frames_out.count += 1
+        if envelope is not None:
+            self._on_written(envelope)
+
+    def _enqueue(self, frame: bytes, envelope: Envelope | None) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append((frame, envelope))
+        self._bytes += len(frame)
         if self._is_full():
-            self._give_up()
-        elif self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._write())
+            self._waiting.clear()
+            self._bytes = 0
+            self._too_slow()
 
     def _is_full(self, share: float = 1) -> bool:
-        too_many = len(self._waiting) > settings.OUTBOUND_FRAMES * share
+        too_many = self._waiting is not None and len(self._waiting) > settings.OUTBOUND_FRAMES * share
         return too_many or self._bytes > settings.OUTBOUND_BYTES * share
 
-    def _give_up(self) -> None:
-        self._waiting.clear()
-        self._bytes = 0
-        self._too_slow()
-
-    async def _write(self) -> None:
-        while self._waiting:
-            text, envelope = self._waiting.popleft()
-            self._bytes -= len(text)
-            if not await self._write_one(text):
-                return
-            if envelope is not None and envelope.event_id:
-                self._on_written(envelope)
-
-    async def _write_one(self, text: str) -> bool:
-        try:
-            await self._send({"type": "websocket.send", "text": text})
-        except Exception as gone:
-            logger.debug("Not written: %s", type(gone).__name__)
-            self.is_closed = True
-            return False
-        metrics.frames_out.inc()
-        return True
+    def on_writable(self) -> None:
+        """The reader keeps up again: write what waits."""
+        while self._waiting and not self.is_closed and self._transport.is_writable:
+            frame, envelope = self._waiting.popleft()
+            self._bytes -= len(frame)
+            self._write(frame, envelope)
+        if not self._waiting:
+            self._waiting = None
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
 
     @property
     def has_room(self) -> bool:
         """Whether the reader keeps up with what it is sent."""
-        return not self._is_full(share=1 / 4)
+        return self._waiting is None or not self._is_full(share=1 / 4)
 
     async def wait_for_room(self) -> bool:
         """Wait for the reader a while. Returns False where it takes nothing."""
@@ -106,10 +168,14 @@ class Outbound:
 
     async def drained(self, seconds: float) -> None:
         """Wait until everything has been written, or the time is over."""
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=seconds)
+        if not self._waiting or self.is_closed:
+            return
+        if self._drained is None or self._drained.done():
+            self._drained = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._drained}, timeout=seconds)
 
     def close(self) -> None:
+        """Write nothing any more."""
         self.is_closed = True
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

@@ -33,7 +33,7 @@ class Portion:
     """Events that are written together, made once for all clients that get the same."""
 
     events: list[Event]
-    frames: tuple[str, ...]
+    frames: tuple[bytes, ...]
     not_for: frozenset[str]  # users whom one of the events is not for
 
     @classmethod
@@ -45,7 +45,7 @@ class Portion:
     def last_turn(self) -> int:
         return self.events[-1][0]
 
-    def frames_for(self, user_id: str) -> tuple[str, ...]:
+    def frames_for(self, user_id: str) -> tuple[bytes, ...]:
         if user_id not in self.not_for:
             return self.frames
         return tuple(envelope.frame for _, envelope in self.events if user_id not in envelope.but)

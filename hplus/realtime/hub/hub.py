@@ -13,14 +13,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 
 from hplus.operations import metrics
 from hplus.realtime.execution.batching import COMMANDS_AT_ONCE, Batch
 from hplus.realtime.execution.db_threads import in_db_thread, in_reconciliation_thread
+from hplus.realtime.execution.hot_batch import FastMarks, FastPath, HotBatch, MarkBatch
+from hplus.realtime.execution.hot_connection import HotConnection
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.hub import presence
 from hplus.realtime.hub.conflation import Conflation
 from hplus.realtime.hub.listener import Audience, Listener
+from hplus.realtime.hub.neighbours import Neighbours
 from hplus.realtime.hub.reconciliation import reconcile
 from hplus.realtime.hub.server_registration import ServerRegistration
 from hplus.realtime.hub.subscriptions import Subscriptions
@@ -37,7 +41,10 @@ class Hub:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.publisher = Publisher(self.loop, self._route, self._has_connection)
+        self.neighbours = Neighbours()
+        self.publisher = Publisher(
+            self.loop, self._route, self._has_connection, lambda: self.neighbours.is_alone
+        )
         self.server = ServerRegistration()
         self.clients: set[Listener] = set()
         self.streams: dict[str, UserStream] = {}
@@ -53,6 +60,8 @@ class Hub:
         self._groups: dict[str, set[Listener]] = defaultdict(set)
         self._subscriptions = Subscriptions(self._groups)
         self._batches: dict[Callable[..., Any], Batch[Any]] = {}
+        self._hot = HotConnection() if _is_hot() else None
+        self._hot_batches: dict[object, HotBatch | MarkBatch] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # Starting and stopping
@@ -69,6 +78,8 @@ class Hub:
 
     def start(self) -> None:
         set_publisher(self.publisher)
+        if self._hot is not None:
+            self._hot.open()
         metrics.connections.set_function(lambda: len(self.clients))
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
@@ -80,11 +91,11 @@ class Hub:
         global _current
         self.is_draining = True
         await _within(grace_seconds + 1, *(c.finish(1012, grace_seconds) for c in tuple(self.clients)))
-        await _within(1, *(batch.drained() for batch in self._batches.values()))
+        await _within(1, self._hot_drained(), *(batch.drained() for batch in self._batches.values()))
         await _within(1, self.publisher.drained(), in_db_thread(self.server.retire))
         for task in self._tasks:
             task.cancel()
-        await _within(1, *self._tasks)
+        await _within(1, *self._tasks, *([self._hot.close()] if self._hot else []))
         set_publisher(None)
         if _current is self:
             _current = None
@@ -160,8 +171,11 @@ class Hub:
 
     async def _listen(self) -> None:
         await self._subscriptions.begin()
+        await self.publisher.say_hello()
         while True:
             message = await self._subscriptions.receive()
+            if message["origin"] != self.publisher.origin and message.get("is_server"):
+                self.neighbours.note_heard()
             for delivery in self.publisher.deliveries_of(message):
                 self._route(delivery)
 
@@ -210,6 +224,7 @@ class Hub:
         except Exception as unreachable:
             logger.warning("A reconciliation failed: %s", type(unreachable).__name__)
             return
+        self.neighbours.note_registered(found.has_neighbours)
         for user_id, last_seq in found.last_seqs:
             stream = self.streams.get(user_id)
             if stream and stream.last_seq is not None and stream.last_seq < last_seq:
@@ -234,6 +249,36 @@ class Hub:
         if action not in self._batches:
             self._batches[action] = Batch(action, most, every_seconds)
         return self._batches[action]
+
+    def hot_batch(self, fast: FastPath, action: Callable[..., Any]) -> HotBatch | None:
+        """The queue in front of the action's fast path; None where there is no hot connection."""
+        if self._hot is None:
+            return None
+        if fast not in self._hot_batches:
+            self._hot_batches[fast] = HotBatch(self._hot, fast, self.batch(action))
+        return self._hot_batches[fast]  # type: ignore[return-value]
+
+    def marks(
+        self, fast: FastMarks, action: Callable[..., Any], every_seconds: float
+    ) -> MarkBatch | Batch[Any]:
+        """The queue of marks that nobody waits for."""
+        ordinary = self.batch(action, every_seconds=every_seconds)
+        if self._hot is None:
+            return ordinary
+        if fast not in self._hot_batches:
+            self._hot_batches[fast] = MarkBatch(self._hot, fast, ordinary, every_seconds)
+        return self._hot_batches[fast]  # type: ignore[return-value]
+
+    async def _hot_drained(self) -> None:
+        for batch in self._hot_batches.values():
+            batch.flush()
+        if self._hot is not None:
+            await self._hot.drained()
+
+
+def _is_hot() -> bool:
+    """Whether hot statements have a connection of their own; an old pgbouncer can't prepare them."""
+    return connection.vendor == "postgresql" and settings.HPLUS_PREPARED_STATEMENTS
 
 
 _current: Hub | None = None

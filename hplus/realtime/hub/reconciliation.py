@@ -14,7 +14,7 @@ from hplus.accounts.admin_sessions import signed_in
 from hplus.accounts.models import User
 from hplus.realtime.hub.listener import Listener
 from hplus.realtime.hub.server_registration import ServerRegistration
-from hplus.realtime.models import Connection, Mailbox
+from hplus.realtime.models import Connection, Mailbox, ServerProcess
 
 GHOST_AFTER_SECONDS = 10  # a handshake is over by then, one way or the other
 
@@ -24,6 +24,7 @@ class Findings:
     """What the database says."""
 
     was_taken_for_dead: bool
+    has_neighbours: bool
     last_seqs: list[tuple[str, int]]
     expelled: dict[str, errors.Refusal]
     admin_users: dict[str, User]  # session key of the admin site → its user, while signed in
@@ -53,7 +54,10 @@ def reconcile(
     boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
     expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
     last_seqs = list(boxes.values_list("user_id", "last_seq"))
-    return Findings(was_taken_for_dead, last_seqs, expelled, signed_in(admin_session_keys), timezone.now())
+    has_neighbours = ServerProcess.objects.exclude(pk=server.server_id).exists()
+    return Findings(
+        was_taken_for_dead, has_neighbours, last_seqs, expelled, signed_in(admin_session_keys), timezone.now()
+    )
 
 
 def _delete_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:

@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 GAP_SECONDS = 0.1  # how long an event that came too early waits for the one before it
 
 
-def deliver_to(client: Listener, envelope: Envelope) -> None:
+def deliver_to(client: Listener, envelope: Envelope, seq: int | None = None) -> None:
     """Deliver to one connection; one that fails must not keep the event from the others."""
     try:
-        client.deliver(envelope)
+        client.deliver(envelope, seq)
     except Exception:
         logger.exception("%s could not take a %s", client.connection_id, envelope.event_type)
 
@@ -41,8 +41,13 @@ class UserStream:
 
     def receive(self, seq: int, envelope: Envelope | None) -> None:
         """Take an event at its place; None for one whose row is gone, which must not hold up the next."""
-        if self.last_seq is not None and seq <= self.last_seq:
-            return
+        if self.last_seq is not None:
+            if seq <= self.last_seq:
+                return
+            if seq == self.last_seq + 1 and not self._early:  # as nearly always
+                self.last_seq = seq
+                self._deliver(envelope, seq)
+                return
         self._early[seq] = envelope
         self._deliver_in_order()
 
@@ -52,15 +57,15 @@ class UserStream:
         while self.last_seq + 1 in self._early:
             envelope = self._early.pop(self.last_seq + 1)
             self.last_seq += 1
-            if envelope is not None:
-                self._deliver(envelope.for_recipient(self.user_id, self.last_seq))
+            self._deliver(envelope, self.last_seq)
         self._early = {seq: envelope for seq, envelope in self._early.items() if seq > self.last_seq}
         if self._early:
             self.fetch_up_to(max(self._early))
 
-    def _deliver(self, envelope: Envelope) -> None:
-        for client in tuple(self.clients):
-            deliver_to(client, envelope)
+    def _deliver(self, envelope: Envelope | None, seq: int) -> None:
+        if envelope is not None:
+            for client in tuple(self.clients):
+                deliver_to(client, envelope, seq)
 
     def fetch_up_to(self, seq: int) -> None:
         """There are entries up to here. Those that do not come by themselves are read from the mailbox."""

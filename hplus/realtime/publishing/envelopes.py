@@ -17,7 +17,7 @@ class Envelope:
     """
 
     event_type: str
-    frame: str
+    frame: bytes
     subject: str = ""
     topic: str = ""
     author: str = ""
@@ -42,8 +42,12 @@ class Envelope:
         return cls(**{**fields, "seqs": dict(fields["seqs"]), "but": tuple(fields["but"])})
 
     def for_recipient(self, user_id: str, seq: int) -> Envelope:
-        """The envelope with `seq` and `eventId` in its frame, as this recipient gets it."""
-        return replace(self, frame=wire.stamped(self.frame, seq, self.event_id), seqs={user_id: seq})
+        """The envelope addressed to one recipient, at its place in that mailbox."""
+        return replace(self, seqs={user_id: seq})
+
+    def stamped(self, seq: int) -> bytes:
+        """The frame with `seq` and `eventId`, as the recipient at this place gets it."""
+        return b'%b,"seq":%d,"eventId":"%b"}' % (self.frame[:-1], seq, self.event_id.encode())
 
     @property
     def seq(self) -> int | None:

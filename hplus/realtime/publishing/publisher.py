@@ -16,6 +16,7 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from hplus.realtime.groups import PERSONS
 from hplus.realtime.publishing.envelopes import Delivery, Envelope
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,9 @@ class Publisher:
     """Publishes in order, from one task.
 
     `deliver_locally` takes each delivery at once for the connections of this process, so that they do
-    not depend on the layer; `has_connection` tells whether a user has one of them. Bounded: while the
-    layer is away the oldest wake-ups are dropped, and the other servers find the entries by themselves.
+    not depend on the layer; `has_connection` tells whether a user has one of them. Nothing is published
+    while this server `is_alone`. Bounded: while the layer is away the oldest wake-ups are dropped, and the
+    other servers find the entries by themselves.
     """
 
     def __init__(
@@ -35,21 +37,26 @@ class Publisher:
         loop: asyncio.AbstractEventLoop,
         deliver_locally: Callable[[Delivery], None] | None = None,
         has_connection: Callable[[str], bool] = lambda _: False,
+        is_alone: Callable[[], bool] = lambda: False,
         bound: int = 20_000,
     ) -> None:
         self.loop, self._deliver_locally, self.has_connection = loop, deliver_locally, has_connection
+        self._is_alone = is_alone
         self.origin = uuid.uuid4().hex
         self._waiting: deque[Delivery] = deque(maxlen=bound)
         self._task: asyncio.Task[None] | None = None
 
     def publish(self, deliveries: list[Delivery]) -> None:
         """Hand over what has been committed. From any thread."""
-        self.loop.call_soon_threadsafe(self._take, deliveries)
+        self.loop.call_soon_threadsafe(self.publish_in_loop, deliveries)
 
-    def _take(self, deliveries: list[Delivery]) -> None:
+    def publish_in_loop(self, deliveries: list[Delivery]) -> None:
+        """Like `publish`, from the loop: the connections here have it when this returns."""
         if self._deliver_locally is not None:
             for delivery in deliveries:
                 self._deliver_locally(delivery)
+        if self._is_alone():
+            return
         self._waiting.extend(deliveries)
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._publish_waiting())
@@ -65,11 +72,21 @@ class Publisher:
 
     async def _send(self, group: str, deliveries: list[tuple[str, dict[str, Any]]]) -> None:
         layer: Any = get_channel_layer()
-        message = {"type": "deliveries", "origin": self.origin, "group": group, "deliveries": deliveries}
+        message = {
+            "type": "deliveries",
+            "origin": self.origin,
+            "is_server": self._deliver_locally is not None,
+            "group": group,
+            "deliveries": deliveries,
+        }
         try:
             await layer.group_send(group, message)
         except Exception as unreachable:
             logger.warning("A wake-up was lost: %s", type(unreachable).__name__)
+
+    async def say_hello(self) -> None:
+        """Tell the other servers that this one listens from now on."""
+        await self._send(PERSONS, [])
 
     def deliveries_of(self, message: dict[str, Any]) -> list[Delivery]:
         """What another server has published; nothing where it was this one."""
@@ -105,6 +122,12 @@ def publish(deliveries: list[Delivery]) -> None:
         publisher = _current
     assert publisher is not None
     publisher.publish(deliveries)
+
+
+def publish_in_loop(deliveries: list[Delivery]) -> None:
+    """Deliver these, after their commit. From the loop of the server."""
+    assert _current is not None
+    _current.publish_in_loop(deliveries)
 
 
 def has_connection(user_id: str) -> bool:

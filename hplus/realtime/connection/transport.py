@@ -1,0 +1,125 @@
+"""How frames get to a client and from it: straight through the server's protocol, or through ASGI.
+
+`hplus.operations.serving` offers itself in the scope, so that a frame costs no task and no queue. Any other
+ASGI server (daphne under `runserver`) carries frames as Channels does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
+DIRECT = "hplus.direct"  # the extension in an ASGI scope
+CLOSE_SECONDS = 10  # how long a reader that takes nothing may hold up its own end
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Sink(Protocol):
+    """What takes a client's frames, and is told when it may write again."""
+
+    def take(self, frame: bytes | None) -> bool:
+        """A whole message, None for a binary one. Returns False where no more should be read for now."""
+        ...
+
+    def on_writable(self) -> None: ...
+
+
+class Transport(Protocol):
+    """One client's line."""
+
+    def attach(self, sink: Sink) -> None:
+        """Tell the sink from now on when it may write again; frames go to it with `run`."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the reader keeps up; if not, `on_writable` is called once it does."""
+        ...
+
+    def write(self, frame: bytes) -> None:
+        """Send one text frame."""
+        ...
+
+    def write_many(self, frames: Sequence[bytes]) -> None:
+        """Send these text frames, one after another."""
+        ...
+
+    def resume_reading(self) -> None:
+        """After `take` returned False: go on."""
+        ...
+
+    async def run(self) -> int:
+        """Read until the client is gone. Returns the close code."""
+        ...
+
+    async def close(self, code: int) -> None: ...
+
+
+class AsgiTransport:
+    """Through ASGI's `receive` and `send`."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._sink: Sink | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._may_read = asyncio.Event()
+        self._is_gone = False
+
+    def attach(self, sink: Sink) -> None:
+        self._sink = sink
+
+    @property
+    def is_writable(self) -> bool:
+        return self._writing is None
+
+    def write(self, frame: bytes) -> None:
+        self.write_many((frame,))
+
+    def write_many(self, frames: Sequence[bytes]) -> None:
+        self._writing = asyncio.get_running_loop().create_task(self._write(frames))
+
+    async def _write(self, frames: Sequence[bytes]) -> None:
+        try:
+            for frame in frames:
+                await self._send({"type": "websocket.send", "text": frame.decode()})
+        except Exception as gone:
+            logger.debug("Not written: %s", type(gone).__name__)
+            self._is_gone = True
+            return
+        finally:
+            self._writing = None
+        if self._sink is not None:
+            self._sink.on_writable()
+
+    async def run(self) -> int:
+        assert self._sink is not None
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                return int(event.get("code") or 1005)
+            text = event.get("text")
+            self._may_read.clear()
+            if not self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass")):
+                await self._may_read.wait()
+
+    def resume_reading(self) -> None:
+        self._may_read.set()
+
+    async def close(self, code: int) -> None:
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=CLOSE_SECONDS)
+        try:
+            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), CLOSE_SECONDS)
+        except Exception as gone:
+            logger.debug("Not closed: %s", type(gone).__name__)
+
+
+def transport_of(scope: dict[str, Any], receive: Receive, send: Send) -> Transport:
+    """The direct line where the server offers one."""
+    direct: Transport | None = (scope.get("extensions") or {}).get(DIRECT)
+    return direct or AsgiTransport(receive, send)
