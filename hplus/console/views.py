@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +11,9 @@ from django.urls import path
 from django.views.decorators.http import require_safe
 
 from hplus.accounts.models import User
-from hplus.protocol.tables import sheet
+from hplus.protocol.examples import example
+from hplus.protocol.registry import domains, published_messages
+from hplus.protocol.schemas import Schemas
 
 PEOPLE_LISTED = 200
 
@@ -27,13 +28,13 @@ def console(request: HttpRequest) -> HttpResponse:
 
 
 def samples() -> list[dict[str, Any]]:
-    """What a client may say, by the examples of the published protocol."""
+    """Return the example of each request in the published protocol."""
+    schemas = Schemas.of(published_messages())
     return [
-        {"type": entry.word.type, "domain": section.domain.title, "frame": json.loads(variant.example)}
-        for section in sheet().sections
-        for entry in section.entries
-        for variant in entry.variants
-        if entry.word.speaker == "client"
+        {"type": message.type, "domain": domain.title, "frame": example(request, schemas)}
+        for domain in domains()
+        for message in domain.sent_by("client")
+        for request in message.classes
     ]
 
 

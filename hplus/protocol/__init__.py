@@ -1,6 +1,6 @@
-"""The whole protocol as one document, made from the classes that run.
+"""The published protocol: one source, the message classes that run, and two outputs.
 
-`words` finds them, `schemas` says what their fields are, `examples` shows each once and `rules`
-adds what stands in no class. `asyncapi` is the document for machines; `tables` are for people,
-on the page and in `markdown`.
+`registry` finds the classes, `schemas` derives their JSON Schemas, `examples` shows each once, and `rules`
+holds what stands in no class. `asyncapi` is the output for machines. `document` is the one for people, made
+of `blocks` that are written as Markdown (docs/protocol.md) and as HTML (the page /protocol/).
 """

@@ -10,46 +10,47 @@ from functools import cache
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_camel
 
 from hplus.protocol import rules
 from hplus.protocol.examples import example
-from hplus.protocol.registry import Domain, WireMessage, domains, wire_messages
+from hplus.protocol.registry import Domain, PublishedMessage, Sender, domains, published_messages
 from hplus.protocol.schemas import PREFIX, Schemas
 
 Part = dict[str, Any]
 CHANNEL = "socket"
-ANSWERS = ("server.ack", "server.error")
+REPLIES = ("server.ack", "server.error")
 
 
 def as_asyncapi() -> Part:
-    """The whole document."""
-    spoken = wire_messages()
-    schemas = Schemas.of(spoken)
+    """Return the whole document."""
+    messages = published_messages()
+    schemas = Schemas.of(messages)
     return {
         "asyncapi": "3.0.0",
         "info": _info(),
         "defaultContentType": "application/json",
         "servers": {"local": _server()},
-        "channels": {CHANNEL: _channel(spoken)},
+        "channels": {CHANNEL: _channel(messages)},
         "operations": _operations(),
         "components": {
-            "messages": {word.key: _message(word, schemas) for word in spoken},
+            "messages": {message.key: _message(message, schemas) for message in messages},
             "schemas": schemas.shapes,
             "securitySchemes": _security_schemes(),
         },
         "x-errors": [_error(code) for code in rules.error_codes()],
-        "x-closeCodes": [{"closeCode": end.close_code, "meaning": end.meaning} for end in rules.endings()],
+        "x-closeCodes": [{"closeCode": c.close_code, "meaning": c.meaning} for c in rules.close_codes()],
     }
 
 
 @cache  # classes do not change while they run
 def as_yaml() -> str:
-    """The document as YAML, in the order in which it is best read."""
+    """Return the document as YAML, in reading order."""
     return yaml.dump(as_asyncapi(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Repeats a value instead of pointing back to it, and keeps the lines of a text."""
+    """Repeats a value instead of writing an alias, and keeps the line breaks of a text."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -63,9 +64,9 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _info() -> Part:
-    listed = "\n".join(f"- {convention}" for convention in rules.CONVENTIONS)
-    about = f"{rules.INTRODUCTION}\n\n{listed}\n"
-    return {"title": "HPlus", "version": rules.VERSION, "description": about}
+    conventions = "\n".join(f"- {convention}" for convention in rules.CONVENTIONS)
+    description = f"{rules.INTRODUCTION}\n\n{conventions}\n"
+    return {"title": "HPlus", "version": rules.VERSION, "description": description}
 
 
 def _server() -> Part:
@@ -78,19 +79,19 @@ def _server() -> Part:
 
 
 def _security_schemes() -> Part:
-    said = "The same token in the query, for clients that cannot set a header."
+    in_query = "The same token in the query, for clients that cannot set a header."
     return {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An access token."},
-        "token": {"type": "httpApiKey", "name": "token", "in": "query", "description": said},
+        "token": {"type": "httpApiKey", "name": "token", "in": "query", "description": in_query},
     }
 
 
-def _channel(spoken: list[WireMessage]) -> Part:
+def _channel(messages: list[PublishedMessage]) -> Part:
     return {
         "address": rules.ADDRESS,
         "title": "The one socket",
         "description": "\n".join(f"- {rule}" for rule in rules.HANDSHAKE) + "\n",
-        "messages": {word.key: _ref("messages", word.key) for word in spoken},
+        "messages": {message.key: _ref("messages", message.key) for message in messages},
         "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
     }
 
@@ -111,48 +112,44 @@ def _parameter(parameter: rules.Parameter) -> Part:
 
 
 def _operations() -> Part:
-    """What each domain hears from a client, and what it says."""
+    """For each domain, what the server receives from clients and what it sends."""
     found = {}
+    reply = {"channel": _channel_ref(), "messages": [_in_channel(key) for key in REPLIES]}
     for domain in domains():
-        heard = [word for word in domain.wire_messages if word.speaker == "client"]
-        said = [word for word in domain.wire_messages if word.speaker == "server"]
-        if heard:
-            reply = {"channel": _channel_ref(), "messages": [_in_channel(key) for key in ANSWERS]}
-            found[f"receive.{domain.label}"] = {**_operation("receive", domain, heard), "reply": reply}
-        if said:
-            found[f"send.{domain.label}"] = _operation("send", domain, said)
+        if domain.sent_by("client"):
+            found[f"receive.{domain.label}"] = {**_operation("receive", domain, "client"), "reply": reply}
+        if domain.sent_by("server"):
+            found[f"send.{domain.label}"] = _operation("send", domain, "server")
     return found
 
 
-def _operation(action: str, domain: Domain, spoken: list[WireMessage]) -> Part:
-    title = {"receive": "What a client says", "send": "What HPlus says"}[action]
+def _operation(action: str, domain: Domain, sender: Sender) -> Part:
     return {
         "action": action,
         "channel": _channel_ref(),
-        "title": f"{domain.title}: {title[0].lower()}{title[1:]}",
-        "summary": domain.about,
+        "title": f"{domain.title}: sent by the {sender}",
+        "summary": domain.description,
         "tags": [{"name": domain.title}],
-        "messages": [_in_channel(word.key) for word in spoken],
+        "messages": [_in_channel(message.key) for message in domain.sent_by(sender)],
     }
 
 
-def _message(word: WireMessage, schemas: Schemas) -> Part:
-    payloads = [{"$ref": PREFIX + schemas.names[kind]} for kind in word.kinds]
-    remarks: Part = {"description": " ".join(word.remarks)} if word.remarks else {}
+def _message(message: PublishedMessage, schemas: Schemas) -> Part:
+    payloads = [{"$ref": PREFIX + schemas.names[kind]} for kind in message.classes]
+    description: Part = {"description": message.description} if message.description else {}
     return {
-        "name": word.type,
-        "title": f"{word.who}: {word.type}",
-        "summary": word.meaning,
-        **remarks,
-        "tags": [{"name": word.app.verbose_name}],
+        "name": message.type,
+        "title": message.title,
+        "summary": message.summary,
+        **description,
+        "tags": [{"name": message.app.verbose_name}],
         "payload": payloads[0] if len(payloads) == 1 else {"anyOf": payloads},
-        "examples": [{"payload": example(kind, schemas)} for kind in word.kinds],
+        "examples": [{"payload": example(kind, schemas)} for kind in message.classes],
     }
 
 
 def _error(code: rules.ErrorCode) -> Part:
-    wire_messages = {"http_status": "httpStatus", "close_code": "closeCode", "closes_when": "closesWhen"}
-    return {wire_messages.get(key, key): value for key, value in asdict(code).items() if value}
+    return {to_camel(key): value for key, value in asdict(code).items() if value}
 
 
 def _channel_ref() -> Part:

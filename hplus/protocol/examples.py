@@ -1,18 +1,19 @@
-"""An example of every word, with the people and things of the demo data.
+"""An example of every message, with the people of the demo data.
 
-A class that wants another says so itself: `Field(examples=[...])` for a field (an optional field
-is shown only then), `json_schema_extra={"examples": [...]}` for the whole frame.
+A class can give its own: `Field(examples=[...])` for a field (an optional field is shown only then),
+`json_schema_extra={"examples": [...]}` for the whole frame.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from hplus.protocol.registry import MessageClass
 from hplus.protocol.schemas import Schema, Schemas
 
 MOMENT = "2026-11-22T09:30:00Z"
 SOME_ID = "019ab0f2-6c1e-7d3a-9b54-2f8e61c07a45"
-# By the name of the field, or by class and field where the name alone does not tell.
+# By the name of the field, or by class and field where the name alone is ambiguous.
 WELL_KNOWN: dict[str, Any] = {
     "accuracy": 8.0,
     "body": "Is the ECG ready?",
@@ -65,14 +66,14 @@ JSON_TYPES: dict[type, str] = {
 }
 
 
-def example(kind: type[Any], schemas: Schemas) -> dict[str, Any]:
-    """One frame of this word."""
-    schema = schemas.of_kind(kind)
+def example(kind: MessageClass, schemas: Schemas) -> dict[str, Any]:
+    """Return one frame of this class."""
+    schema = schemas.of_class(kind)
     if "examples" in schema:
         return {"type": kind.type, **schema["examples"][0]}
     own = _object(schema, schemas)
-    twice = own["data"] if getattr(kind, "flattened", False) else {}
-    return {"type": kind.type, **twice, **own}
+    flattened = own["data"] if getattr(kind, "flattened", False) else {}
+    return {"type": kind.type, **flattened, **own}
 
 
 def _object(schema: Schema, schemas: Schemas) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _value(owner: str, name: str, schema: Schema, schemas: Schemas) -> Any:
 
 
 def _choice(owner: str, name: str, choices: list[Schema], schemas: Schemas) -> Any:
-    """What may be null is null, unless its name tells what stands there."""
+    """A nullable field is null, unless an example is known for it."""
     for choice in choices:
         if (known := _known(owner, name, schemas.resolved(choice))) is not None:
             return known
@@ -107,7 +108,7 @@ def _choice(owner: str, name: str, choices: list[Schema], schemas: Schemas) -> A
 
 
 def _known(owner: str, name: str, schema: Schema) -> Any:
-    """What the class, or the field's name, tells; None where neither does."""
+    """Return the example given by the class or known for the field's name, else None."""
     if "examples" in schema:
         return schema["examples"][0]
     if "const" in schema:

@@ -141,7 +141,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "channels",
     "hplus",
-    "hplus.admin_site",
     "hplus.audit",
     "hplus.accounts",
     "hplus.push",

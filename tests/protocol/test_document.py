@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,21 @@ from hplus.accounts.actions import Claim
 from hplus.management.commands.protocol import documents
 from hplus.protocol import rules, wire
 from hplus.protocol.asyncapi import _message, as_yaml
+from hplus.protocol.blocks import anchor_of
+from hplus.protocol.document import as_markdown
 from hplus.protocol.examples import example
-from hplus.protocol.markdown import as_markdown
-from hplus.protocol.registry import WireMessage, meaning_of, wire_messages
+from hplus.protocol.registry import PublishedMessage, published_messages, summary_of
+from hplus.protocol.rules import COMMON_FIELDS
 from hplus.protocol.schemas import Schemas
-from hplus.protocol.tables import COMMON_FIELDS
 from hplus.realtime.consumers import ConnectionConsumer
 from hplus.routing import HPlusConsumer
 from tests.protocol.published import document, faults_of
 from tests.servers import ThreadServer
 
-WORDS = wire_messages()
-REQUESTS = [kind for word in WORDS if word.speaker == "client" for kind in word.kinds]
-EVENTS = [kind for word in WORDS if word.speaker == "server" for kind in word.kinds]
-SCHEMAS = Schemas.of(WORDS)
+MESSAGES = published_messages()
+REQUESTS = [kind for message in MESSAGES if message.sender == "client" for kind in message.classes]
+EVENTS = [kind for message in MESSAGES if message.sender == "server" for kind in message.classes]
+SCHEMAS = Schemas.of(MESSAGES)
 CODES = sorted(
     kind.code
     for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -98,7 +100,7 @@ def test_every_event_type_appears_once() -> None:
     public = sorted({kind.type for kind in said if not kind.internal})
     messages = document()["components"]["messages"]
     assert sorted(m["name"] for key, m in messages.items() if key.startswith("server.")) == public
-    assert sorted(re.findall(r"^### HPlus: (.+)$", as_markdown(), re.MULTILINE)) == public
+    assert sorted(re.findall(r"^### Server: (.+)$", as_markdown(), re.MULTILINE)) == public
     assert "signedOut" not in public
 
 
@@ -110,7 +112,7 @@ def test_each_message_is_in_one_operation() -> None:
 
 @pytest.mark.parametrize("kind", [*REQUESTS, *EVENTS], ids=is_called)
 def test_each_message_has_a_description(kind: type[Any]) -> None:
-    assert meaning_of(kind), f"{kind.__name__} has no docstring"
+    assert summary_of(kind), f"{kind.__name__} has no docstring"
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=is_called)
@@ -154,11 +156,11 @@ def test_flattened_fields_appear_under_data_and_at_top_level() -> None:
 
 
 def test_two_domains_may_share_a_type() -> None:
-    word = WireMessage("notification", "server", (MessageNotice, LampNotice))
-    schemas = Schemas.of([word])
-    message = _message(word, schemas)
+    shared = PublishedMessage("notification", "server", (MessageNotice, LampNotice))
+    schemas = Schemas.of([shared])
+    message = _message(shared, schemas)
     judge = Draft202012Validator({**message["payload"], "components": {"schemas": schemas.shapes}})
-    assert message["summary"] == f"{meaning_of(MessageNotice)} / {meaning_of(LampNotice)}"
+    assert message["summary"] == f"{summary_of(MessageNotice)} / {summary_of(LampNotice)}"
     assert len(message["payload"]["anyOf"]) == len(message["examples"]) == 2
     for shown in message["examples"]:
         judge.validate(shown["payload"])
@@ -258,11 +260,23 @@ def test_every_link_leads_to_a_heading() -> None:
 def test_page_shows_every_type_and_loads_nothing_else(client: Client) -> None:
     page = client.get("/protocol/").content.decode()
     ids = re.findall(r' id="(.+?)"', page)
-    assert {word.key for word in WORDS} <= set(ids)
+    assert {anchor_of(message.title) for message in MESSAGES} <= set(ids)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#(.+?)"', page)) <= set(ids)
     assert all(code in page for code in CODES)
     assert not re.search(r"<script|<style| style=| on\w+=|(src|href)=\"(https?:)?//", page)
+
+
+@pytest.mark.urls("hplus.protocol.views")
+def test_page_shows_what_the_markdown_file_has(client: Client) -> None:
+    page = client.get("/protocol/").content.decode().replace("ws://testserver/", "ws://localhost:5000/")
+    text = as_markdown()
+    shown = [unescape(code) for code in re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)]
+    assert shown == re.findall(r"^```\w*\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
+    headings = [unescape(heading) for heading in re.findall(r"<h[123] [^>]*>(.*?)</h[123]>", page)]
+    assert headings == re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    rows = re.findall(r"^\| (?!---)", text, re.MULTILINE)
+    assert page.count("<tr>") == len(rows)
 
 
 @pytest.mark.urls("hplus.protocol.views")

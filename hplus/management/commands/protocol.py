@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from hplus.protocol.asyncapi import as_asyncapi, as_yaml
-from hplus.protocol.markdown import as_markdown
+from hplus.protocol.document import as_markdown
 
 
 class Command(BaseCommand):
