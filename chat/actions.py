@@ -81,7 +81,7 @@ def find_room(user: User, chat_room_id: str) -> ChatRoom:
     return room
 
 
-def history(user: User, request: messages.GetMessages) -> Result:
+def get_messages(user: User, request: messages.GetMessages) -> Result:
     """What was said there; that somebody read it who does not talk in it goes into the audit.
 
     Raises ChatRoomNotFound or MessageNotFound.

@@ -77,30 +77,30 @@ class FastSending:
     statement = Statement("send_messages", SEND)
 
     def row_of(self, command: Command) -> dict[str, Any] | None:
-        asked = command.request
-        assert isinstance(asked, SendMessage)
+        request = command.request
+        assert isinstance(request, SendMessage)
         if (
-            asked.reply_to
-            or asked.attachments
-            or asked.location
-            or asked.message_type == MessageType.LOCATION
+            request.reply_to
+            or request.attachments
+            or request.location
+            or request.message_type == MessageType.LOCATION
         ):
             return None
-        sender, receiver = command.user.user_id, asked.receiver_id
+        sender, receiver = command.user.user_id, request.receiver_id
         first, second = ChatRoom.pair(sender, receiver)
         return {
             "id": new_id(),
             "sender": sender,
             "receiver": receiver,
-            "hospital": asked.hospital_id,
+            "hospital": request.hospital_id,
             "first": first,
             "second": second,
-            "body": asked.message,
-            "kind": asked.message_type,
-            "priority": asked.priority,
-            "client_id": asked.client_message_id,
-            "client_time": asked.client_timestamp,
-            "fingerprint": fingerprint_of(asked),
+            "body": request.message,
+            "kind": request.message_type,
+            "priority": request.priority,
+            "client_id": request.client_message_id,
+            "client_time": request.client_timestamp,
+            "fingerprint": fingerprint_of(request),
             "at": rfc3339(datetime.now(UTC)),
             "is_absent": not publisher.has_connection(receiver),
         }

@@ -1,19 +1,19 @@
-"""How a screen that shows another conversation hears of a message: as a notification, not as a bubble."""
+"""A message of a conversation that is not open on the screen: sent as a `notification`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
-from chat.messages import ChatMessage, MessageNotice
+from chat.messages import ChatMessage, MessageNotification
 from hplus.realtime.publishing.envelopes import Envelope
 
 
-def as_notice(entry: Envelope) -> Envelope:
-    """The same letter, with its place in the mailbox, in the dress of a `notification`."""
+def as_notification(entry: Envelope) -> Envelope:
+    """The same mailbox entry as a `notification` frame, with its seq."""
     frame = json.loads(entry.frame)
     message = ChatMessage.model_validate(frame["data"])
-    notice = MessageNotice(
+    notice = MessageNotification(
         notification_id=entry.event_id,
         title=message.sender_name,
         body=message.message[:200],
@@ -21,4 +21,4 @@ def as_notice(entry: Envelope) -> Envelope:
         data=message,
         timestamp=message.timestamp,
     )
-    return replace(entry, event_type=MessageNotice.type, frame=notice.frame())
+    return replace(entry, event_type=MessageNotification.type, frame=notice.frame())

@@ -341,7 +341,7 @@ class TypingShown(Event):
         return self.user_id
 
 
-class MessageNotice(Event):
+class MessageNotification(Event):
     """There is a message in another of your conversations."""
 
     type = "notification"

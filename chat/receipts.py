@@ -1,4 +1,4 @@
-"""The hot lane of receipts: delivered and read, many at a time."""
+"""Mark messages as delivered and as read, many in one transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACKNOWLEDGED_MESSAGES = 500
 
 
 def mark_as_read(user: User, request: messages.MarkAsRead) -> Result:
-    """One mark, for those who do not batch. Raises MessageNotFound."""
+    """Mark as read outside a batch. Raises MessageNotFound."""
     [outcome] = read_all([Command(user, request)])
     if isinstance(outcome, errors.Refusal):
         raise outcome
@@ -27,9 +27,9 @@ def mark_as_read(user: User, request: messages.MarkAsRead) -> Result:
 
 @action
 def deliver_all(written: list[tuple[str, str]]) -> list[None]:
-    """Mark as delivered what was written to a receiver's socket: (userId, messageId) each."""
+    """Mark as delivered what was written to a receiver's connection: a list of (userId, messageId)."""
     wanted = set(written)
-    rows = _locked({message_id for _, message_id in wanted})
+    rows = _lock({message_id for _, message_id in wanted})
     fresh = [row for row in rows if (row.receiver_id, row.message_id) in wanted and row.delivered_at is None]
     _deliver(fresh)
     return [None] * len(written)
@@ -44,51 +44,54 @@ def _deliver(fresh: list[Message]) -> None:
         publish(messages.MessageDelivered.of(message), groups.person(message.sender_id))
 
 
-def delivered_up_to(user: User, seq: int) -> None:
-    """The client has its letters up to this one: the messages among them are delivered."""
+def deliver_up_to(user: User, seq: int) -> None:
+    """Mark as delivered the messages that the client has acknowledged: its mailbox up to this entry."""
     waiting = Message.objects.undelivered_to(user).values_list("message_id", flat=True)
-    heard = MailboxEntry.objects.filter(
+    entries = MailboxEntry.objects.filter(
         user=user,
         seq__lte=seq,
         event_type=messages.NewMessage.type,
         subject__in=list(waiting[:ACKNOWLEDGED_MESSAGES]),
     )
-    if reached := [(user.pk, subject) for subject in heard.values_list("subject", flat=True)]:
+    if reached := [(user.pk, subject) for subject in entries.values_list("subject", flat=True)]:
         deliver_all(reached)
 
 
 @action
 def read_all(commands: list[Command]) -> list[Result | errors.Refusal]:
-    """Mark as read, each wish by its own right: the receiver's counts, the sender's does nothing."""
-    rows = {row.message_id: row for row in _locked({_mark(command).message_id for command in commands})}
+    """Mark as read, and return a result or MessageNotFound for each command.
+
+    Only the receiver's mark changes anything; the sender's is accepted without effect.
+    """
+    rows = {row.message_id: row for row in _lock({_request_of(command).message_id for command in commands})}
     outcomes: list[Result | errors.Refusal] = []
     fresh: dict[int, Message] = {}
     for command in commands:
-        message, mark = rows.get(_mark(command).message_id), _mark(command)
-        if message is None or not _is_in(message, command.user, mark.chat_room_id):
+        message, mark = rows.get(_request_of(command).message_id), _request_of(command)
+        if message is None or not _is_participant(message, command.user, mark.chat_room_id):
             outcomes.append(errors.MessageNotFound(field="messageId"))
             continue
         if message.receiver_id == command.user.pk:
-            fresh.update((row.pk, row) for row in _up_to(message, mark.up_to) if row.read_at is None)
+            fresh.update((row.pk, row) for row in _with_earlier(message, mark.up_to) if row.read_at is None)
         outcomes.append(Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id}))
     _read([fresh[pk] for pk in sorted(fresh)])
     return outcomes
 
 
-def _mark(command: Command) -> messages.MarkAsRead:
+def _request_of(command: Command) -> messages.MarkAsRead:
     assert isinstance(command.request, messages.MarkAsRead)
     return command.request
 
 
-def _is_in(message: Message, user: User, chat_room_id: str | None) -> bool:
+def _is_participant(message: Message, user: User, chat_room_id: str | None) -> bool:
     return user.pk in (message.sender_id, message.receiver_id) and chat_room_id in (
         None,
         message.room_id,
     )
 
 
-def _up_to(message: Message, with_earlier: bool) -> Iterable[Message]:
-    if not with_earlier:
+def _with_earlier(message: Message, includes_earlier: bool) -> Iterable[Message]:
+    if not includes_earlier:
         return [message]
     earlier = Message.objects.filter(
         room=message.room_id, receiver=message.receiver_id, id__lte=message.id, read_at=None
@@ -106,7 +109,7 @@ def _read(fresh: list[Message]) -> None:
         publish(messages.MessageRead.of(message), groups.person(message.sender_id))
 
 
-def _locked(message_ids: Iterable[str]) -> list[Message]:
-    """In the order of their ids, so that no two deeds wait for each other."""
+def _lock(message_ids: Iterable[str]) -> list[Message]:
+    """Lock these messages in the order of their ids, so that no two actions deadlock."""
     rows = Message.objects.select_for_update(of=("self",))
     return list(rows.filter(message_id__in=message_ids).order_by("id"))

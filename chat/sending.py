@@ -1,4 +1,4 @@
-"""The hot lane of the chat: all messages that waited are written in one transaction."""
+"""Send messages: all that wait are stored in one transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fingerprint_of(request: SendMessage) -> str:
 
 @dataclass
 class _Draft:
-    """A wish on its way to a row."""
+    """A `sendMessage` on its way to a row."""
 
     user: User
     request: SendMessage
@@ -49,13 +49,13 @@ class _Draft:
         return cls(command.user, command.request, fingerprint_of(command.request))
 
     @property
-    def once(self) -> tuple[str, str] | None:
-        """What makes a repetition of it: sender and clientMessageId."""
+    def idempotency_key(self) -> tuple[str, str] | None:
+        """Sender and clientMessageId, where there is one: a second message under this key is a repetition."""
         return (self.user.pk, self.request.client_message_id) if self.request.client_message_id else None
 
     @property
-    def means_here(self) -> bool:
-        """Whether it says "here" without saying where."""
+    def needs_sender_position(self) -> bool:
+        """Whether it is a location message without coordinates: the sender's latest fix is meant."""
         return self.request.message_type == MessageType.LOCATION and self.request.location is None
 
     @property
@@ -65,75 +65,80 @@ class _Draft:
 
 @action
 def send_all(commands: list[Command]) -> list[Outcome]:
-    """Each message stored once, or its refusal: UserNotFound, HospitalNotFound, HospitalMismatch,
-    Forbidden, MessageNotFound (an unknown replyTo), IdempotencyConflict."""
+    """Store and publish each message once, and return its result or its refusal.
+
+    Refusals: UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden, MessageNotFound (an unknown
+    replyTo), IdempotencyConflict.
+    """
     drafts = [_Draft.of(command) for command in commands]
-    rooms = _locked_rooms({draft.room_key for draft in drafts})
-    _judge(drafts, rooms)
-    _find_rooms([draft for draft in drafts if draft.outcome is None], rooms)
+    rooms = _lock_rooms({draft.room_key for draft in drafts})
+    _authorize(drafts, rooms)
+    _get_or_create_rooms([draft for draft in drafts if draft.outcome is None], rooms)
     _check_replies([draft for draft in drafts if draft.outcome is None])
     _store([draft for draft in drafts if draft.outcome is None])
     return [draft.outcome for draft in drafts if draft.outcome is not None]
 
 
-def _judge(drafts: list[_Draft], rooms: Rooms) -> None:
-    """Who repeats, gets the same answer again, whatever has changed since; who may not, is told so."""
-    others = _others(drafts, rooms)
-    stored = _stored(drafts)
+def _authorize(drafts: list[_Draft], rooms: Rooms) -> None:
+    """Give a repetition its first result again, whatever has changed since; refuse what is not allowed."""
+    receivers = _load_receivers(drafts, rooms)
+    stored = _already_stored(drafts)
     for draft in drafts:
-        if draft.once in stored:
-            draft.outcome = _repeated(draft, stored[draft.once])
+        if draft.idempotency_key in stored:
+            draft.outcome = _duplicate_result(draft, stored[draft.idempotency_key])
             continue
         try:
-            must_be_counterpart(draft.user, others.get(draft.request.receiver_id), draft.request.hospital_id)
+            must_be_counterpart(
+                draft.user, receivers.get(draft.request.receiver_id), draft.request.hospital_id
+            )
         except errors.Refusal as refusal:
             draft.outcome = refusal
 
 
-def _others(drafts: list[_Draft], rooms: Rooms) -> dict[str, User]:
-    """The other sides; who has a room here already came with it."""
-    others = {user.pk: user for room in rooms.values() for user in (room.first, room.second)}
-    if unknown := {draft.request.receiver_id for draft in drafts} - others.keys():
-        others |= User.objects.in_bulk(unknown)
-    return others
+def _load_receivers(drafts: list[_Draft], rooms: Rooms) -> dict[str, User]:
+    """Users by id, with all receivers; the members of the rooms are loaded already."""
+    receivers = {user.pk: user for room in rooms.values() for user in (room.first, room.second)}
+    if unknown := {draft.request.receiver_id for draft in drafts} - receivers.keys():
+        receivers |= User.objects.in_bulk(unknown)
+    return receivers
 
 
-def _stored(drafts: list[_Draft]) -> dict[Any, Message]:
-    """What is there already under these clientMessageIds."""
-    given = {draft.once for draft in drafts if draft.once}
-    if not given:
+def _already_stored(drafts: list[_Draft]) -> dict[Any, Message]:
+    """Stored messages by idempotency key."""
+    keys = {draft.idempotency_key for draft in drafts if draft.idempotency_key}
+    if not keys:
         return {}
     found = Message.objects.filter(
-        sender__in={sender for sender, _ in given},
-        client_message_id__in={word for _, word in given},
+        sender__in={sender for sender, _ in keys},
+        client_message_id__in={client_id for _, client_id in keys},
     )
     return {(message.sender_id, message.client_message_id): message for message in found}
 
 
-def _repeated(draft: _Draft, message: Message) -> Outcome:
+def _duplicate_result(draft: _Draft, message: Message) -> Outcome:
     if message.fingerprint != draft.fingerprint:
         return errors.IdempotencyConflict(field="clientMessageId")
-    return Result(ack_data=_made(message), is_duplicate=True)
+    return Result(ack_data=_ack_data(message), is_duplicate=True)
 
 
-def _find_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
-    """The room of each draft; one that is not there yet is made."""
+def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
+    """Set the room of each draft, and create the rooms that are missing."""
     if missing := sorted({draft.room_key for draft in drafts} - rooms.keys()):
         ChatRoom.objects.bulk_create(
             [ChatRoom(hospital_id=h, first_id=one, second_id=two) for h, one, two in missing],
             ignore_conflicts=True,
         )
-        rooms |= _locked_rooms(set(missing))
+        rooms |= _lock_rooms(set(missing))
         for key in missing:
             Contact.share(rooms[key].pk, key[1], key[2])
     for draft in drafts:
         draft.room = rooms[draft.room_key]
 
 
-def _locked_rooms(keys: set[RoomKey]) -> Rooms:
-    """Those of these rooms that are there, with both their people.
+def _lock_rooms(keys: set[RoomKey]) -> Rooms:
+    """Lock and return the rooms that exist, with both members.
 
-    Locked: one deed at a time writes into a room, so that ids are in the order in which both sides hear it.
+    One transaction at a time writes into a room, so that messages have ids in the order of their delivery.
     """
     hospitals, firsts, seconds = ({key[i] for key in keys} for i in range(3))
     found = ChatRoom.objects.filter(hospital__in=hospitals, first__in=firsts, second__in=seconds)
@@ -153,17 +158,18 @@ def _check_replies(drafts: list[_Draft]) -> None:
 
 
 def _store(drafts: list[_Draft]) -> None:
-    """One row for each, in the order they came; then both sides hear it, the sender first."""
+    """Store one row each, in the order of arrival, and publish it to sender and receiver."""
     fresh: dict[Any, Message] = {}
-    here = own_fixes(senders) if (senders := {d.user.pk for d in drafts if d.means_here}) else {}
+    senders = {draft.user.pk for draft in drafts if draft.needs_sender_position}
+    positions = own_fixes(senders) if senders else {}
     for draft in drafts:
-        if draft.once and draft.once in fresh:  # the same one twice in one batch
-            draft.outcome = _repeated(draft, fresh[draft.once])
+        if draft.idempotency_key and draft.idempotency_key in fresh:  # sent twice in one batch
+            draft.outcome = _duplicate_result(draft, fresh[draft.idempotency_key])
             continue
-        message = _row(draft, here.get(draft.user.pk) if draft.means_here else None)
-        fresh[draft.once or message.message_id] = message
-        draft.outcome = Result(ack_data=_made(message))
-    for message in _inserted(fresh, drafts):
+        message = _to_row(draft, positions.get(draft.user.pk) if draft.needs_sender_position else None)
+        fresh[draft.idempotency_key or message.message_id] = message
+        draft.outcome = Result(ack_data=_ack_data(message))
+    for message in _insert(fresh, drafts):
         publish(
             NewMessage.of(message),
             groups.person(message.sender_id),
@@ -171,38 +177,38 @@ def _store(drafts: list[_Draft]) -> None:
         )
 
 
-def _inserted(fresh: dict[Any, Message], drafts: list[_Draft]) -> list[Message]:
-    """The rows that are new. What another server has just stored under the same clientMessageId is not."""
+def _insert(fresh: dict[Any, Message], drafts: list[_Draft]) -> list[Message]:
+    """Insert the rows and return the new ones: another server may have stored the same key meanwhile."""
     bulk_insert.insert(Message, map(bulk_insert.row_of, fresh.values()), ignore_conflicts=True)
-    stored = _stored(drafts)
-    theirs = {once for once, row in stored.items() if row.message_id != fresh[once].message_id}
+    stored = _already_stored(drafts)
+    theirs = {key for key, row in stored.items() if row.message_id != fresh[key].message_id}
     for draft in drafts:
-        if draft.once in theirs:
-            draft.outcome = _repeated(draft, stored[draft.once])
-    return [message for once, message in fresh.items() if once not in theirs]
+        if draft.idempotency_key in theirs:
+            draft.outcome = _duplicate_result(draft, stored[draft.idempotency_key])
+    return [message for key, message in fresh.items() if key not in theirs]
 
 
-def _row(draft: _Draft, here: tuple[float, float] | None) -> Message:
-    asked = draft.request
-    place = Place(lat=here[0], lng=here[1]) if here else asked.location
+def _to_row(draft: _Draft, position: tuple[float, float] | None) -> Message:
+    request = draft.request
+    place = Place(lat=position[0], lng=position[1]) if position else request.location
     return Message(
         room=draft.room,
         sender=draft.user,
-        receiver_id=asked.receiver_id,
-        text=asked.message,
-        message_type=asked.message_type,
-        priority=asked.priority,
-        reply_to=asked.reply_to,
-        attachments=[item.model_dump(by_alias=True) for item in asked.attachments or []] or None,
+        receiver_id=request.receiver_id,
+        text=request.message,
+        message_type=request.message_type,
+        priority=request.priority,
+        reply_to=request.reply_to,
+        attachments=[item.model_dump(by_alias=True) for item in request.attachments or []] or None,
         location=place.model_dump() if place else None,
-        client_message_id=asked.client_message_id,
-        client_timestamp=asked.client_timestamp,
+        client_message_id=request.client_message_id,
+        client_timestamp=request.client_timestamp,
         fingerprint=draft.fingerprint,
         sent_at=timezone.now(),
     )
 
 
-def _made(message: Message) -> dict[str, Any]:
+def _ack_data(message: Message) -> dict[str, Any]:
     return {
         "messageId": message.message_id,
         "chatRoomId": message.room_id,

@@ -68,7 +68,7 @@ class RoomMessagesView(APIView):
     def get(self, request: Request, chat_room_id: str) -> Response:
         """Messages of a room, oldest first (`getMessages`)."""
         asked = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
-        return response_of(actions.history(request.user, asked))
+        return response_of(actions.get_messages(request.user, asked))
 
 
 class Upload(Shape):

@@ -182,19 +182,19 @@ def _watched_hospital(user: User, asked: str | None) -> str:
 # Asking
 
 
-def ask(user: User, request: messages.AskLocation) -> Result:
+def request_location(user: User, request: messages.RequestLocation) -> Result:
     """The last fix at once; the person asked is told, and the next fix comes to the asker.
 
     Raises Forbidden or LocationUnavailable (the question stands even so).
     """
-    found = _ask(user, request)
+    found = _request_location(user, request)
     if found is None:
         raise errors.LocationUnavailable(field="targetUserId")
     return Result(events=[found])
 
 
 @action
-def _ask(user: User, request: messages.AskLocation) -> messages.LocationUpdate | None:
+def _request_location(user: User, request: messages.RequestLocation) -> messages.LocationUpdate | None:
     target = _find_visible(user, request.target_user_id)
     grant = _grant_between(user, target)
     inquiry = Inquiry.objects.create(
@@ -204,12 +204,12 @@ def _ask(user: User, request: messages.AskLocation) -> messages.LocationUpdate |
         reason_id=grant.reason_id if grant else "",
         expires_at=timezone.now() + timedelta(seconds=settings.LOCATION_REQUEST_SECONDS),
     )
-    publish(asked(inquiry), groups.person(target.pk))
+    publish(location_requested(inquiry), groups.person(target.pk))
     return _read(user, target, grant)
 
 
-def asked(inquiry: Inquiry) -> messages.LocationAsked:
-    return messages.LocationAsked(
+def location_requested(inquiry: Inquiry) -> messages.LocationRequested:
+    return messages.LocationRequested(
         request_id=inquiry.request_id,
         user_id=inquiry.asker_id,
         requester_role=inquiry.asker.role,
@@ -219,10 +219,10 @@ def asked(inquiry: Inquiry) -> messages.LocationAsked:
     )
 
 
-def pending_inquiries(user: User) -> list[messages.LocationAsked]:
+def pending_inquiries(user: User) -> list[messages.LocationRequested]:
     """Who waits for this user's next fix."""
     waiting = Inquiry.objects.pending(timezone.now()).filter(subject=user).select_related("asker")
-    return [asked(inquiry) for inquiry in waiting]
+    return [location_requested(inquiry) for inquiry in waiting]
 
 
 def shares(user: User) -> bool:

@@ -1,4 +1,4 @@
-"""The ears of location: what is said at once, and what may wait for the next."""
+"""Positions on one connection: which are stored at once, and which may wait for a batch."""
 
 from __future__ import annotations
 
@@ -17,80 +17,80 @@ from hplus.realtime.consumers import DomainConsumer, handles, in_loop
 from hplus.realtime.execution.batching import Batch
 from hplus.realtime.publishing.envelopes import Envelope
 from location import actions, messages
-from location.recording import Heard, Recorded, record_all, record_batched
+from location.recording import ReceivedPosition, Recorded, record_all, record_batched
 
 logger = logging.getLogger(__name__)
-TOGETHER = 1000  # positions in one transaction, where they waited for each other
+MAX_BATCH = 1000  # positions in one transaction
 
 
 class LocationConsumer(DomainConsumer):
-    """What one socket says and sees of positions."""
+    """The positions that one connection sends and sees."""
 
     def __init__(self, client: Client | None = None) -> None:
         super().__init__(client)
-        self.is_under_grant = False  # our positions belong to one that must not lose any
-        self.is_asked = False  # somebody waits for our next one
-        self.has_spoken = False
-        self.news = 0  # how often we have heard one of the first two
+        self.is_under_grant = False  # an open grant is about this user: no position may be lost
+        self.is_awaited = False  # somebody waits for the next position of this user
+        self.has_reported = False
+        self.change_count = 0  # how often an event has changed one of the first two
 
-    # What we say
+    # What the client sends
 
-    @in_loop(messages.TellLocation)
-    async def tell(self, request: messages.TellLocation) -> Result | None:
-        """A position that matters is durable before the next frame is read; others share a transaction."""
-        heard, news = Heard(self.user, request, timezone.now()), self.news
+    @in_loop(messages.UpdateLocation)
+    async def update_location(self, request: messages.UpdateLocation) -> Result | None:
+        """Store a position that may not be lost before the next frame is read; batch the others."""
+        received, change_count = ReceivedPosition(self.user, request, timezone.now()), self.change_count
         if self._must_be_durable(request):
-            return self._learn(await self.client.hub.batch(record_all).submit(heard), news)
-        self._leisurely().add(heard).add_done_callback(partial(self._recorded, news))
+            return self._apply(await self.client.hub.batch(record_all).submit(received), change_count)
+        self._batched().add(received).add_done_callback(partial(self._recorded, change_count))
         return None
 
-    def _leisurely(self) -> Batch[Heard]:
-        return self.client.hub.batch(record_batched, TOGETHER, settings.LOCATION_WRITE_SECONDS)
+    def _batched(self) -> Batch[ReceivedPosition]:
+        return self.client.hub.batch(record_batched, MAX_BATCH, settings.LOCATION_WRITE_SECONDS)
 
-    def _must_be_durable(self, request: messages.TellLocation) -> bool:
-        """Only a paramedic between emergencies can wait, after a first position that is known."""
+    def _must_be_durable(self, request: messages.UpdateLocation) -> bool:
+        """Only the later positions of a paramedic between emergencies may wait."""
         is_marked = request.is_emergency or request.emergency_id is not None
-        is_awaited = self.is_asked or bool(request.request_id or request.client_message_id)
-        is_routine = self.has_spoken and self.user.role == Role.PARAMEDIC
+        is_awaited = self.is_awaited or bool(request.request_id or request.client_message_id)
+        is_routine = self.has_reported and self.user.role == Role.PARAMEDIC
         return is_marked or is_awaited or self.is_under_grant or not is_routine
 
-    def _recorded(self, news: int, outcome: asyncio.Future[Recorded]) -> None:
+    def _recorded(self, change_count: int, outcome: asyncio.Future[Recorded]) -> None:
         if outcome.cancelled():
             return
-        if broken := outcome.exception():
-            unforeseen = None if isinstance(broken, errors.Refusal) else broken
-            logger.warning("A position was not recorded: %s", type(broken).__name__, exc_info=unforeseen)
-        elif self._learn(outcome.result(), news).events:
+        if exception := outcome.exception():
+            unexpected = None if isinstance(exception, errors.Refusal) else exception
+            logger.warning("A position was not recorded: %s", type(exception).__name__, exc_info=unexpected)
+        elif self._apply(outcome.result(), change_count).events:
             self.client.later(0, outcome.result)
 
-    def _learn(self, recorded: Recorded, news: int) -> Recorded:
-        """What the record of a position tells, unless we have heard otherwise since it was told."""
-        self.has_spoken = True
-        if news == self.news:
-            self.is_under_grant, self.is_asked = recorded.is_under_grant, False
+    def _apply(self, recorded: Recorded, change_count: int) -> Recorded:
+        """Take over what the recording found, unless an event has changed it meanwhile."""
+        self.has_reported = True
+        if change_count == self.change_count:
+            self.is_under_grant, self.is_awaited = recorded.is_under_grant, False
         return recorded
 
-    @handles(messages.AskLocation)
-    def ask(self, request: messages.AskLocation) -> Result:
-        return actions.ask(self.user, request)
+    @handles(messages.RequestLocation)
+    def request_location(self, request: messages.RequestLocation) -> Result:
+        return actions.request_location(self.user, request)
 
     @handles(messages.WatchLocations)
     def watch(self, request: messages.WatchLocations) -> Result:
         return actions.watch(self.user, request)
 
     def on_connect(self) -> Result:
-        """Who asked while this phone was away still waits for it."""
+        """Send the requests for a position that came while this user had no connection."""
         inquiries = actions.pending_inquiries(self.user)
-        self.is_under_grant, self.is_asked = actions.shares(self.user), bool(inquiries)
+        self.is_under_grant, self.is_awaited = actions.shares(self.user), bool(inquiries)
         return Result(events=inquiries)
 
-    # What concerns what we say
+    # What changes how positions are stored
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         if envelope.event_type == messages.LocationSharingBegan.type:
-            self.is_under_grant, self.news = True, self.news + 1
-            self._leisurely().hurry()  # our last one may be among those that wait
+            self.is_under_grant, self.change_count = True, self.change_count + 1
+            self._batched().hurry()  # the latest position may wait in the batch
             return None
-        if envelope.event_type == messages.LocationAsked.type:
-            self.is_asked, self.news = True, self.news + 1
+        if envelope.event_type == messages.LocationRequested.type:
+            self.is_awaited, self.change_count = True, self.change_count + 1
         return envelope

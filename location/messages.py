@@ -40,7 +40,7 @@ class Measured(Shape):
     timestamp: Verbatim = None
 
 
-class TellLocation(Request):
+class UpdateLocation(Request):
     """I am here."""
 
     type = "locationUpdate"
@@ -51,7 +51,7 @@ class TellLocation(Request):
     status: Annotated[str | None, BeforeValidator(_short)] = None
 
 
-class AskLocation(Request):
+class RequestLocation(Request):
     """Where is this person?"""
 
     type = "locationRequest"
@@ -130,7 +130,7 @@ class LocationUpdate(Event):
         return self.data.emergency_id or ""
 
 
-class LocationAsked(Event):
+class LocationRequested(Event):
     """Somebody who may know it asks where you are."""
 
     type = "locationRequest"

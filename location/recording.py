@@ -1,7 +1,7 @@
-"""The hot lane of location: all positions that waited are stored and published in one transaction.
+"""Record positions: all that wait are stored and published in one transaction.
 
-Hundreds a second come between emergencies, so no model instances are made here: one query tells what
-there is to know of the senders, one statement writes the track, one the last positions.
+Hundreds a second come between emergencies, so no model instances are made here: one query loads what the
+database knows of the senders, one statement writes the track, one the latest positions.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from location.visible_position import as_seen, zoned
 
 INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
-SHORTEST_STEP_SECONDS = 1.0  # fixes that a tunnel held back arrive together
+SHORTEST_STEP_SECONDS = 1.0  # fixes buffered in a tunnel arrive together
 
 COLUMNS = [column.attname for column in Position._meta.local_fields]
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a phone said, and when it arrived, which may be a while before it is written."""
+class ReceivedPosition:
+    """A position as a phone sent it, and when it arrived, which may be seconds before it is stored."""
 
     user: User
-    request: messages.TellLocation
+    request: messages.UpdateLocation
     received_at: datetime
 
 
 @dataclass(frozen=True)
 class Recorded(Result):
-    """`is_under_grant`: the position belongs to an open grant, so none of the next ones may be lost."""
+    """`is_under_grant`: an open grant is about this user, so no later position may be lost."""
 
     is_under_grant: bool = False
 
 
 class Sender(NamedTuple):
-    """What the database knows of one who sends a position."""
+    """What the database knows of a user who sends a position."""
 
     is_on_duty: bool
     has_grants: bool
-    is_asked: bool
+    is_awaited: bool
 
 
 class Last(NamedTuple):
-    """Where and when somebody was last."""
+    """When and where a user was last."""
 
     at: datetime
     place: Point
@@ -66,7 +66,7 @@ class Last(NamedTuple):
 
 @dataclass(slots=True)
 class NewPosition:
-    """A position on its way to its rows: a `Position`, as far as those who see it need one."""
+    """A position that is not stored yet, with the fields of the model `Position` and its user."""
 
     user: User
     lat: float
@@ -89,24 +89,24 @@ class NewPosition:
 
 
 @dataclass(slots=True)
-class _Step:
-    """One heard position on its way to a row and to those who may see it."""
+class _Draft:
+    """A received position with what decides where it is stored and who sees it."""
 
-    heard: Heard
+    received: ReceivedPosition
     grants: list[Grant]
     is_on_duty: bool
-    is_asked: bool
+    is_awaited: bool
     reason_id: str = ""
-    ended: Grant | None = None  # nobody listens any more
+    closed_grant: Grant | None = None  # it was sent for this one, and is dropped
     events: tuple[messages.LocationSharingStopped, ...] = ()
 
     @property
     def user(self) -> User:
-        return self.heard.user
+        return self.received.user
 
     @property
-    def named(self) -> str | None:
-        return self.heard.request.emergency_id
+    def claimed_id(self) -> str | None:
+        return self.received.request.emergency_id
 
     @property
     def is_shared(self) -> bool:
@@ -116,44 +116,44 @@ class _Step:
         return Recorded(events=self.events, is_under_grant=bool(self.grants))
 
 
-def record(user: User, request: messages.TellLocation) -> Result:
-    """One position, for those who do not batch."""
-    [outcome] = record_all([Heard(user, request, timezone.now())])
+def record(user: User, request: messages.UpdateLocation) -> Result:
+    """Record one position outside a batch."""
+    [outcome] = record_all([ReceivedPosition(user, request, timezone.now())])
     return outcome
 
 
-def record_batched(heard: list[Heard]) -> list[Recorded]:
-    """The same for positions outside any emergency, which wait a while for company."""
-    return record_all(heard)
+def record_batched(received: list[ReceivedPosition]) -> list[Recorded]:
+    """`record_all` in a batch of its own: positions outside any emergency, written together after a while."""
+    return record_all(received)
 
 
 @action
-def record_all(heard: list[Heard]) -> list[Recorded]:
-    """Store each position as what it is, and publish it to those who are shown it.
+def record_all(received: list[ReceivedPosition]) -> list[Recorded]:
+    """Store each position and publish it to those who are shown it.
 
-    What belongs to a closed grant is dropped; its sender is told once. What nobody may see is no track:
-    only the sender's own last position is replaced.
+    A position sent for a closed grant is dropped, and its sender is notified once. One that nobody may
+    see adds nothing to a track: it only replaces the sender's latest position.
     """
-    steps = _steps(heard)
-    _find_the_ended(steps)
-    kept = [step for step in steps if step.ended is None]
-    _publish(_store(kept))
-    return [step.outcome() for step in steps]
+    drafts = _drafts(received)
+    _find_closed(drafts)
+    kept = [draft for draft in drafts if draft.closed_grant is None]
+    _publish_all(_store(kept))
+    return [draft.outcome() for draft in drafts]
 
 
-# Which matter it belongs to
+# Which reason a position belongs to
 
 
-def _steps(heard: list[Heard]) -> list[_Step]:
-    senders = _senders({one.user.pk for one in heard})
-    grants = _locked_grants({user_id for user_id, sender in senders.items() if sender.has_grants})
-    unknown = Sender(is_on_duty=False, has_grants=False, is_asked=False)
-    steps = []
-    for one in heard:
+def _drafts(received: list[ReceivedPosition]) -> list[_Draft]:
+    senders = _senders({one.user.pk for one in received})
+    grants = _lock_grants({user_id for user_id, sender in senders.items() if sender.has_grants})
+    unknown = Sender(is_on_duty=False, has_grants=False, is_awaited=False)
+    drafts = []
+    for one in received:
         sender, open_grants = senders.get(one.user.pk, unknown), grants.get(one.user.pk, [])
-        reason_id = _matter(one.request.emergency_id, open_grants)
-        steps.append(_Step(one, open_grants, sender.is_on_duty, sender.is_asked, reason_id))
-    return steps
+        reason_id = _reason_id(one.request.emergency_id, open_grants)
+        drafts.append(_Draft(one, open_grants, sender.is_on_duty, sender.is_awaited, reason_id))
+    return drafts
 
 
 def _senders(user_ids: set[str]) -> dict[str, Sender]:
@@ -166,10 +166,10 @@ def _senders(user_ids: set[str]) -> dict[str, Sender]:
     return {user_id: Sender(*known) for user_id, *known in found}
 
 
-def _locked_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
-    """The open grants about these people, the newest first.
+def _lock_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
+    """The open grants about these users, newest first.
 
-    Locked: who closes one meanwhile waits until this position is published, or it is not published at all.
+    Locked, so that `close_grants` waits until this position is published, or comes first and keeps it back.
     """
     grants: dict[str, list[Grant]] = defaultdict(list)
     if not user_ids:  # most of the time
@@ -180,53 +180,55 @@ def _locked_grants(user_ids: set[str]) -> dict[str, list[Grant]]:
     return grants
 
 
-def _matter(named: str | None, grants: list[Grant]) -> str:
-    """The one named where it is open for the sender, else the newest that is."""
+def _reason_id(claimed_id: str | None, grants: list[Grant]) -> str:
+    """The reason the sender claims, if it is open for the sender; else the newest open one; else blank."""
     reason_ids = [grant.reason_id for grant in grants]
-    return named if named and named in reason_ids else next(iter(reason_ids), "")
+    return claimed_id if claimed_id and claimed_id in reason_ids else next(iter(reason_ids), "")
 
 
-def _find_the_ended(steps: list[_Step]) -> None:
-    """Positions for a matter that is closed: a timer that nobody has stopped.
+def _find_closed(drafts: list[_Draft]) -> None:
+    """Find positions sent for a closed grant: the app's timer still runs.
 
-    Without a name it means one that was closed within the last day.
+    A position that claims no reason may belong to a grant closed within the last LOCATION_TRACK_HOURS.
     """
-    doubtful = [step for step in steps if _may_have_ended(step)]
-    if not doubtful:
+    candidates = [draft for draft in drafts if _may_be_closed(draft)]
+    if not candidates:
         return
-    named = Q(reason_id__in={step.named for step in doubtful if step.named})
+    claimed = Q(reason_id__in={draft.claimed_id for draft in candidates if draft.claimed_id})
     recent = Q(closed_at__gt=timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS))
-    meant = Grant.objects.closed().filter(named | recent, subject__in={step.user.pk for step in doubtful})
+    matching = Grant.objects.closed().filter(
+        claimed | recent, subject__in={draft.user.pk for draft in candidates}
+    )
     closed = defaultdict(list)
-    for grant in meant.order_by("-closed_at", "-pk"):
+    for grant in matching.order_by("-closed_at", "-pk"):
         closed[grant.subject_id].append(grant)
-    for step in doubtful:
-        _end(step, closed[step.user.pk])
+    for draft in candidates:
+        _close(draft, closed[draft.user.pk])
 
 
-def _may_have_ended(step: _Step) -> bool:
-    if step.named and step.named != step.reason_id:
+def _may_be_closed(draft: _Draft) -> bool:
+    if draft.claimed_id and draft.claimed_id != draft.reason_id:
         return True
-    return not step.grants and (step.heard.request.is_emergency or not step.is_on_duty)
+    return not draft.grants and (draft.received.request.is_emergency or not draft.is_on_duty)
 
 
-def _end(step: _Step, closed: list[Grant]) -> None:
-    of_matter = [grant for grant in closed if step.named in (None, grant.reason_id)]
-    if not of_matter:
+def _close(draft: _Draft, closed: list[Grant]) -> None:
+    of_reason = [grant for grant in closed if draft.claimed_id in (None, grant.reason_id)]
+    if not of_reason:
         return
-    last = of_matter[0]
-    is_untold = last.told_at is None
-    if is_untold:
-        _mark_as_told(step.user, [grant for grant in closed if grant.reason_id == last.reason_id])
+    last = of_reason[0]
+    is_first_notice = last.told_at is None
+    if is_first_notice:
+        _mark_as_notified(draft.user, [grant for grant in closed if grant.reason_id == last.reason_id])
         stopped = messages.LocationSharingStopped(
-            user_id=step.user.pk, emergency_id=last.reason_id, reason=last.close_reason
+            user_id=draft.user.pk, emergency_id=last.reason_id, reason=last.close_reason
         )
-        step.events = (stopped,)
-    if is_untold or step.named or step.heard.request.is_emergency:
-        step.ended = last
+        draft.events = (stopped,)
+    if is_first_notice or draft.claimed_id or draft.received.request.is_emergency:
+        draft.closed_grant = last
 
 
-def _mark_as_told(user: User, grants: list[Grant]) -> None:
+def _mark_as_notified(user: User, grants: list[Grant]) -> None:
     now = timezone.now()
     for grant in grants:
         grant.told_at = now
@@ -236,26 +238,26 @@ def _mark_as_told(user: User, grants: list[Grant]) -> None:
 # Rows
 
 
-def _store(steps: list[_Step]) -> list[tuple[_Step, NewPosition]]:
-    """Keep all, also the late. Returns those that were the newest of their sender when they came."""
-    last = _locked_last({step.user.pk for step in steps})
+def _store(drafts: list[_Draft]) -> list[tuple[_Draft, NewPosition]]:
+    """Store every position, also late ones; return those that were the newest of their sender on arrival."""
+    last = _lock_last({draft.user.pk for draft in drafts})
     current: dict[str, NewPosition] = {}
-    track, news = [], []
-    for step in steps:
-        before = last.get(step.user.pk)
-        position = _position(step, before)
-        if step.is_shared:
+    track, updates = [], []
+    for draft in drafts:
+        previous = last.get(draft.user.pk)
+        position = _to_position(draft, previous)
+        if draft.is_shared:
             track.append(position)
-        if before is None or position.at >= before.at:
-            last[step.user.pk] = Last(position.at, (position.lat, position.lng))
-            current[step.user.pk] = position
-            news.append((step, position))
+        if previous is None or position.at >= previous.at:
+            last[draft.user.pk] = Last(position.at, (position.lat, position.lng))
+            current[draft.user.pk] = position
+            updates.append((draft, position))
     _write(track, [current[user_id] for user_id in sorted(current)])
-    return news
+    return updates
 
 
-def _locked_last(user_ids: set[str]) -> dict[str, Last]:
-    """In the order of their keys, so that no two servers wait for each other."""
+def _lock_last(user_ids: set[str]) -> dict[str, Last]:
+    """Lock the latest positions in the order of their keys, so that no two servers deadlock."""
     found = Latest.objects.select_for_update().filter(pk__in=user_ids).order_by("pk")
     rows = found.values_list("pk", "at", "lat", "lng")
     return {user_id: Last(at, (lat, lng)) for user_id, at, lat, lng in rows}
@@ -266,50 +268,50 @@ def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None
     bulk_insert.insert(Latest, [position.row() for position in current], replaces="user_id")
 
 
-def _position(step: _Step, before: Last | None) -> NewPosition:
-    said, user, received_at = step.heard.request.location, step.user, step.heard.received_at
-    at = min(zoned(said.timestamp or "") or received_at, received_at)
-    place = (said.lat, said.lng)
+def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
+    measured, user, received_at = draft.received.request.location, draft.user, draft.received.received_at
+    at = min(zoned(measured.timestamp or "") or received_at, received_at)
+    place = (measured.lat, measured.lng)
     return NewPosition(
         user=user,
-        lat=said.lat,
-        lng=said.lng,
-        accuracy_m=said.accuracy,
-        speed_mps=said.speed,
-        heading_degrees=said.heading,
+        lat=measured.lat,
+        lng=measured.lng,
+        accuracy_m=measured.accuracy,
+        speed_mps=measured.speed,
+        heading_degrees=measured.heading,
         at=at,
         received_at=received_at,
-        said_at=said.timestamp or "",
-        hospital_id=user.hospital_id if step.is_on_duty else None,
-        reason_id=step.reason_id,
-        is_emergency=step.heard.request.is_emergency,
-        status=step.heard.request.status or "active",
-        is_inaccurate=(said.accuracy or 0) > INACCURATE_M,
-        is_implausible=before is not None and _implied_mps(before, at, place) > IMPLAUSIBLE_MPS,
+        said_at=measured.timestamp or "",
+        hospital_id=user.hospital_id if draft.is_on_duty else None,
+        reason_id=draft.reason_id,
+        is_emergency=draft.received.request.is_emergency,
+        status=draft.received.request.status or "active",
+        is_inaccurate=(measured.accuracy or 0) > INACCURATE_M,
+        is_implausible=previous is not None and _implied_mps(previous, at, place) > IMPLAUSIBLE_MPS,
     )
 
 
-def _implied_mps(before: Last, at: datetime, place: Point) -> float:
-    seconds = max(SHORTEST_STEP_SECONDS, abs((at - before.at).total_seconds()))
-    return distance_m(before.place, place) / seconds
+def _implied_mps(previous: Last, at: datetime, place: Point) -> float:
+    seconds = max(SHORTEST_STEP_SECONDS, abs((at - previous.at).total_seconds()))
+    return distance_m(previous.place, place) / seconds
 
 
 # Publishing
 
 
-def _publish(news: list[tuple[_Step, NewPosition]]) -> None:
-    """By hospital, so that what is for one group travels together."""
-    inquiries = _pending_inquiries({step.user.pk for step, _ in news if step.is_asked})
-    for step, position in sorted(news, key=lambda pair: pair[0].user.hospital_id or ""):
-        audience = Audience.of(step.user, step.grants, step.reason_id, is_on_duty=step.is_on_duty)
+def _publish_all(updates: list[tuple[_Draft, NewPosition]]) -> None:
+    """In the order of hospitals, so that events for one group are adjacent and travel together."""
+    inquiries = _pending_inquiries({draft.user.pk for draft, _ in updates if draft.is_awaited})
+    for draft, position in sorted(updates, key=lambda pair: pair[0].user.hospital_id or ""):
+        audience = Audience.of(draft.user, draft.grants, draft.reason_id, is_on_duty=draft.is_on_duty)
         for grant, listeners in audience.by_reason():
-            publish(as_seen(position, grant), *listeners, but=[step.user.pk])
-        for inquiry in inquiries.pop(step.user.pk, []):
+            publish(as_seen(position, grant), *listeners, but=[draft.user.pk])
+        for inquiry in inquiries.pop(draft.user.pk, []):
             _answer(inquiry, position, audience)
 
 
 def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
-    """Who waits for the next position of these people; each is answered once."""
+    """The requests that wait for the next position of these users, marked as answered."""
     by_subject: dict[str, list[Inquiry]] = defaultdict(list)
     if not user_ids:  # most of the time
         return by_subject
@@ -322,7 +324,7 @@ def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
 
 
 def _answer(inquiry: Inquiry, position: NewPosition, audience: Audience) -> None:
-    """The next position goes to who asked, if the right to see it has lasted."""
+    """Publish the position to the user who asked, if that user may still see it and gets it no other way."""
     asker = inquiry.asker
     if asker.pk not in audience.people and seen_by(asker).filter(pk=position.user.pk).exists():
         publish(as_seen(position, audience.grant_for(asker)), groups.person(asker.pk))

@@ -24,7 +24,7 @@ from hplus.notifications.actions import notify
 from hplus.push.actions import register
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from location import actions as location
-from location.messages import AskLocation, TellLocation
+from location.messages import RequestLocation, UpdateLocation
 from location.recording import record
 from tests.emergency.guide_frames import create_emergency_request
 
@@ -41,7 +41,7 @@ def fill(users: dict[str, User], number: str) -> None:
     _arrive(nurse, chief)
     _call(nurse, patient)
     _rescue(users[f"receptionist_{number}"], crew, hospital_id)
-    location.ask(chief, AskLocation(target_user_id=crew.pk))
+    location.request_location(chief, RequestLocation(target_user_id=crew.pk))
     notify([nurse.pk], category="shift", title="Change of shift", body="The round is at nine.")
     write_down(chief, Verb.READ, nurse)
 
@@ -76,4 +76,4 @@ def _rescue(reception: User, crew: User, hospital_id: str) -> None:
     made = request_help(reception, RequestHelp.read(asked)).ack_data or {}
     respond(crew, Respond.read({"emergencyId": made["emergencyId"], "action": "accept"}))
     place = {"location": {"lat": 37.77, "lng": -122.42, "accuracy": 5.0}, "isEmergency": True}
-    record(crew, TellLocation.read({"data": {**place, "emergencyId": made["emergencyId"]}}))
+    record(crew, UpdateLocation.read({"data": {**place, "emergencyId": made["emergencyId"]}}))

@@ -53,7 +53,7 @@ WELL_KNOWN: dict[str, Any] = {
     "HospitalInfo.name": "Riverside General",
     "Limits.maxMessageBytes": 65536,
     "Limits.messagesPerMinute": 600,
-    "MessageNotice.priority": "normal",
+    "MessageNotification.priority": "normal",
     "UserOffline.status": "offline",
     "UserOnline.status": "available",
 }

@@ -24,7 +24,7 @@ from hplus.accounts.models import Hospital, User
 from hplus.audit.models import Record
 from hplus.management.commands.seed_demo import seed_people
 from hplus.realtime.models import Presence
-from location.messages import TellLocation
+from location.messages import UpdateLocation
 from location.recording import record
 from tests.admin_site import admin_client_of
 from tests.emergency.guide_frames import create_emergency_request
@@ -136,7 +136,9 @@ def test_board_lists_unassigned_first_then_by_priority(users: dict[str, User]) -
 def test_board_shows_no_eta_once_the_crew_is_on_scene(users: dict[str, User]) -> None:
     medic, about = users["paramedic_456"], {"emergencyId": call_for_help(users)}
     respond(medic, Respond.read({**about, "action": "accept"}))
-    record(medic, TellLocation.read({**about, "location": {"lat": 37.8, "lng": -122.4}, "isEmergency": True}))
+    record(
+        medic, UpdateLocation.read({**about, "location": {"lat": 37.8, "lng": -122.4}, "isEmergency": True})
+    )
 
     def eta() -> float | None:
         shown: float | None = admin_client_of("admin_001").get(BOARD).json()["emergencies"][0]["etaSeconds"]

@@ -7,7 +7,7 @@ from django.test import Client
 
 from hplus.accounts.models import User
 from location import actions
-from location.messages import TellLocation
+from location.messages import UpdateLocation
 from location.models import Fix, PositionAccess
 from location.recording import record
 from tests.location.positions import update
@@ -19,7 +19,7 @@ PAGES = ["latest", "fix", "grant", "inquiry", "positionaccess"]
 def site(users_on_duty: dict[str, User], client: Client) -> Client:
     """Signed in as the admin of hospital_001; paramedics of both hospitals are on the map."""
     for crew in ("paramedic_456", "paramedic_002"):
-        record(users_on_duty[crew], TellLocation.read({"data": update(12.3456, 65.4321)}))
+        record(users_on_duty[crew], UpdateLocation.read({"data": update(12.3456, 65.4321)}))
     actions.open_grant("matter 1", "patient_123", to_hospital="hospital_001", why="needs help")
     actions.open_grant("matter 2", "test_user", to_hospital="hospital_002", why="needs help")
     client.force_login(users_on_duty["admin_001"])

@@ -12,9 +12,9 @@ from hplus.accounts.models import User
 from hplus.realtime.actions import action
 from location import actions
 from location.geo import EARTH_RADIUS_M, distance_m, eta_seconds
-from location.messages import TellLocation
+from location.messages import UpdateLocation
 from location.models import Fix, Grant, Latest, PositionAccess, seen_by
-from location.recording import Heard, record_all
+from location.recording import ReceivedPosition, record_all
 from tests.location.positions import MATTER, OTHER_MATTER, update
 
 pytestmark = pytest.mark.usefixtures("users_on_duty")
@@ -22,8 +22,8 @@ HELP: dict[str, Any] = {"to_hospital": "hospital_001", "why": "needs help"}
 
 
 def record(user: User, *args: Any, seconds_ago: float = 0, **kwargs: Any) -> None:
-    request = TellLocation.read({"type": "locationUpdate", "data": update(*args, **kwargs)})
-    record_all([Heard(user, request, timezone.now() - timedelta(seconds=seconds_ago))])
+    request = UpdateLocation.read({"type": "locationUpdate", "data": update(*args, **kwargs)})
+    record_all([ReceivedPosition(user, request, timezone.now() - timedelta(seconds=seconds_ago))])
 
 
 def those_who_see(subject_id: str) -> set[str]:

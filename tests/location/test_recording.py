@@ -11,9 +11,9 @@ from django.utils import timezone as django_timezone
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime.models import Presence
-from location.messages import TellLocation
+from location.messages import UpdateLocation
 from location.models import Fix, Latest
-from location.recording import Heard, record_all
+from location.recording import ReceivedPosition, record_all
 from location.visible_position import as_seen
 from tests.location.positions import update
 
@@ -31,8 +31,8 @@ def now() -> datetime:
 
 def record(user: User, *args: Any, received_at: datetime | None = None, **kwargs: Any) -> Fix:
     """One frame of the guide; the row it became."""
-    request = TellLocation.read({"type": "locationUpdate", "data": update(*args, **kwargs)})
-    record_all([Heard(user, request, received_at or now())])
+    request = UpdateLocation.read({"type": "locationUpdate", "data": update(*args, **kwargs)})
+    record_all([ReceivedPosition(user, request, received_at or now())])
     return Fix.objects.latest("id")
 
 
@@ -145,7 +145,7 @@ def test_unreadable_time_does_not_lose_the_position(crew: User, said: Any) -> No
 )
 def test_coordinates_outside_the_earth_are_refused(place: dict[str, Any]) -> None:
     with pytest.raises(errors.ValidationFailed) as refused:
-        TellLocation.read({"type": "locationUpdate", "data": update(**place)})
+        UpdateLocation.read({"type": "locationUpdate", "data": update(**place)})
     assert refused.value.details["field"] == f"location.{next(iter(place))}"
 
 
@@ -156,7 +156,7 @@ def test_many_positions_are_written_in_one_transaction(
     User.objects.bulk_create(crews)
     Presence.objects.bulk_create([Presence(user=one, status="available") for one in crews])
     frame = {"type": "locationUpdate", "data": update()}
-    heard = [Heard(one, TellLocation.read(frame), now()) for one in crews for _ in range(2)]
+    heard = [ReceivedPosition(one, UpdateLocation.read(frame), now()) for one in crews for _ in range(2)]
     with django_assert_max_num_queries(14):  # SQLite takes the rows in portions
         record_all(heard)
     assert (Fix.objects.count(), Latest.objects.count()) == (200, 100)

@@ -131,10 +131,10 @@ async def test_positions_during_an_emergency_are_written_at_once(server: ThreadS
         assert [fix.lat async for fix in Fix.objects.order_by("lat")] == [1, 2, 3, 4, 5]
 
 
-class Board:
+class BatchingHub:
     """A batch that has not been written yet."""
 
-    def batch(self, *_: object) -> Board:
+    def batch(self, *_: object) -> BatchingHub:
         return self
 
     def add(self, _: object) -> asyncio.Future[Recorded]:
@@ -147,13 +147,13 @@ class Board:
 
 async def test_pending_position_does_not_undo_an_emergency_that_began_since() -> None:
     """A position on its way knows nothing of the emergency that begins meanwhile."""
-    routine = messages.TellLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
-    for word in (messages.LocationSharingBegan.type, messages.LocationAsked.type):
-        hub = Board()
+    routine = messages.UpdateLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
+    for word in (messages.LocationSharingBegan.type, messages.LocationRequested.type):
+        hub = BatchingHub()
         crew: Any = SimpleNamespace(hub=hub, user=User(pk="paramedic_456", role="paramedic"))
         consumer = LocationConsumer(crew)
-        consumer.has_spoken = True
-        await consumer.tell(routine)
+        consumer.has_reported = True
+        await consumer.update_location(routine)
         consumer.on_event(Envelope(event_type=word, frame=""))
         hub.outcome.set_result(Recorded(is_under_grant=False))
         await asyncio.sleep(0)  # the loop calls back

@@ -17,7 +17,7 @@ from hplus.realtime.models import Presence
 from hplus.realtime.publishing import publisher
 from hplus.realtime.publishing.envelopes import Delivery
 from location import actions, messages
-from location.messages import TellLocation
+from location.messages import UpdateLocation
 from location.models import seen_by
 from location.recording import record
 from tests.location.positions import MATTER, update
@@ -117,7 +117,7 @@ def test_position_goes_to_the_audience_of_its_emergency_and_to_watching_staff(
         request.getfixturevalue("emergency")
     Presence.objects.update_or_create(user=users_on_duty[subject], defaults={"status": presence})
     with django_capture_on_commit_callbacks(execute=True):
-        record(users_on_duty[subject], TellLocation.read({"data": update()}))
+        record(users_on_duty[subject], UpdateLocation.read({"data": update()}))
     expected = (involved | watchers if is_watching else involved) - {subject}
     assert shown(users_on_duty, published, is_watching=is_watching) == expected
 
@@ -139,6 +139,6 @@ def test_watcher_of_an_emergency_gets_positions_of_its_subjects(
     expected: set[str],
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        record(users_on_duty[subject], TellLocation.read({"data": update()}))
+        record(users_on_duty[subject], UpdateLocation.read({"data": update()}))
     found = shown(users_on_duty, published, is_watching=True, emergency_id=MATTER)
     assert found == expected - {subject}

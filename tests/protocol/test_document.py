@@ -19,7 +19,7 @@ from django.test import Client
 from jsonschema import Draft202012Validator
 from pydantic.alias_generators import to_camel
 
-from chat.messages import MessageNotice, NewMessage
+from chat.messages import MessageNotification, NewMessage
 from hplus import errors
 from hplus.accounts.actions import Claim
 from hplus.management.commands.protocol import documents
@@ -156,11 +156,11 @@ def test_flattened_fields_appear_under_data_and_at_top_level() -> None:
 
 
 def test_two_domains_may_share_a_type() -> None:
-    shared = PublishedMessage("notification", "server", (MessageNotice, LampNotice))
+    shared = PublishedMessage("notification", "server", (MessageNotification, LampNotice))
     schemas = Schemas.of([shared])
     message = _message(shared, schemas)
     judge = Draft202012Validator({**message["payload"], "components": {"schemas": schemas.shapes}})
-    assert message["summary"] == f"{summary_of(MessageNotice)} / {summary_of(LampNotice)}"
+    assert message["summary"] == f"{summary_of(MessageNotification)} / {summary_of(LampNotice)}"
     assert len(message["payload"]["anyOf"]) == len(message["examples"]) == 2
     for shown in message["examples"]:
         judge.validate(shown["payload"])
