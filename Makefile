@@ -8,11 +8,11 @@ export PORT
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
-# Stamps: as long as the lock files have not changed, a second start does nothing here.
+# Stamps: as long as the lock files have not changed, a second start installs nothing.
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 
-# Nothing is reached under these; they let the checks see HPlus as production starts it.
+# Addresses of no real server: they only let the checks run with production settings.
 AS_IN_PRODUCTION := DEBUG=0 HPLUS_DEMO=0 ALLOWED_HOSTS=hplus.example \
 	SECRET_KEY=for-make-check-only-3xq8Zr5vKd0LwTn7YbGh2sPfJm9cUa4eRi6oQy1t \
 	DATABASE_URL=postgres://hplus@127.0.0.1/hplus REDIS_URL=redis://127.0.0.1/0

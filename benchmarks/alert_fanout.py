@@ -36,12 +36,12 @@ async def join(stack: AsyncExitStack, url: str, **query: str) -> ClientConnectio
     return socket
 
 
-async def receive(socket: ClientConnection, word: str, emergency_id: str = "") -> float:
+async def receive(socket: ClientConnection, type_: str, emergency_id: str = "") -> float:
     """When the frame came (monotonic seconds)."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             frame: dict[str, Any] = json.loads(await socket.recv())
-            if frame["type"] == word and emergency_id in ("", frame.get("emergencyId")):
+            if frame["type"] == type_ and emergency_id in ("", frame.get("emergencyId")):
                 return time.monotonic()
 
 

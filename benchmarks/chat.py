@@ -5,8 +5,8 @@
     python benchmarks/chat.py --pid <pid of serve> --peer-pid <pid of node>
 
 Pairs of people write to each other; everyone has one message on its way (or, with --rate, all
-together send so many a second). The two servers take turns, because machines have moods, and
-what counts is the ratio of the medians at the end. `ack` is from the send to the sender's own
+together send so many a second). The two servers take turns, because the speed of a machine varies,
+and what counts is the ratio of the medians at the end. `ack` is from the send to the sender's own
 `newMessage`, which comes after the commit; `cpuMs` is user and system time of the server process
 for each message, where /proc tells it. Exit status 1 if a message was lost or came twice.
 """
@@ -85,7 +85,7 @@ class Writer:
 
 
 async def arrive(stack: AsyncExitStack, url: str, run: str, pairs: int) -> list[Writer]:
-    """Fresh people in each run, so that nobody has letters from the one before."""
+    """Make new users in each run, so that no mailbox has entries of the run before."""
     writers = []
     for number in range(2 * pairs):
         name, role = f"bench_{run}_{number}", "doctor" if number % 2 else "nurse"

@@ -84,14 +84,14 @@ def identify_all(claims: Sequence[Claim], fetch: identification.Fetch) -> list[I
     return [_identity_or_exception(claim, found) for claim, found in zip(claims, known, strict=True)]
 
 
-def _identity_or_exception(claim: Claim, found: identification.Found) -> Identity | Exception | None:
+def _identity_or_exception(claim: Claim, found: identification.Lookup) -> Identity | Exception | None:
     try:
         return _identify(claim, found)
     except Exception as refused:
         return refused
 
 
-def _identify(claim: Claim, found: identification.Found) -> Identity | None:
+def _identify(claim: Claim, found: identification.Lookup) -> Identity | None:
     """Judge a claim by what was found about it. Raises like `identify`."""
     check_claim(claim)
     if claim.hospital_id and not found.has_hospital:

@@ -1,4 +1,4 @@
-"""What the database knows of those who connect: of one by the models, of many in one statement (PostgreSQL).
+"""Looking up the hospital and the token of connecting clients: of one, or of many in one statement.
 
 `actions.identify` judges both alike.
 """
@@ -18,17 +18,17 @@ OPENING = (TokenKind.ACCESS, TokenKind.TICKET)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Lookup:
     """Whether the hospital exists, and the token with its session and its user."""
 
     has_hospital: bool
     token: Token | None
 
 
-def look_up(hospital_id: str, secret: str) -> Found:
-    """Look for a hospital and a token; blank is missing."""
+def look_up(hospital_id: str, secret: str) -> Lookup:
+    """Look a hospital and a token up; a blank one is missing."""
     has_hospital = bool(hospital_id) and find_hospital(hospital_id) is not None
-    return Found(has_hospital, find_token(secret) if secret else None)
+    return Lookup(has_hospital, find_token(secret) if secret else None)
 
 
 def find_hospital(hospital_id: str) -> Hospital | None:
@@ -70,24 +70,24 @@ ORDER BY asked.place
 """
 
 
-def look_up_all(asked: Sequence[tuple[str, str]], fetch: Fetch) -> list[Found]:
+def look_up_all(asked: Sequence[tuple[str, str]], fetch: Fetch) -> list[Lookup]:
     """Like `look_up` for each hospital and token, in one statement."""
     hospital_ids = [None if "\x00" in hospital_id else hospital_id for hospital_id, _ in asked]
     digests = [Token.digest_of(secret) if secret else None for _, secret in asked]
     return [_found_in(row) for row in fetch(LOOK_UP, hospital_ids, digests)]
 
 
-def _found_in(row: Sequence[Any]) -> Found:
+def _found_in(row: Sequence[Any]) -> Lookup:
     """Make the instances of one row."""
     has_hospital, values = row[0], row[1:]
     of_token, values = values[: len(TOKEN_FIELDS)], values[len(TOKEN_FIELDS) :]
     of_session, of_user = values[: len(SESSION_FIELDS)], values[len(SESSION_FIELDS) :]
     if of_token[0] is None:
-        return Found(has_hospital, None)
+        return Lookup(has_hospital, None)
     token = _loaded(Token, TOKEN_FIELDS, of_token)
     token.session = _loaded(Session, SESSION_FIELDS, of_session)
     token.session.user = _loaded(User, USER_FIELDS, of_user)
-    return Found(has_hospital, token)
+    return Lookup(has_hospital, token)
 
 
 def _loaded(model: type[models.Model], fields: Sequence[str], values: Sequence[Any]) -> Any:

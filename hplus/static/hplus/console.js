@@ -1,4 +1,4 @@
-// The console: one socket, what goes out and what comes in. Nothing received is ever made into markup.
+// The console: one connection, the frames sent and received. Nothing received is inserted as markup.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -19,10 +19,10 @@ function note(direction, text, frame) {
   const entry = document.createElement("li");
   const head = document.createElement("p");
   const time = document.createElement("time");
-  const word = document.createElement("strong");
+  const title = document.createElement("strong");
   time.textContent = new Date().toLocaleTimeString("en-GB");
-  word.textContent = frame && frame.type ? frame.type : text;
-  head.append(time, word);
+  title.textContent = frame && frame.type ? frame.type : text;
+  head.append(time, title);
   entry.className = frame && frame.type === "error" ? `${direction} error` : direction;
   entry.dataset.type = frame && frame.type ? frame.type : "";
   entry.append(head);
@@ -79,7 +79,7 @@ $("who").addEventListener("submit", (event) => {
   if (socket) socket.close(1000);
   else connect();
 });
-$("say").addEventListener("submit", (event) => {
+$("request").addEventListener("submit", (event) => {
   event.preventDefault();
   try {
     const frame = JSON.parse($("frame").value);
@@ -90,7 +90,7 @@ $("say").addEventListener("submit", (event) => {
   }
 });
 $("frame").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("say").requestSubmit();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("request").requestSubmit();
 });
 $("sample").addEventListener("change", fill);
 $("clear").addEventListener("click", () => $("log").replaceChildren());

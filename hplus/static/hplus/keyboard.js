@@ -1,8 +1,8 @@
-// What unfold leaves to mouse and eye alone: whatever can be clicked can be reached, pressed and left by the
-// keyboard, and the names of symbols are not read aloud.
+// Keyboard access where unfold has only the mouse: everything clickable can be focused, pressed and left, and
+// screen readers skip the names of symbols.
 "use strict";
 
-// What an icon without a word does; its text is the name of a symbol.
+// The labels of buttons that are only an icon; their text is the name of a symbol.
 const SAID = { dock_to_right: "Navigation", close: "Close the navigation", more_vert: "More", computer: "Colours" };
 const FILTERS_CLOSE = "#changelist-filter-close";
 const OPENED_MS = 50;
@@ -34,7 +34,7 @@ function enterWhatItOpened(element) {
   setTimeout(() => first?.checkVisibility() && first.focus(), OPENED_MS);
 }
 
-// An open menu closes when something beside it is clicked; then one is where one was before.
+// An open menu closes on a click beside it; the focus returns to where it was.
 function leave(event) {
   if (event.key !== "Escape") return;
   const close = document.querySelector(FILTERS_CLOSE);

@@ -1,12 +1,12 @@
-// The live board. The rows of the database are the truth: a word on the socket only says "look again".
+// The live board. The rows of the database are the truth: an event on the socket only asks to read them again.
 
 import { stepChart } from "./charts.js";
 import { Live } from "./live.js";
 import { fit, makeMap, mark } from "./map.js";
-import { duration, make, read, showState, words } from "./page.js";
+import { duration, make, read, showState, spaced } from "./page.js";
 
-const LOOK_AGAIN_MS = 300; // what comes within this time is looked at once
-const ANYWAY_MS = 15000; // for whatever no word was said about
+const REFRESH_DELAY_MS = 300; // what comes within this time is looked at once
+const REFRESH_MS = 15000; // for changes without an event
 const CHANGES = new Set([
   "boardChanged", "emergencyAlert", "emergencyResponse", "emergencyStatusUpdate", "hospitalStatus",
   "userOnline", "userOffline", "locationSharingStopped",
@@ -23,7 +23,7 @@ const scenes = new Map(); // emergencyId → marker
 let board = read("board-data");
 let clockSkewMs = Date.parse(board.now) - Date.now();
 let map = null;
-let looking = null;
+let refreshTimer = null;
 let link = { state: "connecting", retryAt: 0 };
 let known = new Set(board.emergencies.map((one) => one.emergencyId));
 
@@ -53,8 +53,8 @@ function row(one) {
 }
 
 function statusOf(one) {
-  const lines = [make("span", { text: words(one.status) })];
-  if (one.phase) lines.push(make("small", { text: words(one.phase) }));
+  const lines = [make("span", { text: spaced(one.status) })];
+  if (one.phase) lines.push(make("small", { text: spaced(one.phase) }));
   return lines;
 }
 
@@ -76,7 +76,7 @@ const untilText = (at) => `next in ${duration(-since(at))}`;
 
 function news2(score) {
   if (!score) return make("span", { cls: "hp-quiet", text: "–" });
-  const text = `${score.complete ? "" : "≥ "}${score.score} ${words(score.band)}`;
+  const text = `${score.complete ? "" : "≥ "}${score.score} ${spaced(score.band)}`;
   return make("span", { cls: `hp-band hp-band-${score.band}`, text });
 }
 
@@ -158,14 +158,14 @@ function place(unit) {
 function move(frame) {
   const known = units.get(frame.userId);
   if (!known) {
-    lookAgainSoon();
+    refreshSoon();
     return;
   }
   const { lat, lng, stale } = frame.data.location;
   place({ ...known.unit, lat, lng, isStale: stale });
 }
 
-// Looking again
+// Refreshing
 
 function show() {
   clockSkewMs = Date.parse(board.now) - Date.now();
@@ -176,11 +176,11 @@ function show() {
   showMap();
 }
 
-function lookAgainSoon() {
-  looking ??= setTimeout(lookAgain, LOOK_AGAIN_MS);
+function refreshSoon() {
+  refreshTimer ??= setTimeout(refresh, REFRESH_DELAY_MS);
 }
 
-async function lookAgain() {
+async function refresh() {
   const address = `${setup.boardUrl}?${new URLSearchParams({ hospital: setup.hospitalId })}`;
   try {
     const answer = await fetch(address, { headers: { Accept: "application/json" } });
@@ -191,13 +191,13 @@ async function lookAgain() {
   } catch (unreachable) {
     console.info("The board could not be read; it will be tried again.", unreachable);
   } finally {
-    looking = null;
+    refreshTimer = null;
   }
 }
 
 show();
 setInterval(tick, 1000);
-setInterval(lookAgainSoon, ANYWAY_MS);
+setInterval(refreshSoon, REFRESH_MS);
 document.getElementById("hp-hospital")?.addEventListener("change", (event) => event.target.form.submit());
 new Live({
   hospitalId: setup.hospitalId,
@@ -206,9 +206,9 @@ new Live({
     document.body.classList.toggle("hp-is-old", state === "gone" || state === "ended");
     showState(places.state, state, retryAt);
   },
-  onReady: lookAgainSoon,
+  onReady: refreshSoon,
   onFrame: (frame) => {
     if (frame.type === "locationUpdate") move(frame);
-    else if (CHANGES.has(frame.type)) lookAgainSoon();
+    else if (CHANGES.has(frame.type)) refreshSoon();
   },
 });

@@ -42,7 +42,7 @@ function describe(step, times, kept) {
   return `${STEPS[step] ?? step}: ${figures.join(", ")}; target ${duration(times.targetSeconds)}; ${kept}`;
 }
 
-// NEWS2 over time; the bands stand behind it. As wide as its place, so that its words keep their size.
+// NEWS2 over time, in front of its bands. Drawn at the width of its container, so that labels keep their size.
 export function news2Chart(scores, placeWidth) {
   const width = Math.max(280, Math.min(560, placeWidth));
   const right = width - 20;

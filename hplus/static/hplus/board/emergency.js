@@ -1,11 +1,11 @@
-// The page of one emergency: the map with its replay, the trend, the dialogs, and what is new.
+// The page of one emergency: the map with its replay, the trend, the dialogs, and live updates.
 
 import { news2Chart } from "./charts.js";
 import { Live } from "./live.js";
 import { fit, line, makeMap, mark } from "./map.js";
 import { clock, duration, read, showState } from "./page.js";
 
-const LOOK_AGAIN_MS = 300;
+const REFRESH_DELAY_MS = 300;
 const PLAY_STEP_MS = 100;
 const PLAY_STEPS = 120; // a whole emergency passes by in twelve seconds
 
@@ -26,7 +26,7 @@ function showTrend(scores) {
   if (scores.length) place.replaceChildren(news2Chart(scores, place.clientWidth));
 }
 
-// The map: everyone where they were at the time of the slider
+// The map: positions at the time of the slider
 
 const map = makeMap(document.getElementById("hp-map"), data.tileUrl, data.scene);
 mark(map, data.scene, { cls: "hp-scene", sign: "!", label: "here" });
@@ -113,7 +113,7 @@ function stop() {
   play.textContent = "Play";
 }
 
-// Dialogs: nothing is done without a second word
+// Dialogs: every action asks for confirmation
 
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-dialog]");
@@ -122,11 +122,11 @@ document.addEventListener("click", (event) => {
 });
 document.getElementById("hp-print").addEventListener("click", () => window.print());
 
-// News: the same page again, its parts put in place. The server has escaped it, and no script in it runs.
+// Updates: fetch the same page and replace its parts. The server has escaped them, and no script in them runs.
 
-let looking = null;
+let refreshTimer = null;
 
-async function lookAgain() {
+async function refresh() {
   try {
     const answer = await fetch(location.href);
     if (!answer.ok || answer.redirected) return;
@@ -139,7 +139,7 @@ async function lookAgain() {
   } catch (unreachable) {
     console.info("The page could not be read; it will be tried again.", unreachable);
   } finally {
-    looking = null;
+    refreshTimer = null;
   }
 }
 
@@ -158,11 +158,11 @@ new Live({
     link = { state: now, retryAt };
     showState(state, now, retryAt);
   },
-  onReady: () => (looking ??= setTimeout(lookAgain, LOOK_AGAIN_MS)),
+  onReady: () => (refreshTimer ??= setTimeout(refresh, REFRESH_DELAY_MS)),
   onFrame: (frame) => {
     if (frame.type === "locationUpdate") hear(frame);
     if (frame.type === "boardChanged" && frame.emergencyId === data.emergencyId) {
-      looking ??= setTimeout(lookAgain, LOOK_AGAIN_MS);
+      refreshTimer ??= setTimeout(refresh, REFRESH_DELAY_MS);
     }
   },
 });

@@ -1,5 +1,5 @@
-// One socket, as a phone holds it; who we are says the session cookie of the admin site.
-// It comes back by itself: with its last seq and epoch, so that nothing in between is lost.
+// One connection like that of an app, identified by the session cookie of the admin site.
+// It reconnects by itself with its last seq and epoch, so that nothing in between is lost.
 
 const SHORTEST_MS = 500;
 const LONGEST_MS = 15000;
@@ -78,7 +78,7 @@ export class Live {
     if (this.timer) this.connect();
   }
 
-  // A dead connection may not tell: whoever does not answer for a while is taken for gone.
+  // A dead connection may not close: without an answer for a while it is replaced.
   checkPulse() {
     if (!this.socket) return;
     if (Date.now() - this.heardAt > SILENCE_MS) {

@@ -1,4 +1,4 @@
-// A Leaflet map that is of use without any tiles: a plain grid, the places and the distances.
+// A Leaflet map that is useful without tiles: a plain grid, positions and distances.
 
 import { make } from "./page.js";
 
@@ -17,7 +17,7 @@ export function makeMap(element, tileUrl, centre) {
   return map;
 }
 
-// A mark with a word beside it, so that colour is never the only sign.
+// A mark with its label, so that colour is never the only sign.
 export function mark(map, latLng, { cls, sign, label, title }) {
   const body = make("div", { cls: `hp-mark ${cls}` }, make("b", { text: sign }));
   if (label) body.append(make("span", { text: label }));

@@ -1,4 +1,4 @@
-// What the board and the page of an emergency have in common. Text only ever goes in as text.
+// Shared by the live board and the page of an emergency. Text is only ever inserted as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -22,7 +22,7 @@ function finish(element, cls, text, attributes, children) {
   return element;
 }
 
-export const words = (name) => (name ?? "").replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`).replace(/_/g, " ");
+export const spaced = (name) => (name ?? "").replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`).replace(/_/g, " ");
 
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
@@ -34,7 +34,7 @@ export function duration(seconds) {
 // In UTC, like every time that the server writes on these pages.
 export const clock = (at) => new Date(at).toISOString().slice(11, 19);
 
-// Says whether what is on the screen is still true. The seconds are for the eye: read aloud, each would be news.
+// Shows whether the screen is current. Screen readers skip the seconds, which change all the time.
 export function showState(element, state, retryAt) {
   const text = {
     connecting: "Connecting …",
