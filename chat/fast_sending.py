@@ -76,6 +76,11 @@ class FastSending:
 
     statement = Statement("send_messages", SEND)
 
+    def key_of(self, command: Command) -> int:
+        """Of one conversation, whichever of the two writes."""
+        assert isinstance(command.request, SendMessage)
+        return hash(command.user.user_id) ^ hash(command.request.receiver_id)
+
     def row_of(self, command: Command) -> dict[str, Any] | None:
         request = command.request
         assert isinstance(request, SendMessage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from django.http import HttpRequest, HttpResponse
@@ -23,15 +24,33 @@ class Tally:
 
     def __init__(self, name: str, documentation: str) -> None:
         self.count = 0
-        self._name, self._documentation = name, documentation
+        self._family = (name, documentation)
         REGISTRY.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        yield CounterMetricFamily(self._name, self._documentation, value=self.count)
+        yield CounterMetricFamily(*self._family, value=self.count)
+
+
+class TallyByType:
+    """Such a counter for each type."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._family = (name, documentation)
+        REGISTRY.register(self)
+
+    def count(self, type_: str) -> None:
+        self._counts[type_] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(*self._family, labels=["type"])
+        for type_, count in self._counts.items():
+            family.add_metric([type_], count)
+        yield family
 
 
 connections = Gauge("hplus_connections", "Open connections of this process")
-frames_in = Counter("hplus_frames_in_total", "Requests handled, by type", ["type"])
+requests = TallyByType("hplus_frames_in_total", "Requests handled, by type")
 frames_out = Tally("hplus_frames_out_total", "Frames written")
 refusals = Counter("hplus_refusals_total", "Errors sent to clients, by code", ["code"])
 action_seconds = Histogram(

@@ -96,6 +96,7 @@ MAILBOX_RETENTION_DAYS = 14
 RECONCILE_SECONDS = 2.0  # how often a server compares its connections with the database
 ACTION_TIMEOUT_SECONDS = 4.0  # so that a client gets its error within 5 s
 ACTION_THREADS = 8
+HOT_CONNECTIONS = 2  # database connections of the hot statements
 ADMISSION_THREADS = 4  # for clients that connect and disconnect
 OTHER_THREADS = 6  # reconciliation, periodic jobs, HTTP
 OUTBOUND_FRAMES = 1000

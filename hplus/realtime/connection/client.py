@@ -162,14 +162,22 @@ class Client:
         consumer = self.consumers[number]
         if handler.must_buffer(consumer, request):
             self._buffered = []
-        metrics.frames_in.labels(request.type).inc()
+        metrics.requests.count(request.type)
         handling = Handling(self, consumer, handler, request, frame, came_at, on_done)
-        hot = self.hub.hot_batch(handler.fast, handler.batch) if handler.fast and handler.batch else None
-        if hot is not None and not self.deadline.is_stuck:
-            hot.submit(Command(self.user, request), handling.on_outcome)
-        else:
+        if not handler.fast or not self._submit_hot(handler, request, handling):
             handling.start()
         return False
+
+    def _submit_hot(self, handler: Handler, request: wire.Request, handling: Handling) -> bool:
+        """Whether the request goes the fast way."""
+        assert handler.fast is not None
+        assert handler.batch is not None
+        command = Command(self.user, request)
+        hot = self.hub.hot_batch(handler.fast, handler.batch, command)
+        if hot is None or self.deadline.is_stuck:
+            return False
+        hot.submit(command, handling.on_outcome)
+        return True
 
     def refuse_request(
         self, refused: Exception, frame: Frame, handler: Handler | None, *, is_read: bool

@@ -29,6 +29,10 @@ class FastPath(Protocol):
 
     statement: Statement
 
+    def key_of(self, command: Any) -> int:
+        """Equal for commands that would wait for each other's locks."""
+        ...
+
     def row_of(self, command: Any) -> dict[str, Any] | None:
         """The command as a row of the statement's JSON document, which adds its number `n` in the flight.
 
@@ -57,9 +61,6 @@ class HotBatch:
         self._waiting.append((command, row, on_outcome))
         if len(self._waiting) == 1:
             self._hot.request(self)
-
-    def flush(self) -> None:
-        """Nothing waits here longer than it must."""
 
     def next_flight(self) -> Flight | None:
         flying, self._waiting = self._waiting[:COMMANDS_A_FLIGHT], self._waiting[COMMANDS_A_FLIGHT:]

@@ -60,8 +60,9 @@ class Hub:
         self._groups: dict[str, set[Listener]] = defaultdict(set)
         self._subscriptions = Subscriptions(self._groups)
         self._batches: dict[Callable[..., Any], Batch[Any]] = {}
-        self._hot = HotConnection() if _is_hot() else None
-        self._hot_batches: dict[object, HotBatch | MarkBatch] = {}
+        self._hot = [HotConnection() for _ in range(settings.HOT_CONNECTIONS)] if _is_hot() else []
+        self._hot_batches: dict[FastPath, list[HotBatch]] = {}
+        self._marks: dict[FastMarks, MarkBatch] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # Starting and stopping
@@ -78,8 +79,8 @@ class Hub:
 
     def start(self) -> None:
         set_publisher(self.publisher)
-        if self._hot is not None:
-            self._hot.open()
+        for hot in self._hot:
+            hot.open()
         metrics.connections.set_function(lambda: len(self.clients))
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
@@ -95,7 +96,7 @@ class Hub:
         await _within(1, self.publisher.drained(), in_db_thread(self.server.retire))
         for task in self._tasks:
             task.cancel()
-        await _within(1, *self._tasks, *([self._hot.close()] if self._hot else []))
+        await _within(1, *self._tasks, *(hot.close() for hot in self._hot))
         set_publisher(None)
         if _current is self:
             _current = None
@@ -250,30 +251,33 @@ class Hub:
             self._batches[action] = Batch(action, most, every_seconds)
         return self._batches[action]
 
-    def hot_batch(self, fast: FastPath, action: Callable[..., Any]) -> HotBatch | None:
-        """The queue in front of the action's fast path; None where there is no hot connection."""
-        if self._hot is None:
+    def hot_batch(self, fast: FastPath, action: Callable[..., Any], command: Any) -> HotBatch | None:
+        """The queue in front of the action's fast path; None where there is no hot connection.
+
+        Commands of one key go through the same connection, so that they never wait for each other's locks.
+        """
+        if not self._hot:
             return None
         if fast not in self._hot_batches:
-            self._hot_batches[fast] = HotBatch(self._hot, fast, self.batch(action))
-        return self._hot_batches[fast]  # type: ignore[return-value]
+            self._hot_batches[fast] = [HotBatch(hot, fast, self.batch(action)) for hot in self._hot]
+        return self._hot_batches[fast][fast.key_of(command) % len(self._hot)]
 
     def marks(
         self, fast: FastMarks, action: Callable[..., Any], every_seconds: float
     ) -> MarkBatch | Batch[Any]:
         """The queue of marks that nobody waits for."""
         ordinary = self.batch(action, every_seconds=every_seconds)
-        if self._hot is None:
+        if not self._hot:
             return ordinary
-        if fast not in self._hot_batches:
-            self._hot_batches[fast] = MarkBatch(self._hot, fast, ordinary, every_seconds)
-        return self._hot_batches[fast]  # type: ignore[return-value]
+        if fast not in self._marks:
+            self._marks[fast] = MarkBatch(self._hot[-1], fast, ordinary, every_seconds)
+        return self._marks[fast]
 
     async def _hot_drained(self) -> None:
-        for batch in self._hot_batches.values():
-            batch.flush()
-        if self._hot is not None:
-            await self._hot.drained()
+        for marks in self._marks.values():
+            marks.flush()
+        for hot in self._hot:
+            await hot.drained()
 
 
 def _is_hot() -> bool:
