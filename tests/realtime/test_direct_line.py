@@ -1,0 +1,173 @@
+"""The direct line of frames past uvicorn, byte by byte, and what it relies on in uvicorn's private parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+from typing import Any
+
+import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.server import ServerProtocol
+
+from hplus.operations.serving import FrameBoundary
+from tests.servers import ThreadServer
+
+TEXT, CONTINUATION, PING, PONG, BINARY = 0x1, 0x0, 0x9, 0xA, 0x2
+
+
+def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """A client's frame: masked."""
+    mask, head = os.urandom(4), bytes([opcode | (0x80 if fin else 0)])
+    if len(payload) < 126:
+        length = bytes([0x80 | len(payload)])
+    elif len(payload) < 65_536:
+        length = struct.pack("!BH", 0x80 | 126, len(payload))
+    else:
+        length = struct.pack("!BQ", 0x80 | 127, len(payload))
+    return head + length + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+
+
+def heartbeat(mark: str) -> bytes:
+    return json.dumps({"type": "heartbeat", "timestamp": mark}).encode()
+
+
+class RawClient:
+    """A WebSocket client of a few lines, which can break every rule."""
+
+    def __init__(self, server: ThreadServer) -> None:
+        self._port = server.port
+
+    async def __aenter__(self) -> RawClient:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def upgrade(self, more: bytes = b"") -> None:
+        request = (
+            "GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n"
+        )
+        self.writer.write(request.encode() + more)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        assert b" 101 " in head
+
+    async def receive(self) -> tuple[int, bytes]:
+        """Opcode and payload of the next frame."""
+        first, length = await self.reader.readexactly(2)
+        if length == 126:
+            [length] = struct.unpack("!H", await self.reader.readexactly(2))
+        elif length == 127:
+            [length] = struct.unpack("!Q", await self.reader.readexactly(8))
+        return first & 0x0F, await self.reader.readexactly(length)
+
+    async def expect(self, fits: Any) -> tuple[int, bytes]:
+        async with asyncio.timeout(20):
+            while not fits(received := await self.receive()):
+                pass
+        return received
+
+    async def expect_heartbeat(self, mark: str) -> None:
+        await self.expect(lambda got: got[0] == TEXT and json.loads(got[1]).get("timestamp") == mark)
+
+
+async def test_frames_in_any_pieces_are_whole_messages(server: ThreadServer) -> None:
+    async with RawClient(server) as client:
+        await client.upgrade(frame(TEXT, heartbeat("with the handshake")))
+        await client.expect_heartbeat("with the handshake")
+        for byte in frame(TEXT, heartbeat("byte by byte")):
+            client.writer.write(bytes([byte]))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        await client.expect_heartbeat("byte by byte")
+        client.writer.write(b"".join(frame(TEXT, heartbeat(str(number))) for number in range(100)))
+        for number in range(100):
+            await client.expect_heartbeat(str(number))
+        long = json.dumps({"type": "heartbeat", "timestamp": "long", "padding": "x" * 30_000}).encode()
+        in_two = frame(TEXT, long)
+        client.writer.write(in_two[:1000])
+        await client.writer.drain()
+        await asyncio.sleep(0.05)
+        client.writer.write(in_two[1000:])
+        await client.expect_heartbeat("long")
+
+
+async def test_fragments_and_pings_between_them_go_through_the_library_and_back(server: ThreadServer) -> None:
+    async with RawClient(server) as client:
+        await client.upgrade()
+        await client.expect(lambda got: b"connection_established" in got[1])
+        whole = heartbeat("in three parts")
+        client.writer.write(frame(TEXT, whole[:5], fin=False))
+        client.writer.write(frame(PING, b"between"))
+        client.writer.write(frame(CONTINUATION, whole[5:9], fin=False) + frame(CONTINUATION, whole[9:]))
+        await client.expect(lambda got: got == (PONG, b"between"))
+        await client.expect_heartbeat("in three parts")
+        client.writer.write(frame(PING, b"plain") + frame(TEXT, heartbeat("plain again")))
+        await client.expect(lambda got: got == (PONG, b"plain"))
+        await client.expect_heartbeat("plain again")
+        client.writer.write(frame(BINARY, b"\x00\x01"))
+        await client.expect(lambda got: b"INVALID_MESSAGE" in got[1])
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (bytes([0x81, 0x05]) + b"hello", 1002),  # not masked
+        (bytes([0xF1, 0x80, 0, 0, 0, 0]), 1002),  # reserved bits
+        (frame(CONTINUATION, b"of nothing"), 1002),
+    ],
+)
+async def test_what_breaks_the_protocol_closes_the_connection(
+    server: ThreadServer, broken: bytes, code: int
+) -> None:
+    async with RawClient(server) as client:
+        await client.upgrade()
+        await client.expect(lambda got: b"connection_established" in got[1])
+        client.writer.write(broken)
+        _, payload = await client.expect(lambda got: got[0] == 0x8)
+        assert struct.unpack("!H", payload[:2]) == (code,)
+
+
+def test_a_boundary_is_found_wherever_the_pieces_end() -> None:
+    stream = frame(TEXT, b"x" * 10) + frame(TEXT, b"y" * 300) + frame(PING, b"") + frame(TEXT, b"z" * 70_000)
+    ends = []
+    boundary = FrameBoundary()
+    for position in range(len(stream)):
+        boundary.feed(stream[position : position + 1])
+        if boundary.is_reached:
+            ends.append(position + 1)
+    sizes = [len(frame(TEXT, b"x" * n)) for n in (10, 300, 0, 70_000)]
+    assert ends == [sum(sizes[: n + 1]) for n in range(4)]
+    at_once = FrameBoundary()
+    at_once.feed(stream[:-1])
+    assert not at_once.is_reached
+    at_once.feed(stream[-1:])
+    assert at_once.is_reached
+
+
+def test_uvicorn_still_has_the_private_parts_that_the_direct_line_stands_on() -> None:
+    """An upgrade that moves them fails here, not in production."""
+    methods = (
+        "handle_connect handle_pong handle_parser_exception data_received connection_lost pause_writing "
+        "resume_writing send send_receive_event_to_app"
+    )
+    for name in methods.split():
+        assert callable(getattr(WebSocketsSansIOProtocol, name, None)), name
+    code = WebSocketsSansIOProtocol.__init__.__code__
+    for attribute in (
+        "queue",
+        "read_paused",
+        "frames",
+        "conn",
+        "close_sent",
+        "disconnected",
+        "handshake_initiated",
+    ):
+        assert attribute in code.co_names, attribute
+    assert {"handshake_exc", "close_sent"} <= set(dir(ServerProtocol()))
