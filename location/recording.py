@@ -20,6 +20,7 @@ from hplus.accounts.models import User
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.execution import bulk_insert
+from hplus.realtime.execution.id_subquery import any_of
 from location import messages
 from location.audience import Audience
 from location.geo import Point, distance_m
@@ -157,7 +158,7 @@ def _drafts(received: list[ReceivedPosition]) -> list[_Draft]:
 
 
 def _senders(user_ids: set[str]) -> dict[str, Sender]:
-    found = User.objects.filter(pk__in=user_ids).values_list(
+    found = User.objects.filter(pk__in=any_of(user_ids)).values_list(
         "pk",
         Case(When(ON_DUTY, then=Value(True)), default=Value(False), output_field=BooleanField()),
         Exists(Grant.objects.open().filter(subject=OuterRef("pk"))),
@@ -258,7 +259,7 @@ def _store(drafts: list[_Draft]) -> list[tuple[_Draft, NewPosition]]:
 
 def _lock_last(user_ids: set[str]) -> dict[str, Last]:
     """Lock the latest positions in the order of their keys, so that no two servers deadlock."""
-    found = Latest.objects.select_for_update().filter(pk__in=user_ids).order_by("pk")
+    found = Latest.objects.select_for_update().filter(pk__in=any_of(user_ids)).order_by("pk")
     rows = found.values_list("pk", "at", "lat", "lng")
     return {user_id: Last(at, (lat, lng)) for user_id, at, lat, lng in rows}
 
