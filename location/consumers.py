@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from django.conf import settings
@@ -36,13 +37,16 @@ class LocationConsumer(DomainConsumer):
     # What the client sends
 
     @in_loop(messages.UpdateLocation)
-    async def update_location(self, request: messages.UpdateLocation) -> Result | None:
+    def update_location(self, request: messages.UpdateLocation) -> Callable[[], Awaitable[Result]] | None:
         """Store a position that may not be lost before the next frame is read; batch the others."""
         received, change_count = ReceivedPosition(self.user, request, timezone.now()), self.change_count
         if self._must_be_durable(request):
-            return self._apply(await self.client.hub.batch(record_all).submit(received), change_count)
+            return partial(self._record, received, change_count)
         self._batched().add(received).add_done_callback(partial(self._recorded, change_count))
         return None
+
+    async def _record(self, received: ReceivedPosition, change_count: int) -> Result:
+        return self._apply(await self.client.hub.batch(record_all).submit(received), change_count)
 
     def _batched(self) -> Batch[ReceivedPosition]:
         return self.client.hub.batch(record_batched, MAX_BATCH, settings.LOCATION_WRITE_SECONDS)

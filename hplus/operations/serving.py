@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -169,7 +170,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def write_many(self, frames: Sequence[bytes]) -> None:
         if not self.disconnected and not self.close_sent:
-            self.transport.write(b"".join([part for f in frames for part in (_header(TEXT, len(f)), f)]))
+            self.transport.write(_text_frames(tuple(frames)))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -247,6 +248,11 @@ class _Events:
 
     def empty(self) -> bool:
         return True
+
+
+@lru_cache(maxsize=8)  # many connections get the same frames, one after another
+def _text_frames(frames: tuple[bytes, ...]) -> bytes:
+    return b"".join([part for f in frames for part in (_header(TEXT, len(f)), f)])
 
 
 def _header(opcode: int, length: int) -> bytes:

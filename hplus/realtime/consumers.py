@@ -62,7 +62,10 @@ def in_batches(
 
 
 def in_loop(request: type[wire.Request]) -> Callable[[Any], Any]:
-    """Mark the coroutine that handles this request in the loop; it reaches the database only by a batch."""
+    """Mark a method that answers this request in the loop, and reaches the database only through a batch.
+
+    It returns None, or a function whose coroutine is awaited and gives the result.
+    """
 
     def mark(method: Any) -> Any:
         method.handler = Handler(request, method.__name__, in_loop=True)

@@ -153,7 +153,7 @@ async def test_pending_position_does_not_undo_an_emergency_that_began_since() ->
         crew: Any = SimpleNamespace(hub=hub, user=User(pk="paramedic_456", role="paramedic"))
         consumer = LocationConsumer(crew)
         consumer.has_reported = True
-        await consumer.update_location(routine)
+        consumer.update_location(routine)
         consumer.on_event(Envelope(event_type=word, frame=""))
         hub.outcome.set_result(Recorded(is_under_grant=False))
         await asyncio.sleep(0)  # the loop calls back

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -164,6 +164,8 @@ class Client:
             self._buffered = []
         metrics.requests.count(request.type)
         handling = Handling(self, consumer, handler, request, frame, came_at, on_done)
+        if handler.in_loop:
+            return handling.answer_in_loop()
         if not handler.fast or not self._submit_hot(handler, request, handling):
             handling.start()
         return False
@@ -212,8 +214,6 @@ class Client:
         if handler.batch is not None:
             outcome = await self.hub.batch(handler.batch).submit(Command(self.user, request))
             return method(request, outcome)
-        if handler.in_loop:
-            return await method(request)
         result = await in_db_thread(method, request)
         if result is not None and result.subscribe:
             await self.hub.join(self, list(result.subscribe))
@@ -393,14 +393,25 @@ class Handling:
         self._request, self._frame, self._came_at, self._on_done = request, frame, came_at, on_done
 
     def start(self) -> None:
-        self._client.hub.loop.create_task(self._run())
+        client, asked = self._client, (self._consumer, self._handler, self._request)
+        client.hub.loop.create_task(self._run(partial(client.run, *asked)))
 
-    async def _run(self) -> None:
-        client = self._client
+    def answer_in_loop(self) -> bool:
+        """Returns whether there was nothing to wait for."""
         try:
-            result = await client.deadline.run(
-                self._came_at, client.run, self._consumer, self._handler, self._request
-            )
+            work = getattr(self._consumer, self._handler.method)(self._request)
+            if work is not None:
+                self._client.hub.loop.create_task(self._run(work))
+                return False
+            self._client.reply(self._request, None)
+        except Exception as refused:
+            self._refuse(refused)
+        self._client.release()
+        return True
+
+    async def _run(self, work: Callable[[], Awaitable[Result | None]]) -> None:
+        try:
+            result = await self._client.deadline.run(self._came_at, work)
             await self._finish(result)
         except Exception as refused:
             self._refuse(refused)

@@ -18,4 +18,4 @@ def any_of(ids: Collection[str]) -> Any:
     """
     if connection.vendor != "postgresql":
         return list(ids)
-    return RawSQL("SELECT json_array_elements_text(%s::json)", [orjson.dumps(list(ids)).decode()])  # noqa: S611
+    return RawSQL("SELECT json_array_elements_text(%s::json)", [orjson.dumps(list(ids)).decode()])
