@@ -8,13 +8,14 @@ import httpx
 
 from hplus.management.commands.seed_demo import PASSWORD
 from tests.servers import Endpoint
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Api(httpx.AsyncClient):
     """`async with Api(server, "doctor_123") as doctor: await doctor.get("chat/rooms/")`"""
 
     def __init__(self, server: Endpoint, user_id: str = "", **options: Any) -> None:
-        super().__init__(base_url=f"{server.url}/api/", timeout=20, **options)
+        super().__init__(base_url=f"{server.url}/api/", timeout=PATIENCE_SECONDS, **options)
         self.user_id = user_id
         self.tokens: dict[str, Any] = {}
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from django.conf import settings as django_settings
 from django.test import Client, TransactionTestCase
+from playwright.async_api import Browser
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_people
 from tests import fault_report
 from tests.admin_site import admin_client_of
+from tests.browser import chromium
 from tests.servers import ThreadServer
 from tests.truncate import truncate_filled_tables
 
@@ -45,6 +48,13 @@ def server(users: dict[str, User]) -> Iterator[ThreadServer]:
     """A server for this test alone."""
     with ThreadServer() as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all tests of this process; each page gets a context of its own."""
+    async with chromium() as opened:
+        yield opened
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

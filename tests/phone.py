@@ -18,7 +18,8 @@ from urllib.parse import quote
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-PATIENCE_SECONDS = 8
+from tests.waiting import PATIENCE_SECONDS
+
 Frame = dict[str, Any]
 _numbers = itertools.count(1)
 
@@ -47,7 +48,7 @@ class Phone:
             additional_headers=self.headers,
             compression=None,
             max_size=None,
-            open_timeout=20,
+            open_timeout=PATIENCE_SECONDS,
         )
         self._reading = asyncio.create_task(self._read())
         return self

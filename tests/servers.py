@@ -19,6 +19,7 @@ from django.db import connection
 
 from hplus.operations.serving import Server, configuration, listening_socket
 from tests.phone import Phone
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,7 +67,7 @@ class ThreadServer(Endpoint):
 
     def __enter__(self) -> ThreadServer:
         self._thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
             assert time.monotonic() < deadline, "the server takes too long to start"
@@ -75,7 +76,7 @@ class ThreadServer(Endpoint):
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(20)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "the server does not stop"
 
 
@@ -107,11 +108,11 @@ class ProcessServer(Endpoint):
         for line in process.stdout:
             self.log.extend(line)
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
+    def wait_until_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health/live/", timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/health/live/", timeout=PATIENCE_SECONDS).status_code == 200:
                     return
             assert self.process.poll() is None, self.log.decode()
             time.sleep(0.05)
@@ -122,7 +123,7 @@ class ProcessServer(Endpoint):
         self.process.kill()
         self.process.wait()
 
-    def terminate(self, seconds: float = 15) -> int:
+    def terminate(self, seconds: float = PATIENCE_SECONDS) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)

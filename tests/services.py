@@ -32,8 +32,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import psutil
 
-READY_WITHIN_SECONDS = 20
-STOPPED_WITHIN_SECONDS = 10
+READY_WITHIN_SECONDS = 60
+STOPPED_WITHIN_SECONDS = 30
 
 Mode = Literal["fast", "immediate"]
 
@@ -211,7 +211,7 @@ class Postgres(Service):
     def prepare(self, directory: Path) -> None:
         if self.user:
             shutil.chown(directory, self.user)
-        made = subprocess.run(
+        result = subprocess.run(
             [
                 str(self.binaries / "initdb"),
                 f"--pgdata={directory / 'data'}",
@@ -225,9 +225,9 @@ class Postgres(Service):
             text=True,
             **self.surroundings(directory),
         )
-        if made.returncode:
+        if result.returncode:
             self.close()
-            raise RuntimeError(f"initdb failed:\n{made.stdout}{made.stderr}")
+            raise RuntimeError(f"initdb failed:\n{result.stdout}{result.stderr}")
 
     def command(self, directory: Path) -> list[str]:
         settings = self.settings | {"port": str(self.port)} | ({} if self.durable else self.lazy)

@@ -9,7 +9,7 @@ from typing import Any
 from playwright.async_api import Browser, Page
 
 from hplus.management.commands.seed_demo import PASSWORD
-from tests.browser import chromium
+from tests.browser import new_context
 from tests.servers import Endpoint
 
 WIDE = {"width": 1366, "height": 768}
@@ -17,25 +17,20 @@ NARROW = {"width": 390, "height": 844}
 
 
 @asynccontextmanager
-async def admin_page(server: Endpoint, user_id: str = "admin_001", **context: Any) -> AsyncIterator[Page]:
-    """The front page in a browser of its own, with this person signed in."""
-    async with chromium() as browser, admin_page_in(browser, server, user_id, **context) as page:
-        yield page
-
-
-@asynccontextmanager
-async def admin_page_in(
-    browser: Browser, server: Endpoint, user_id: str = "admin_001", **context: Any
+async def admin_page(
+    browser: Browser, server: Endpoint, user_id: str = "admin_001", **options: Any
 ) -> AsyncIterator[Page]:
-    """Whatever a script complained of fails the test."""
-    room = await browser.new_context(viewport=context.pop("viewport", WIDE), **context)
-    page = await room.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    await sign_in(page, server, user_id)
-    yield page
-    assert not complaints, complaints
-    await room.close()
+    """Open the front page in a new context, signed in as this user. An error in a script fails the test."""
+    context = await new_context(browser, viewport=options.pop("viewport", WIDE), **options)
+    try:
+        page = await context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await sign_in(page, server, user_id)
+        yield page
+        assert not errors, errors
+    finally:
+        await context.close()
 
 
 async def sign_in(page: Page, server: Endpoint, user_id: str) -> None:

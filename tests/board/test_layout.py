@@ -7,20 +7,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from chat.models import Message
 from emergency.models import Emergency, Entry
 from location.models import Fix
-from tests.board.admin_page import NARROW, WIDE, admin_page_in
-from tests.browser import chromium
+from tests.board.admin_page import NARROW, WIDE, admin_page
+from tests.browser import IN_BROWSER
 from tests.emergency.guide_frames import create_emergency_request, respond, update_status
 from tests.servers import ThreadServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = IN_BROWSER
 KEPT = Path(os.environ.get("HPLUS_SCREENSHOTS", "var/screenshots"))
 KEPT.mkdir(parents=True, exist_ok=True)
 
@@ -102,17 +101,16 @@ async def no_wider_than_the_screen(page: Page) -> None:
     assert width <= screen
 
 
-async def test_board_and_emergency_page_fit_the_viewport(server: ThreadServer) -> None:
+async def test_board_and_emergency_page_fit_the_viewport(server: ThreadServer, browser: Browser) -> None:
     emergency_id = await a_busy_evening(server)
     await half_an_hour_ago(emergency_id)
     async with (
         server.phone("doctor_123", "doctor", "hospital_001"),
         server.phone("paramedic_456", "paramedic", "hospital_001"),
-        chromium() as browser,
     ):
         for name, screen in (("wide", WIDE), ("narrow", NARROW)):
             for scheme in ("light", "dark"):
-                async with admin_page_in(browser, server, viewport=screen, color_scheme=scheme) as page:
+                async with admin_page(browser, server, viewport=screen, color_scheme=scheme) as page:
                     await look(page, server, emergency_id, f"{name}-{scheme}")
 
 

@@ -8,14 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.board.admin_page import admin_page
+from tests.browser import IN_BROWSER
 from tests.emergency.guide_frames import create_emergency_request, respond, update_status
 from tests.location.positions import told
 from tests.servers import ProcessServer, ThreadServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = IN_BROWSER
 TILE = (
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xda"
     b"c\xfc\xcf\xc0P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82"
@@ -27,11 +28,11 @@ async def is_live(page: Page) -> None:
     await expect(page.locator("#hp-state")).to_have_attribute("data-state", "live")
 
 
-async def test_board_follows_an_emergency_live_without_reload(server: ThreadServer) -> None:
+async def test_board_follows_an_emergency_live_without_reload(server: ThreadServer, browser: Browser) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
-        admin_page(server) as page,
+        admin_page(browser, server) as page,
     ):
         await is_live(page)
         await page.evaluate("window.neverReloaded = true")
@@ -75,8 +76,11 @@ async def test_board_follows_an_emergency_live_without_reload(server: ThreadServ
         assert all(address.startswith(server.url) for address in asked)
 
 
-async def test_crew_marker_moves_with_position_updates(server: ThreadServer) -> None:
-    async with server.phone("paramedic_456", "paramedic", "hospital_001") as kit, admin_page(server) as page:
+async def test_crew_marker_moves_with_position_updates(server: ThreadServer, browser: Browser) -> None:
+    async with (
+        server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
+        admin_page(browser, server) as page,
+    ):
         await is_live(page)
         marker = page.locator("#hp-map .leaflet-marker-icon", has_text="Kit Harbor")
         await told(kit, 37.77, -122.41)
@@ -86,12 +90,14 @@ async def test_crew_marker_moves_with_position_updates(server: ThreadServer) -> 
         await expect(marker).not_to_have_attribute("style", there)
 
 
-async def test_only_map_tiles_are_requested_from_another_host(server: ThreadServer, settings: Any) -> None:
+async def test_only_map_tiles_are_requested_from_another_host(
+    server: ThreadServer, browser: Browser, settings: Any
+) -> None:
     settings.MAP_TILE_URL = "https://tiles.example/{z}/{x}/{y}.png"
     asked: set[str] = set()
     async with (
         server.phone("patient_123", "patient") as patient,
-        admin_page(server) as page,
+        admin_page(browser, server) as page,
     ):
         emergency_id = (await patient.ask("emergencyRequest", **create_emergency_request()))["data"][
             "emergencyId"
@@ -114,23 +120,23 @@ def process(users: object) -> Iterator[ProcessServer]:
 
 
 async def test_board_shows_lost_connection_and_reconnects_after_server_restart(
-    process: ProcessServer,
+    process: ProcessServer, browser: Browser
 ) -> None:
-    async with admin_page(process) as page:
+    async with admin_page(browser, process) as page:
         await is_live(page)
         process.kill()
         state = page.locator("#hp-state")
         await expect(state).to_contain_text("Connection lost")
         await expect(page.locator("body")).to_have_class(re.compile("hp-is-old"))
         process.start()
-        await expect(state).to_have_attribute("data-state", "live", timeout=20_000)
+        await expect(state).to_have_attribute("data-state", "live")
         async with process.phone("patient_123", "patient") as patient:
             await patient.ask("emergencyRequest", **create_emergency_request())
             await expect(page.locator("#hp-rows tr")).to_have_count(1)
 
 
-async def test_board_ends_after_sign_out_elsewhere(server: ThreadServer) -> None:
-    async with admin_page(server) as page:
+async def test_board_ends_after_sign_out_elsewhere(server: ThreadServer, browser: Browser) -> None:
+    async with admin_page(browser, server) as page:
         await is_live(page)
         await page.context.request.get(f"{server.url}/admin/")
         other = await page.context.new_page()
@@ -139,15 +145,17 @@ async def test_board_ends_after_sign_out_elsewhere(server: ThreadServer) -> None
             """() => { const form = document.querySelector("#logout-form, form[action$='/logout/']");
                        form.submit(); }"""
         )
-        await expect(page.locator("#hp-state")).to_contain_text("Signed out", timeout=8_000)
+        await expect(page.locator("#hp-state")).to_contain_text("Signed out")
 
 
-async def test_emergency_page_updates_live_and_handles_actions(server: ThreadServer) -> None:
+async def test_emergency_page_updates_live_and_handles_actions(
+    server: ThreadServer, browser: Browser
+) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
         server.phone("paramedic_789", "paramedic", "hospital_001") as sam,
-        admin_page(server) as page,
+        admin_page(browser, server) as page,
     ):
         wish = create_emergency_request(condition="Chest pain", patientName=XSS)
         emergency_id = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]
@@ -215,8 +223,13 @@ async def test_emergency_page_updates_live_and_handles_actions(server: ThreadSer
         assert "hacked" not in await page.title()
 
 
-async def test_emergency_page_of_another_hospital_is_not_found(server: ThreadServer) -> None:
-    async with server.phone("patient_123", "patient") as patient, admin_page(server, "admin_002") as page:
+async def test_emergency_page_of_another_hospital_is_not_found(
+    server: ThreadServer, browser: Browser
+) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        admin_page(browser, server, "admin_002") as page,
+    ):
         wish = create_emergency_request(condition="Chest pain")
         emergency_id = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]
         await page.goto(f"{server.url}/admin/emergency/emergency/{emergency_id}/change/")

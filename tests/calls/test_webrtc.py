@@ -6,24 +6,19 @@ import asyncio
 import functools
 import http.server
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page
 
 from calls.models import Call
-from tests.browser import chromium
+from tests.browser import IN_BROWSER, new_context
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
-pytestmark = pytest.mark.e2e
+pytestmark = IN_BROWSER
 PAGE = Path(__file__).parent / "page"
-IN_A_CALL = (
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-)
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):
@@ -43,14 +38,8 @@ def site(settings) -> Iterator[str]:
     files.server_close()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium(*IN_A_CALL) as opened:
-        yield opened
-
-
 async def a_device(browser: Browser, site: str, socket_url: str) -> Page:
-    page = await (await browser.new_context()).new_page()
+    page = await (await new_context(browser)).new_page()
     await page.goto(site)
     await page.evaluate(
         "async (url) => { window.device = new Device(url); await device.connected; }", socket_url
@@ -68,7 +57,7 @@ async def test_video_and_audio_arrive_on_both_sides(
     )
     await patient.evaluate("device.call('doctor_123')")
     for page in (patient, doctor):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             arrived = await page.evaluate("device.arrives(10)")
         assert arrived["framesDecoded"] >= 10
         assert arrived["audioPackets"] >= 10
@@ -77,7 +66,7 @@ async def test_video_and_audio_arrive_on_both_sides(
     assert call.status == "active"
 
     await doctor.evaluate("device.hangUp()")
-    await patient.wait_for_function("device.words().includes('callEnd')", timeout=10_000)
+    await patient.wait_for_function("device.words().includes('callEnd')")
     ended = await patient.evaluate("device.heard.at(-1)")
     assert (ended["type"], ended["userId"], ended["data"]["status"]) == ("callEnd", "doctor_123", "ended")
     assert await patient.evaluate("device.peer.connectionState") == "closed"

@@ -7,21 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from hplus.management.commands.seed_demo import PASSWORD
-from tests.browser import chromium
+from tests.browser import new_context
 from tests.servers import ThreadServer
 
 # Where `HPLUS_SCREENSHOTS=docs/screenshots pytest tests/console` puts what it has seen.
 SCREENSHOTS = os.environ.get("HPLUS_SCREENSHOTS")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as opened:
-        yield opened
 
 
 class AdminPage:
@@ -62,17 +56,19 @@ class AdminPage:
             await self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser, server: ThreadServer) -> AsyncIterator[Callable[..., Any]]:
-    """Open one: `await desk(width=390, height=844, dark=True)`. None may have complained in the end."""
+    """Open one: `await open_page(width=390, height=844, dark=True)`. None may have complained in the end."""
     opened: list[AdminPage] = []
 
     async def open_admin_page(*, width: int = 1366, height: int = 768, dark: bool = False) -> AdminPage:
-        context = await browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        context = await new_context(
+            browser, viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
         opened.append(AdminPage(await context.new_page(), server))
         return opened[-1]
 
     yield open_admin_page
+    for page in opened:
+        await page.page.context.close()
     assert [complaint for one in opened for complaint in one.complaints] == []

@@ -19,9 +19,10 @@ from emergency.models import Emergency
 from hplus.accounts.models import Hospital, Session, User
 from hplus.notifications.models import Notification
 from hplus.push.models import PushDevice
+from tests.browser import IN_BROWSER
 from tests.full_dataset import LISTS, fill
 
-pytestmark = pytest.mark.e2e
+pytestmark = IN_BROWSER
 EVIL = '<img src=x onerror=alert(1)><script>alert("x")</script>'
 LONG = EVIL + "w" * 60
 OpenPage = Callable[..., Any]

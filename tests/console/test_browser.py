@@ -17,8 +17,9 @@ from chat.messages import DeleteMessage, EditMessage, SendMessage
 from chat.models import ChatRoom, Message
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import seed_history
+from tests.browser import IN_BROWSER
 
-pytestmark = pytest.mark.e2e
+pytestmark = IN_BROWSER
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 OpenPage = Callable[..., Any]
 
@@ -216,9 +217,3 @@ async def test_every_console_sample_is_accepted(users: dict[str, User], open_pag
     assert len(said) > 20
     refused = await at.page.locator("#log li.error pre").all_text_contents()
     assert [frame for frame in refused if "UNKNOWN_TYPE" in frame or "VALIDATION_ERROR" in frame] == []
-
-
-def test_console_is_not_found_outside_demo_mode(users: dict[str, User], client: Any, settings: Any) -> None:
-    assert client.get("/console/").status_code == 200
-    settings.HPLUS_DEMO = False
-    assert client.get("/console/").status_code == 404

@@ -56,3 +56,9 @@ def test_server_error_and_bad_request_pages_say_what_happened(settings: Any) -> 
 def test_root_url_redirects_to_the_admin_site() -> None:
     answer = admin_client_of("admin_001").get("/")
     assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
+def test_console_is_not_found_outside_demo_mode(client: Any, settings: Any) -> None:
+    assert client.get("/console/").status_code == 200
+    settings.HPLUS_DEMO = False
+    assert client.get("/console/").status_code == 404

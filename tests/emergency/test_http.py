@@ -16,6 +16,7 @@ from tests.api import Api, refused
 from tests.emergency import guide_frames
 from tests.location.positions import watch
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 VITALS = {
     "respirationRate": 22, "spo2": 93, "onOxygen": True, "bp": "104/66", "pulse": 112,
@@ -27,7 +28,7 @@ class HttpClient:
     """Somebody who works over HTTP."""
 
     def __init__(self, server: ThreadServer, user_id: str) -> None:
-        self.http = httpx.Client(base_url=server.url, timeout=15)
+        self.http = httpx.Client(base_url=server.url, timeout=PATIENCE_SECONDS)
         signed_in = self.http.post("/api/auth/token/", json={"userId": user_id, "password": PASSWORD})
         self.http.headers["Authorization"] = f"Bearer {signed_in.json()['access']}"
 

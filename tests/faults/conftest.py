@@ -1,4 +1,4 @@
-"""A hospital of its own for the faults: PostgreSQL, Redis and servers that a test may break."""
+"""A deployment for the fault tests: PostgreSQL, Redis and servers that a test may break."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """More rounds take longer."""
     for item in items:
         if item.get_closest_marker("faults"):
-            item.add_marker(pytest.mark.timeout(120 * ROUNDS + 2 * SOAK_SECONDS))
+            item.add_marker(pytest.mark.timeout(300 * ROUNDS + 2 * SOAK_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,6 @@ def built_deployment() -> Iterator[Deployment]:
 
 @pytest.fixture
 def deployment(built_deployment: Deployment) -> Iterator[Deployment]:
-    """Everything runs when a test begins, and again when it is over."""
+    """All of it runs when a test begins, and is repaired when the test is over."""
     yield built_deployment
     built_deployment.repair()

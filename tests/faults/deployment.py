@@ -17,12 +17,12 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 
 
 class Deployment:
-    """One hospital's machines."""
+    """The machines of one hospital: PostgreSQL, Redis and any number of servers."""
 
     def __init__(self) -> None:
         self.postgres, self.redis = Postgres(), Redis()
         self.servers: list[ProcessServer] = []
-        self._is_special = False  # the servers were started with settings of their own
+        self._has_own_settings = False  # of the servers
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -50,21 +50,21 @@ class Deployment:
         )
 
     def serve(self, count: int = 1, **environment: str) -> list[ProcessServer]:
-        """That many servers side by side, without a limit on messages unless told otherwise.
+        """Run so many servers side by side, by default without a rate limit for messages.
 
-        One that survived the tests before is as good as a new one; that is the point of them.
+        A server that survived the tests before is used again: it must be as good as a new one.
         """
         if environment:
             self.stop_servers()
         while len(self.servers) < count:
-            mine = {"HPLUS_MESSAGES_PER_MINUTE": "0", **self.environment, **environment}
-            self.servers.append(ProcessServer(None, **mine).start(wait=False))
+            settings = {"HPLUS_MESSAGES_PER_MINUTE": "0", **self.environment, **environment}
+            self.servers.append(ProcessServer(None, **settings).start(wait=False))
         for server in self.servers[:count]:
             server.wait_until_ready()
         for server in self.servers[count:]:
             server.__exit__()
         del self.servers[count:]
-        self._is_special = bool(environment)
+        self._has_own_settings = bool(environment)
         return list(self.servers)
 
     def stop_servers(self) -> None:
@@ -73,8 +73,8 @@ class Deployment:
         self.servers.clear()
 
     def repair(self) -> None:
-        """After a test, whatever it left broken."""
-        if self._is_special:
+        """Run again whatever a test has left stopped or frozen."""
+        if self._has_own_settings:
             self.stop_servers()
         self.servers = [server for server in self.servers if server.process.poll() is None]
         for service in (self.postgres, self.redis):
@@ -82,11 +82,10 @@ class Deployment:
             if service.process is None:
                 service.start()
 
-    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows, straight from PostgreSQL."""
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.postgres.url) as connection:
             return connection.execute(sql, values).fetchall()
 
-    def tell(self, sql: str, *values: Any) -> None:
+    def execute(self, sql: str, *values: Any) -> None:
         with psycopg.connect(self.postgres.url) as connection:
             connection.execute(sql, values)

@@ -1,19 +1,20 @@
-"""Patients who call for help until somebody says that it is known, and a nurse who has to hear each call."""
+"""Patients who repeat a call for help until it is acknowledged, and a nurse who must get each alert."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.deployment import Deployment
-from tests.faults.reconnecting_client import ClientPairs, ReconnectingClient, Where, end
+from tests.faults.reconnecting_client import ChoosePort, ClientPairs, ReconnectingClient, end
 
-ELSEWHERE = "hospital_002"  # so that no alert comes to the crowds of the other tests
+ELSEWHERE = "hospital_002"  # the clients of the other tests get no alert from there
 
 
 def call_for_help(patient_id: str, **more: Any) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def call_for_help(patient_id: str, **more: Any) -> dict[str, Any]:
         "hospitalId": ELSEWHERE,
         "location": {"lat": 37.77, "lng": -122.42},
         "condition": "Chest pain",
-        "priority": "low",  # so that none escalates meanwhile
+        "priority": "low",  # escalates after the test
         **more,
     }
 
@@ -33,24 +34,22 @@ class EmergencyCallers:
     callers: list[ReconnectingClient]
     nurse: ReconnectingClient
 
-    @classmethod
-    def of(cls, deployment: Deployment, callers: int, where: Where, name: str) -> EmergencyCallers:
-        patients = [
-            ReconnectingClient(where, f"{name}.caller.{number}", "patient") for number in range(callers)
-        ]
-        return cls(
-            deployment, patients, ReconnectingClient(where, f"{name}.nurse", "nurse", hospital_id=ELSEWHERE)
-        )
+    def __post_init__(self) -> None:
+        self.clients = ClientPairs(self.deployment, [*self.callers, self.nurse])
 
-    @property
-    def everyone(self) -> ClientPairs:
-        return ClientPairs(self.deployment, [*self.callers, self.nurse])
+    @classmethod
+    def of(cls, deployment: Deployment, callers: int, choose_port: ChoosePort, name: str) -> EmergencyCallers:
+        patients = [
+            ReconnectingClient(choose_port, f"{name}.caller.{number}", "patient") for number in range(callers)
+        ]
+        nurse = ReconnectingClient(choose_port, f"{name}.nurse", "nurse", hospital_id=ELSEWHERE)
+        return cls(deployment, patients, nurse)
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        async with self.everyone.connected():
+        async with self.clients.connected():
             yield
-        self.deployment.tell(
+        self.deployment.execute(
             "UPDATE emergency_emergency SET status = 'cancelled', cancelled_at = now(), escalate_at = NULL "
             "WHERE status = 'pending' AND hospital_id = %s",
             ELSEWHERE,
@@ -58,6 +57,7 @@ class EmergencyCallers:
 
     @contextlib.asynccontextmanager
     async def calling(self, pause_seconds: float = 0.2) -> AsyncIterator[None]:
+        """While the block runs all of them call for help."""
         tasks = [asyncio.create_task(self._keep_calling(caller, pause_seconds)) for caller in self.callers]
         try:
             yield
@@ -65,32 +65,35 @@ class EmergencyCallers:
             await end(tasks)
 
     async def _keep_calling(self, caller: ReconnectingClient, pause_seconds: float) -> None:
-        for number in itertools.count(len(caller.called)):
+        for number in itertools.count(len(caller.emergency_ids)):
             await self.call(caller, f"{caller.user_id}.{number}")
             await asyncio.sleep(pause_seconds)
 
-    async def call(self, caller: ReconnectingClient, once: str) -> str:
-        """The emergencyId of a call that has been acknowledged."""
-        answer = await caller.insist("emergencyRequest", once, **call_for_help(once))
-        caller.called[once] = answer["data"]["emergencyId"]
-        return caller.called[once]
+    async def call(self, caller: ReconnectingClient, client_message_id: str, **more: Any) -> None:
+        """Call for help, until that is acknowledged."""
+        fields = call_for_help(client_message_id, **more)
+        ack = await caller.send_until_acknowledged("emergencyRequest", client_message_id, **fields)
+        caller.emergency_ids[client_message_id] = ack["data"]["emergencyId"]
 
-    async def all_are_heard(self, within_seconds: float) -> None:
-        async with asyncio.timeout(within_seconds):
-            for caller in self.callers:
-                for emergency_id in tuple(caller.called.values()):
-                    await self.nurse.has_heard(emergency_id)
+    async def all_alerted(self, within_seconds: float) -> None:
+        """The nurse gets each alert, within the seconds of an idle machine."""
+        began = time.monotonic()
+        for caller in self.callers:
+            for emergency_id in tuple(caller.emergency_ids.values()):
+                await self.nurse.receives(emergency_id)
+        took = time.monotonic() - began
+        assert took < self.clients.load.seconds(within_seconds), took
 
-    def reckoning(self) -> tuple[int, int, int]:
-        """How many calls were acknowledged, are missing (in the database or with the nurse), are double."""
+    def report(self) -> tuple[int, int, int]:
+        """How many calls were acknowledged, miss in the database or with the nurse, are duplicates."""
         names = {caller.user_id for caller in self.callers}
-        rows = self.deployment.ask(
+        rows = self.deployment.query(
             "SELECT emergency_id, client_message_id, requested_by_id FROM emergency_emergency"
         )
-        stored = Counter(once for _, once, caller in rows if caller in names)
+        stored = Counter(client_message_id for _, client_message_id, caller in rows if caller in names)
         ids = {emergency_id for emergency_id, _, _ in rows}
-        called = {once: pk for caller in self.callers for once, pk in caller.called.items()}
-        missing = [once for once, pk in called.items() if pk not in ids or pk not in self.nurse.words_heard]
+        called = {key: pk for caller in self.callers for key, pk in caller.emergency_ids.items()}
+        missing = [key for key, pk in called.items() if pk not in ids or pk not in self.nurse.received]
         alerts = Counter(frame["data"]["emergencyId"] for frame in self.nurse.alerts)
-        double = [n for counted in (stored, alerts) for n in counted.values() if n > 1]
-        return len(called), len(missing), len(double)
+        duplicates = [n for counted in (stored, alerts) for n in counted.values() if n > 1]
+        return len(called), len(missing), len(duplicates)

@@ -1,4 +1,4 @@
-"""A small front door: each connection goes to one of the servers that takes it."""
+"""A small TCP load balancer: each connection goes to the next server that accepts it."""
 
 from __future__ import annotations
 

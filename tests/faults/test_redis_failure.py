@@ -1,4 +1,4 @@
-"""Redis only wakes sockets up: without it everything arrives, a little later."""
+"""Redis only wakes connections up: without it everything arrives, a little later."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.faults
 
 
 async def test_delivery_goes_on_when_redis_is_killed_flushed_or_frozen(deployment: Deployment) -> None:
-    """The two of each pair sit on different servers, so that every word crosses Redis."""
+    """The two of each pair are on different servers, so that every message crosses Redis."""
     servers = deployment.serve(2)
     pairs = ClientPairs.of(deployment, 8, lambda: 0, "redis")
-    for number, phone in enumerate(pairs.phones):
-        phone.where = lambda port=servers[number % 2].port: port
+    for number, client in enumerate(pairs.clients):
+        client.choose_port = lambda port=servers[number % 2].port: port
     async with pairs.connected():
         for _ in range(ROUNDS):
             for fault in (_killed, _flushed, _frozen):
@@ -28,8 +28,8 @@ async def test_delivery_goes_on_when_redis_is_killed_flushed_or_frozen(deploymen
                     await fault(deployment)
                     await pairs.probe(within_seconds=5)
                 await pairs.probe(within_seconds=5)
-        assert {phone.connects for phone in pairs.phones} == {1}, "a socket died"
-    found = pairs.reckoning()
+        assert {client.connects for client in pairs.clients} == {1}, "a socket died"
+    found = pairs.report()
     note(
         "Redis killed, flushed, frozen",
         rounds=3 * ROUNDS,
@@ -63,9 +63,9 @@ async def test_messages_are_delivered_while_redis_is_frozen(deployment: Deployme
     pairs = ClientPairs.of(deployment, 3, lambda: server.port, "without-redis")
     async with pairs.connected():
         deployment.redis.freeze()
-        assert await pairs.probe(within_seconds=5) < 5
+        await pairs.probe(within_seconds=5)
         async with server.phone("patient_123", "patient") as newcomer:
             assert newcomer.established["userId"] == "patient_123"
-        begun = time.monotonic()
+        began = time.monotonic()
         await asyncio.to_thread(server.terminate)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - began < pairs.load.seconds(10)

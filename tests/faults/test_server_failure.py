@@ -17,7 +17,7 @@ from tests.faults.reconnecting_client import ClientPairs
 
 pytestmark = pytest.mark.faults
 KILLS = 1 if ROUNDS == 1 else 2 * ROUNDS
-ENDED = (0, -signal.SIGTERM)  # uvicorn passes the signal on when everything is done
+EXIT_CODES = (0, -signal.SIGTERM)  # uvicorn passes the signal on when everything is done
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(deployment: Deployment) -> None:
@@ -29,37 +29,37 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(deployment
                 await asyncio.sleep(random.uniform(0.3, 1.0))
                 server.kill()
                 await asyncio.to_thread(server.start)
-                await pairs.are_there()
+                await pairs.all_connected()
             await pairs.probe(within_seconds=10)
-    found = pairs.reckoning()
+    found = pairs.report()
     note("server killed (-9)", rounds=KILLS, lost=len(found.lost), duplicated=len(found.duplicated))
-    assert all(not phone.unrecovered for phone in pairs.phones)
+    assert all(not client.unrecovered for client in pairs.clients)
     found.must_be_clean()
 
 
 async def test_clients_of_a_killed_server_move_to_the_other_and_lose_nothing(deployment: Deployment) -> None:
-    """Both servers write into the same rooms: the two of a pair sit on different ones."""
+    """The two of a pair are on different servers, and both write into the same room."""
     servers = deployment.serve(2)
     pairs = ClientPairs.of(deployment, 8, lambda: 0, "moved")
 
-    def sit(first: int) -> None:
-        for number, phone in enumerate(pairs.phones):
-            phone.where = itertools.cycle([servers[(number + first) % 2].port]).__next__
+    def distribute(first: int) -> None:
+        for number, client in enumerate(pairs.clients):
+            client.choose_port = itertools.cycle([servers[(number + first) % 2].port]).__next__
 
-    sit(0)
+    distribute(0)
     async with pairs.connected():
         for number in range(ROUNDS):
             dies, stays = servers[number % 2], servers[(number + 1) % 2]
             async with pairs.writing():
                 await asyncio.sleep(1)
                 dies.kill()
-                for phone in pairs.phones:
-                    phone.where = itertools.cycle([stays.port]).__next__
-                await pairs.are_there()
+                for client in pairs.clients:
+                    client.choose_port = itertools.cycle([stays.port]).__next__
+                await pairs.all_connected()
                 await asyncio.sleep(0.5)
             await pairs.probe(within_seconds=10)
             await asyncio.to_thread(dies.start)
-    found = pairs.reckoning()
+    found = pairs.report()
     note("one of two servers killed", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
     found.must_be_clean()
 
@@ -69,20 +69,20 @@ async def test_sigterm_answers_accepted_requests_and_closes_with_1012(deployment
     pairs = ClientPairs.of(deployment, 10, lambda: server.port, "terminated")
     async with pairs.connected():
         for _ in range(ROUNDS):
-            for phone in pairs.phones:
-                phone.close_codes.clear()
+            for client in pairs.clients:
+                client.close_codes.clear()
             async with pairs.writing():
                 await asyncio.sleep(0.5)
-                begun = time.monotonic()
-                assert await asyncio.to_thread(server.terminate) in ENDED
-                assert time.monotonic() - begun < 10
+                began = time.monotonic()
+                assert await asyncio.to_thread(server.terminate) in EXIT_CODES
+                assert time.monotonic() - began < pairs.load.seconds(10)
                 await asyncio.to_thread(server.start)
-                await pairs.are_there()
-            assert not sum(phone.answered_again for phone in pairs.phones), "accepted and unanswered"
-            goodbyes = {phone.close_codes[0] for phone in pairs.phones}
-            assert goodbyes <= {1001, 1012}, goodbyes
+                await pairs.all_connected()
+            assert not sum(client.duplicate_acks for client in pairs.clients), "accepted and not acknowledged"
+            close_codes = {client.close_codes[0] for client in pairs.clients}
+            assert close_codes <= {1001, 1012}, close_codes
             await pairs.probe(within_seconds=10)
-    found = pairs.reckoning()
+    found = pairs.report()
     note("SIGTERM under load", rounds=ROUNDS, lost=len(found.lost), duplicated=len(found.duplicated))
     found.must_be_clean()
 
@@ -95,12 +95,12 @@ async def test_rolling_restart_loses_nothing(deployment: Deployment) -> None:
             for _ in range(ROUNDS):
                 async with pairs.writing():
                     for server in servers:
-                        assert await asyncio.to_thread(server.terminate) in ENDED
+                        assert await asyncio.to_thread(server.terminate) in EXIT_CODES
                         await asyncio.to_thread(server.start)
-                        await pairs.are_there()
+                        await pairs.all_connected()
                 await pairs.probe(within_seconds=10)
-        assert not sum(phone.answered_again for phone in pairs.phones), "accepted and unanswered"
-    found = pairs.reckoning()
+        assert not sum(client.duplicate_acks for client in pairs.clients), "accepted and not acknowledged"
+    found = pairs.report()
     note(
         "rolling restart of two servers",
         rounds=ROUNDS,

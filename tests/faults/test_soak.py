@@ -40,10 +40,10 @@ class Usage:
     @classmethod
     def of(cls, deployment: Deployment, server: ProcessServer) -> Usage:
         process = psutil.Process(server.process.pid)
-        [(sessions,)] = deployment.ask(
+        [(sessions,)] = deployment.query(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         )
-        [(connections,)] = deployment.ask("SELECT count(*) FROM realtime_connection")
+        [(connections,)] = deployment.query("SELECT count(*) FROM realtime_connection")
         with redis.Redis.from_url(deployment.redis.url) as client:
             keys = int(client.dbsize())
         return cls(process.memory_info().rss, process.num_fds(), sessions, keys, connections)
@@ -56,7 +56,7 @@ async def test_memory_files_sessions_and_redis_keys_stay_bounded(deployment: Dep
     sent += await _churn(server, SOAK_SECONDS)
     await until(lambda: not Usage.of(deployment, server).connections, seconds=15)
     after = Usage.of(deployment, server)
-    [(stored,)] = deployment.ask("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
+    [(stored,)] = deployment.query("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
     remark = f"{sent} messages; {before} -> {after}"
     note(
         "soak with churn (seconds)",

@@ -22,6 +22,7 @@ from hplus.realtime.actions import action
 from hplus.realtime.hub import presence
 from hplus.realtime.models import Connection, MailboxEntry, Presence, PresenceStatus, ServerProcess
 from tests.push import recording_sender
+from tests.waiting import PATIENCE_SECONDS
 
 NOTICE = {"category": "shift", "title": "Change of shift", "body": "The ward round is at nine."}
 Device = Callable[..., PushDevice]
@@ -171,10 +172,10 @@ def test_two_workers_send_a_push_once(sent_pushes: Sent, device: Device) -> None
     recording_sender.is_open.clear()
     first = threading.Thread(target=lambda: (send_due_pushes(), connection.close()))
     first.start()
-    assert recording_sender.is_waiting.wait(10)
+    assert recording_sender.is_waiting.wait(PATIENCE_SECONDS)
     assert send_due_pushes() == 0
     recording_sender.is_open.set()
-    first.join(10)
+    first.join(PATIENCE_SECONDS)
     assert [token for token, _ in sent_pushes] == ["phone"]
 
 

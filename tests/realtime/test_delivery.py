@@ -19,6 +19,7 @@ from chat.models import Message
 from chat.sending import send_all
 from hplus import errors
 from hplus.accounts.models import User
+from hplus.protocol.wire import new_id
 from hplus.realtime.actions import Command, Result
 from hplus.realtime.execution.db_threads import in_db_thread
 from hplus.realtime.models import Epoch, MailboxEntry
@@ -43,6 +44,14 @@ def write(count: int, sender: str = "patient_123", receiver: str = "doctor_123",
         assert all(isinstance(outcome, Result) for outcome in send_all(commands[start : start + 100]))
 
 
+def store_without_entry(text: str) -> None:
+    """An undelivered message that no replay has: it comes UNDELIVERED_AFTER_SECONDS after the greeting."""
+    message = Message.objects.earliest("id")
+    message.pk, message.message_id, message.text, message.delivered_at = None, new_id(), text, None
+    message._state.adding = True
+    message.save()
+
+
 def texts(phone: Phone) -> list[str]:
     return [frame["data"]["message"] for frame in phone.heard("newMessage")]
 
@@ -55,14 +64,16 @@ async def test_reconnect_with_since_replays_missed_events(server: ThreadServer) 
         seen = (await doctor.expect("newMessage", message="Message 1"))["seq"]
         assert seen == 2
     await in_db_thread(write, 3, "patient_123", "doctor_123", 2)
+    await in_db_thread(store_without_entry, "Undelivered")
     async with server.phone("doctor_123", "doctor", HOSPITAL, since=seen, epoch=epoch) as again:
         assert (again.established["recovered"], again.established["lastSeq"]) == (True, 5)
         await in_db_thread(write, 1, "patient_123", "doctor_123", 5)
         await again.expect("newMessage", message="Message 5")
-        await asyncio.sleep(0.6)  # what was not delivered would come now, if it had not come already
-        await again.echo()
-        assert texts(again) == [f"Message {number}" for number in range(2, 6)]
-        assert [frame["seq"] for frame in again.heard("newMessage")] == [3, 4, 5, 6]
+        await again.expect("newMessage", message="Undelivered")  # with it everything undelivered has come
+        replayed = [frame for frame in again.heard("newMessage") if "seq" in frame]
+        assert [frame["data"]["message"] for frame in replayed] == [f"Message {n}" for n in range(2, 6)]
+        assert [frame["seq"] for frame in replayed] == [3, 4, 5, 6]
+        assert len(again.heard("newMessage")) == 5
         # The same through the socket: sync says it all again, although this socket has had it.
         await again.send("sync", since=0, epoch=epoch, limit=4, requestId="s1")
         told = await again.expect("syncComplete")
@@ -77,7 +88,7 @@ async def test_reconnect_with_since_replays_missed_events(server: ThreadServer) 
         await again.send("sync", since=4, epoch=epoch)
         told = await again.expect("syncComplete")
         assert (told["to"], told["hasMore"], told["recovered"]) == (6, False, True)
-        assert [frame["seq"] for frame in again.heard("newMessage")[4:]] == [1, 2, 3, 4, 5, 6]
+        assert [frame["seq"] for frame in again.heard("newMessage")[5:]] == [1, 2, 3, 4, 5, 6]
         await again.send("sync", since=6, epoch=epoch)
         assert (await again.expect("syncComplete"))["to"] == 6
         for cursor in ({"since": 2, "epoch": "another"}, {"since": 7, "epoch": epoch}):

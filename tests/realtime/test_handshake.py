@@ -19,6 +19,7 @@ from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api
 from tests.phone import Phone
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
 
@@ -364,7 +365,7 @@ async def test_oversized_handshake_is_answered_at_once(server: ThreadServer) -> 
             b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
-        heard = await asyncio.wait_for(reader.read(), 5)  # up to the end: it is closed, too
+        heard = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)  # up to the end: it is closed, too
         assert heard.split()[1] == b"414"
         writer.close()
 
@@ -379,7 +380,7 @@ async def test_frames_in_the_same_segment_as_the_handshake_are_processed(server:
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         + b"".join(WebSocketFrame(Opcode.TEXT, word).serialize(mask=True) for word in words)
     )
-    heard = await asyncio.wait_for(reader.readuntil(b'"requestId":"r2"'), 5)
+    heard = await asyncio.wait_for(reader.readuntil(b'"requestId":"r2"'), PATIENCE_SECONDS)
     places = [heard.index(word) for word in (b"connection_established", b'"r0"', b'"r1"', b'"r2"')]
     assert places == sorted(places)
     writer.close()

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
-import time
-
-import httpx
 import pytest
 import websockets
 
 from hplus.accounts.models import User
 from tests.guide_app import ChatScreen
-from tests.servers import ROOT, Endpoint, ThreadServer, database_url, free_port
+from tests.servers import ProcessServer, ThreadServer
 from tests.stories.test_guide_client import raw_handshake
 
 HOSPITAL = "hospital_001"
@@ -37,42 +30,15 @@ async def test_chat_works_alone_at_its_own_path(server: ThreadServer) -> None:
             await server.phone("patient_123", "patient", path=path).open()
 
 
-class RunServer(Endpoint):
-    """`manage.py runserver`, as somebody develops with it."""
+class RunServer(ProcessServer):
+    """`manage.py runserver`, as a developer starts it."""
 
-    def __enter__(self) -> RunServer:
-        self.port = free_port()
-        self.log = bytearray()
-        self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": database_url()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        threading.Thread(target=self._collect, daemon=True).start()
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.decode()
-            try:
-                if httpx.get(f"{self.url}/health/", timeout=5).status_code == 200:
-                    return self
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError(self.log.decode())
-
-    def _collect(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.log.extend(line)
+    def __init__(self) -> None:
+        super().__init__()
+        self.arguments = ("runserver", "--noreload", f"127.0.0.1:{self.port}")
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()  # a shell may have told everything in the background to ignore Ctrl-C
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+        self.terminate()  # SIGTERM: a shell may have told everything in the background to ignore Ctrl-C
 
 
 async def test_runserver_carries_a_conversation(users: dict[str, User]) -> None:

@@ -13,6 +13,7 @@ from tests.fault_report import note
 from tests.phone import Frame
 from tests.security.test_identity import sign_in
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 NOWHERE = "01900000-0000-7000-8000-000000000000"
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
@@ -187,7 +188,7 @@ async def status_of(port: int, request: str) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     writer.write(f"{request}{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
-    line = await asyncio.wait_for(reader.readline(), 5)
+    line = await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)
     writer.close()
     return int(line.split()[1])
 
@@ -195,4 +196,4 @@ async def status_of(port: int, request: str) -> int:
 async def client_of(server: ThreadServer, user_id: str) -> httpx.AsyncClient:
     token = (await sign_in(server, user_id))["access"]
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=15)
+    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=PATIENCE_SECONDS)

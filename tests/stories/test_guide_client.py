@@ -13,6 +13,7 @@ import pytest
 
 from tests.guide_app import ChatScreen, GuideApp
 from tests.servers import Endpoint, ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
 STAFF = ["doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist"]
@@ -60,9 +61,9 @@ async def raw_handshake(server: Endpoint, request_line: str) -> dict[str, Any]:
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         assert head.startswith(b"HTTP/1.1 101"), head
-        first, length = await asyncio.wait_for(reader.readexactly(2), 5)
+        first, length = await asyncio.wait_for(reader.readexactly(2), PATIENCE_SECONDS)
         assert first == 0x81  # one whole text frame
         size = length if length < 126 else int.from_bytes(await reader.readexactly(2))
         frame: dict[str, Any] = json.loads(await reader.readexactly(size))
