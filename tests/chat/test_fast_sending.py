@@ -55,10 +55,10 @@ def send_fast(*commands: Command) -> list[Result | None]:
 
 
 def command(
-    people: dict[str, User], sender: str, receiver: str, hospital: str = HOSPITAL, **more: Any
+    users: dict[str, User], sender: str, receiver: str, hospital: str = HOSPITAL, **more: Any
 ) -> Command:
     fields = {"receiver_id": receiver, "hospital_id": hospital, "message": "hello", **more}
-    return Command(people[sender], SendMessage(**fields))
+    return Command(users[sender], SendMessage(**fields))
 
 
 # Who may write to whom: sender, receiver, hospital, whether there is a room, and whether the fast path sends.
