@@ -15,7 +15,7 @@ from hplus.notifications.consumers import NotificationsConsumer
 from hplus.operations.retention import anonymise_expired
 from hplus.push.actions import delete_old_pushes, send_due_pushes
 from hplus.realtime.consumers import HostConsumer
-from hplus.realtime.hub import presence
+from hplus.realtime.hub import expiry
 from hplus.realtime.process import close_unknown_path
 from hplus.realtime.publishing import replay
 from hplus.realtime.scheduler import PeriodicJob
@@ -58,8 +58,8 @@ socket_urls = [
 JOBS = [
     PeriodicJob(escalate_due, every_seconds=0.5),
     PeriodicJob(end_diversions, every_seconds=5),
-    PeriodicJob(presence.expire_dead_servers, every_seconds=5),
-    PeriodicJob(presence.expire_presence, every_seconds=1),
+    PeriodicJob(expiry.expire_dead_servers, every_seconds=5),
+    PeriodicJob(expiry.expire_presence, every_seconds=1),
     PeriodicJob(teardown.mark_missed_calls, every_seconds=1),
     PeriodicJob(teardown.drop_lost_participants, every_seconds=1),
     PeriodicJob(replay.delete_old_entries, every_seconds=3600),

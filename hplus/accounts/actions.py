@@ -77,10 +77,14 @@ def identify(claim: Claim) -> Identity | None:
     return _identify(claim, identification.look_up(claim.hospital_id, claim.token))
 
 
-def identify_all(claims: Sequence[Claim], fetch: identification.Fetch) -> list[Identity | Exception | None]:
-    """Like `identify` for each claim, with one query for all of them: the identity, None or the exception."""
+def identify_all(
+    claims: Sequence[Claim], fetch: identification.Fetch | None
+) -> list[Identity | Exception | None]:
+    """Like `identify` for each claim, or the exception; with `fetch` in one statement for all of them."""
     wanted = [(claim.hospital_id, claim.token) for claim in claims]
-    known = identification.look_up_all(wanted, fetch)
+    known = (
+        identification.look_up_all(wanted, fetch) if fetch else [identification.look_up(*w) for w in wanted]
+    )
     return [_identity_or_exception(claim, found) for claim, found in zip(claims, known, strict=True)]
 
 

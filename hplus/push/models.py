@@ -80,6 +80,14 @@ class PushDevice(models.Model):
         self.save(update_fields=["token", "disabled_at"])
 
 
+def may_have_device(user_id: str) -> str:
+    """Return an SQL condition on a user, itself SQL; `PushDeviceQuerySet.reachable` judges exactly."""
+    return (
+        f"EXISTS (SELECT FROM push_pushdevice device WHERE device.user_id = {user_id}"
+        " AND device.disabled_at IS NULL AND device.revoked_at IS NULL)"
+    )
+
+
 class State(models.TextChoices):
     WAITING = "waiting"
     SENT = "sent"

@@ -19,7 +19,7 @@ from hplus.notifications.actions import notify
 from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
 from hplus.realtime.actions import action
-from hplus.realtime.hub import presence
+from hplus.realtime.hub import expiry, presence
 from hplus.realtime.models import Connection, MailboxEntry, Presence, PresenceStatus, ServerProcess
 from tests.push import recording_sender
 from tests.waiting import PATIENCE_SECONDS
@@ -102,8 +102,8 @@ def test_events_sent_into_a_dead_connection_wake_when_it_expires(
 
     long_ago = timezone.now() - timedelta(minutes=1)
     ServerProcess.objects.filter(pk=dead.server_id).update(seen_at=long_ago)
-    assert presence.expire_dead_servers()
-    assert presence.expire_presence() == 1
+    assert expiry.expire_dead_servers()
+    assert expiry.expire_presence() == 1
     assert tokens_woken() == ["phone"]
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from chat import actions as chat
 from hplus.accounts.models import User
 from hplus.realtime.execution.db_threads import in_db_thread
-from hplus.realtime.hub import presence
+from hplus.realtime.hub import expiry
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests import dart
 from tests.phone import Phone
@@ -129,7 +129,7 @@ async def test_users_of_a_dead_server_become_offline(server: ThreadServer, setti
         server.phone("doctor_456", "doctor", HOSPITAL) as alive,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
-        await in_db_thread(presence.expire_dead_servers)
+        await in_db_thread(expiry.expire_dead_servers)
         gone = await nurse.expect("userOffline")
         assert (gone["userId"], gone["status"]) == ("doctor_123", "offline")
         await alive.echo()
@@ -158,5 +158,5 @@ async def test_server_wrongly_expired_registers_its_users_again(server: ThreadSe
 @transaction.atomic
 def _take_for_dead() -> None:
     ServerProcess.objects.all().delete()
-    presence.expire_dead_servers()
-    assert presence.expire_presence() == 2
+    expiry.expire_dead_servers()
+    assert all(expiry._expire_one(user_id) for user_id in ("doctor_123", "nurse_001"))

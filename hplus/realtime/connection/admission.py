@@ -101,7 +101,7 @@ def is_origin_allowed(scope: Scope) -> bool:
 
 
 def _identify_all(claims: list[Claim]) -> list[Identity | Exception | None]:
-    return actions.identify_all(claims, prepared.statements.fetch)
+    return actions.identify_all(claims, prepared.statements.fetch if prepared.is_available() else None)
 
 
 class Admission:
@@ -115,7 +115,7 @@ class Admission:
 
     def _start(self) -> None:
         self._threads, self._deadline = asyncio.Semaphore(settings.ADMISSION_THREADS), Deadline()
-        self._identifications = AdmissionBatch[Claim](_identify_all)
+        self._batches: dict[Callable[..., Any], AdmissionBatch[Any]] = {}
 
     async def identify(self, claim: Claim) -> Identity | None:
         """Like `accounts.identify`; asks the database once for a claim that keeps being refused."""
@@ -124,20 +124,22 @@ class Admission:
         if refusal and time.monotonic() - at < REMEMBERED_SECONDS:
             raise refusal
         try:
-            return await self._identified(claim)
+            identity: Identity | None = await self.batch(_identify_all).submit(claim)
+            return identity
         except errors.InternalError:
             raise
         except errors.Refusal as refused:
             self._remember(claim, refused)
             raise
 
-    async def _identified(self, claim: Claim) -> Identity | None:
-        if prepared.is_available():
-            return await self._identifications.submit(claim)
-        return await self.run_queued(actions.identify, claim)
+    def batch(self, action: Callable[[list[Any]], list[Any]]) -> AdmissionBatch[Any]:
+        """Return the one queue in front of an action that takes all who wait at the admission."""
+        if action not in self._batches:
+            self._batches[action] = AdmissionBatch(action)
+        return self._batches[action]
 
     async def run_queued(self, action: Callable[..., T], *args: Any) -> T:
-        """Run an action for one who arrives or leaves. Raises InternalError where the database is away.
+        """Run an action at the admission. Raises InternalError where the database is away.
 
         At most ADMISSION_THREADS at once; those waiting never time out. After a restart all clients
         reconnect together, and a refused one would only try again.

@@ -15,6 +15,7 @@ from hplus.realtime.execution.db_threads import database_unavailable, in_admissi
 C = TypeVar("C")  # a command
 Outcome = Any  # what its action returns for it, or an exception
 COMMANDS_A_FLIGHT = 64
+FLIGHT_SECONDS = 0.25  # a flight that took longer is followed by a smaller one, a shorter one by a larger one
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +38,12 @@ class AdmissionBatch(Generic[C]):
 
     Unlike in `execution.batching.Batch`, those who wait never time out: after a restart all clients come
     back together, and a refused one would only try again. Behind a flight without an answer each waits
-    ACTION_TIMEOUT_SECONDS since it came.
+    ACTION_TIMEOUT_SECONDS since it came. So that a flight lands in time whatever its commands need, it takes
+    as many as FLIGHT_SECONDS were enough for.
     """
 
     def __init__(self, action: Callable[[list[C]], list[Outcome]], most: int = COMMANDS_A_FLIGHT) -> None:
-        self._action, self._most = action, most
+        self._action, self._most, self._size = action, most, min(8, most)
         self._waiting: list[_Waiting[C]] = []
         self._is_stuck = False  # the last flight got no answer
         self._task: asyncio.Task[None] | None = None
@@ -57,8 +59,15 @@ class AdmissionBatch(Generic[C]):
 
     async def _fly_all(self) -> None:
         while self._waiting:
-            flying, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            flying, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+            began_at = asyncio.get_running_loop().time()
             await self._fly([waiting for waiting in flying if not waiting.outcome.done()])
+            self._adapt(asyncio.get_running_loop().time() - began_at)
+
+    def _adapt(self, took_seconds: float) -> None:
+        self._size = (
+            max(1, self._size // 2) if took_seconds > FLIGHT_SECONDS else min(self._most, 2 * self._size)
+        )
 
     async def _fly(self, flying: list[_Waiting[C]]) -> None:
         flight = asyncio.ensure_future(self._outcomes([waiting.command for waiting in flying]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -26,6 +25,14 @@ from hplus.realtime.connection.admission import (
     query,
 )
 from hplus.realtime.connection.client import Client, MakeConsumer
+from hplus.realtime.connection.coming_and_going import (
+    Arrival,
+    Cursor,
+    Leaver,
+    Newcomer,
+    arrive_all,
+    leave_all,
+)
 from hplus.realtime.connection.handshake import (
     Frame,
     first_frame,
@@ -34,10 +41,9 @@ from hplus.realtime.connection.handshake import (
     send_error_and_close,
 )
 from hplus.realtime.connection.transport import Receive, Send, transport_of
-from hplus.realtime.hub import presence
+from hplus.realtime.hub.departures import Departure
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.models import Connection
-from hplus.realtime.publishing.replay import Replay, replay_all
 
 logger = logging.getLogger(__name__)
 
@@ -126,15 +132,15 @@ class ConnectionLifecycle:
         stream = client.hub.add(client)
         try:
             await client.hub.join(client, groups.of(client.user))
-            arrival, greetings = await self._admission.run_queued(self._arrive, self._row(claim))
-            stream.start_after(arrival.last_seq)
-            last_seq = stream.last_seq or 0
-            # What comes after either place comes live, be it buffered by now.
-            client.outbound.written.start_after(min(arrival.last_seq, last_seq))
-            replay = await self._replay(last_seq)
-            client.send_event(self._established(claim, arrival, last_seq, replay))
-            missed = Result(events=replay.for_user(client.user_id) if replay else ())
-            for result in (missed, *greetings):
+            newcomer = Newcomer(client, self._row(claim), self._cursor())
+            arrival: Arrival = await self._admission.batch(arrive_all).submit(newcomer)
+            stream.start_after(arrival.registered.last_seq)
+            # What comes after either place comes live, or is buffered by now.
+            last_seq = min(arrival.registered.last_seq, stream.last_seq or 0)
+            client.outbound.written.start_after(last_seq)
+            client.send_event(self._established(claim, arrival, last_seq))
+            missed = Result(events=arrival.replay.for_user(client.user_id) if arrival.replay else ())
+            for result in (missed, *arrival.results):
                 await client.send_result(result)
         except BaseException:
             await self._leave(is_clean=False)
@@ -160,35 +166,15 @@ class ConnectionLifecycle:
             address=ip_address_of(self._scope),
         )
 
-    def _arrive(self, connection: Connection) -> tuple[presence.Arrival, list[Result]]:
-        """Everything a new connection asks the database, in one go."""
-        arrival = presence.arrive(self.client.hub.server, connection, self._snapshot)
-        self.client.connection = connection
-        greetings = [result for c in self.client.consumers if (result := c.on_connect())]
-        return arrival, greetings
-
-    def _snapshot(self) -> dict[str, Any]:
-        return {key: value for c in self.client.consumers for key, value in c.snapshot().items()}
-
-    async def _replay(self, last_seq: int) -> Replay | None:
-        """What came after the cursor in the query, if it has one; what lies before has been delivered."""
+    def _cursor(self) -> Cursor | None:
+        """Return the cursor in the query, if it has one."""
         given = query(self._scope)
         since = given.get("since", "")
         if not (since.isascii() and since.isdigit()):
             return None
-        cursor = min(int(since[:18]), 2**62)
-        return await self._admission.run_queued(self._read_missed, cursor, given.get("epoch"), last_seq)
+        return Cursor(min(int(since[:18]), 2**62), given.get("epoch"))
 
-    def _read_missed(self, since: int, epoch: str | None, last_seq: int) -> Replay:
-        replay = replay_all(self.client.user, since, epoch, last_seq)
-        if replay.recovered:
-            for consumer in self.client.consumers:
-                consumer.on_ack(since)
-        return replay
-
-    def _established(
-        self, claim: Claim, arrival: presence.Arrival, last_seq: int, replay: Replay | None
-    ) -> wire.Event:
+    def _established(self, claim: Claim, arrival: Arrival, last_seq: int) -> wire.Event:
         user = self.client.user
         return messages.ConnectionEstablished(
             connection_id=self.client.connection_id,
@@ -196,9 +182,9 @@ class ConnectionLifecycle:
             role=user.role,
             hospital_id=user.hospital_id or claim.hospital_id or None,
             timestamp=timezone.now(),
-            epoch=arrival.epoch,
+            epoch=arrival.registered.epoch,
             last_seq=last_seq,
-            recovered=bool(replay and replay.recovered),
+            recovered=bool(arrival.replay and arrival.replay.recovered),
             heartbeat_interval=settings.HEARTBEAT_INTERVAL_SECONDS,
             limits=messages.Limits(
                 max_message_bytes=wire.MAX_MESSAGE_BYTES,
@@ -217,11 +203,7 @@ class ConnectionLifecycle:
         if connection is None:
             return
         try:
-            await self._admission.run_queued(self._depart, connection, is_clean)
+            leaver = Leaver(self.client.consumers, Departure(connection, is_clean))
+            await self._admission.batch(leave_all).submit(leaver)
         except Exception:
             logger.exception("A departure was not recorded; reconciliation will")
-
-    def _depart(self, connection: Connection, is_clean: bool) -> None:
-        for consumer in self.client.consumers:
-            consumer.on_disconnect()
-        presence.depart(connection, is_clean)

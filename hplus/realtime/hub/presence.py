@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Self
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts.models import STAFF_ROLES, User
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import action, publish
-from hplus.realtime.hub.server_registration import ServerRegistration
-from hplus.realtime.models import Connection, Contact, Epoch, Mailbox, Presence, PresenceStatus, ServerProcess
+from hplus.realtime.models import Connection, Contact, Mailbox, Presence, PresenceStatus
+from hplus.realtime.publishing import publisher
+from hplus.realtime.publishing.envelopes import Delivery, envelope_of
 from hplus.realtime.publishing.push_wakeups import push_undelivered
 
-UNDELIVERED_SECONDS = 90  # a dead connection is noticed after at most 40, and then comes the grace
 UNDELIVERED_AT_CLOSE_SECONDS = 1  # what crossed the client's Close frame
 DEAD_AFTER_SECONDS = 15  # a server beats every two; a database may be frozen for ten
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """What the database says to a connection that has just been registered."""
-
-    epoch: str
-    last_seq: int
-    snapshot: dict[str, Any]
-
-
-def arrive(
-    server: ServerRegistration, connection: Connection, snapshot: Callable[[], dict[str, Any]]
-) -> Arrival:
-    """Register a connection and read what its user should see first. Raises TooManyConnections."""
-    server.register()
-    _register(connection)
-    box, _ = Mailbox.objects.get_or_create(pk=connection.user_id)
-    return Arrival(Epoch.current(), box.last_seq, snapshot())
-
-
 @action
-def _register(connection: Connection) -> None:
+def register(connection: Connection) -> None:
+    """Give a connection its row and mark its user online. Raises TooManyConnections."""
     presence, _ = Presence.objects.select_for_update().get_or_create(pk=connection.user_id)
     most = settings.HPLUS_MAX_SOCKETS_PER_USER
     if most and Connection.objects.filter(user=connection.user_id).count() >= most:
@@ -88,8 +69,9 @@ def depart(connection: Connection, is_clean: bool) -> None:
         return
     presence.last_seen_at = timezone.now()
     if is_clean:
-        _go_offline(connection.user, presence)
-        _push_undelivered(presence, UNDELIVERED_AT_CLOSE_SECONDS)
+        go_offline(connection.user, presence)
+        since = timezone.now() - timedelta(seconds=UNDELIVERED_AT_CLOSE_SECONDS)
+        push_undelivered(connection.user_id, since=since)
     else:
         presence.offline_due_at = timezone.now() + timedelta(seconds=settings.PRESENCE_GRACE_SECONDS)
         presence.save()
@@ -104,7 +86,8 @@ def set_status(user: User, status: str) -> None:
     _publish_presence(user, presence)
 
 
-def _go_offline(user: User, presence: Presence) -> None:
+def go_offline(user: User, presence: Presence) -> None:
+    """Mark offline; part of an action that has locked the row."""
     was_offline = presence.status == PresenceStatus.OFFLINE
     presence.status, presence.offline_due_at = PresenceStatus.OFFLINE, None
     presence.save()
@@ -112,72 +95,82 @@ def _go_offline(user: User, presence: Presence) -> None:
         _publish_presence(user, presence)
 
 
-def _push_undelivered(presence: Presence, seconds: float) -> None:
-    push_undelivered(presence.pk, since=timezone.now() - timedelta(seconds=seconds))
-
-
 def _publish_presence(user: User, presence: Presence) -> None:
     """Publish to the staff of the user's hospital and to who shares a room or an emergency."""
-    kind = messages.UserOffline if presence.status == PresenceStatus.OFFLINE else messages.UserOnline
-    event = kind(
-        user_id=user.user_id,
-        role=user.role,
-        hospital_id=user.hospital_id,
-        status=presence.status,
-        last_seen=presence.last_seen_at,
-        timestamp=timezone.now(),
+    change = Change(
+        user.pk, user.role, user.hospital_id, presence.status, presence.last_seen_at, _contacts(user)
     )
-    publish(event, *_presence_audience(user), but=[user.user_id])
+    publish(change.event(), *change.audience(), but=[user.pk])
 
 
-def _presence_audience(user: User) -> list[groups.Group]:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A presence that has changed, with the contacts who are told beside the staff of the hospital."""
+
+    user_id: str
+    role: str
+    hospital_id: str | None
+    status: str
+    last_seen_at: datetime
+    contacts: Sequence[str]
+
+    @classmethod
+    def of(cls, connection: Connection, status: str, now: datetime, contacts: Sequence[str]) -> Self:
+        """Of who had this connection, seen now."""
+        return cls(connection.user_id, connection.role, connection.hospital or None, status, now, contacts)
+
+    def event(self) -> messages.UserOnline | messages.UserOffline:
+        kind = messages.UserOffline if self.status == PresenceStatus.OFFLINE else messages.UserOnline
+        return kind(
+            user_id=self.user_id,
+            role=self.role,
+            hospital_id=self.hospital_id,
+            status=self.status,
+            last_seen=self.last_seen_at,
+            timestamp=timezone.now(),
+        )
+
+    def audience(self) -> list[groups.Group]:
+        persons = [groups.person(user_id) for user_id in self.contacts]
+        is_staff = self.role in STAFF_ROLES and self.hospital_id is not None
+        return [*persons, groups.staff(self.hospital_id or "")] if is_staff else persons
+
+
+def publish_after_commit(changes: Iterable[Change]) -> None:
+    """Publish what a statement has committed."""
+    deliveries = []
+    for change in changes:
+        envelope = envelope_of(change.event(), but=(change.user_id,))
+        deliveries += [Delivery(group.name, group.person, envelope) for group in change.audience()]
+    if deliveries:
+        publisher.publish(deliveries)
+
+
+def _contacts(user: User) -> list[str]:
+    """Return the userIds of who shares a room or an emergency, beside the staff of the own hospital.
+
+    Those of a patient are staff.
+    """
     contacts = Contact.objects.filter(user=user)
     if user.is_patient:
         contacts = contacts.exclude(contact__role="patient")
-        return [groups.person(pk) for pk in contacts.values_list("contact_id", flat=True).distinct()]
-    others = contacts.exclude(contact__hospital=user.hospital_id, contact__role__in=STAFF_ROLES)
-    audience = [groups.person(pk) for pk in others.values_list("contact_id", flat=True).distinct()]
-    return [*audience, groups.staff(user.hospital_id)] if user.hospital_id else audience
+    else:
+        contacts = contacts.exclude(contact__hospital=user.hospital_id, contact__role__in=STAFF_ROLES)
+    return list(contacts.values_list("contact_id", flat=True).distinct())
+
+
+# The same in a statement, for a row `person` with user_id, role and hospital (blank for none);
+# `tests/realtime/test_presence.py` compares the two.
+CONTACTS = """ARRAY(
+    SELECT DISTINCT contact.contact_id
+    FROM realtime_contact contact JOIN accounts_user other ON other.user_id = contact.contact_id
+    WHERE contact.user_id = person.user_id AND CASE person.role
+      WHEN 'patient' THEN other.role <> 'patient'
+      ELSE other.role = 'patient' OR coalesce(other.hospital_id, '') <> person.hospital END
+  )"""
 
 
 def online_among(user_ids: Iterable[str]) -> set[str]:
     """Those of these people who are online."""
     online = Presence.objects.filter(pk__in=list(user_ids)).exclude(status=PresenceStatus.OFFLINE)
     return set(online.values_list("pk", flat=True))
-
-
-# Jobs
-
-
-def expire_presence() -> int:
-    """Mark offline who has had no connection for the grace. Returns how many."""
-    due = Presence.objects.filter(offline_due_at__lte=timezone.now()).values_list("pk", flat=True)
-    return sum(_expire_one(user_id) for user_id in due[:200])
-
-
-@action
-def _expire_one(user_id: str) -> bool:
-    claimed = (
-        Presence.objects.select_for_update(skip_locked=True, of=("self",))
-        .select_related("user")
-        .filter(pk=user_id, offline_due_at__lte=timezone.now())
-        .first()
-    )
-    if claimed is None:
-        return False
-    if Connection.objects.filter(user=user_id).exists():
-        Presence.objects.filter(pk=user_id).update(offline_due_at=None)
-        return False
-    _go_offline(claimed.user, claimed)
-    _push_undelivered(claimed, UNDELIVERED_SECONDS)
-    return True
-
-
-def expire_dead_servers() -> int:
-    """Delete servers not seen for DEAD_AFTER_SECONDS with their connections; their users get the grace."""
-    dead = ServerProcess.objects.filter(seen_at__lt=timezone.now() - timedelta(seconds=DEAD_AFTER_SECONDS))
-    expired, _ = dead.delete()
-    no_socket = ~Exists(Connection.objects.filter(user=OuterRef("pk")))
-    ghosts = Presence.objects.filter(~Q(status=PresenceStatus.OFFLINE) & no_socket, offline_due_at=None)
-    ghosts.update(offline_due_at=timezone.now() + timedelta(seconds=settings.PRESENCE_GRACE_SECONDS))
-    return expired

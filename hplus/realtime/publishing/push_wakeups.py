@@ -8,6 +8,7 @@ from datetime import datetime
 from hplus.protocol.wire import Event
 from hplus.push import actions as push
 from hplus.push.actions import Wakeup
+from hplus.push.models import may_have_device
 from hplus.realtime.models import Connection, MailboxEntry
 from hplus.realtime.publishing.mailbox import rebuilt_events
 from hplus.realtime.publishing.publisher import has_connection
@@ -41,3 +42,13 @@ def push_undelivered(user_id: str, since: datetime) -> None:
     push.wake(
         [wakeup for row, event in events for wakeup in wakeups_for(event, str(row.event_id), [user_id])]
     )
+
+
+def may_need_push(user_id: str) -> str:
+    """Return an SQL condition on a user, itself SQL, without which `push_undelivered` has nothing to push.
+
+    Its parameter is `since`.
+    """
+    return f"""({may_have_device(user_id)} AND %s::timestamptz <= (
+      SELECT entry.at FROM realtime_mailboxentry entry WHERE entry.user_id = {user_id}
+      ORDER BY entry.seq DESC LIMIT 1))"""
