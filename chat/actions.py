@@ -1,4 +1,4 @@
-"""What can be done in a conversation; socket, REST, admin and commands call the same."""
+"""Actions on conversations; the socket, REST, the admin site and commands call the same ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
@@ -28,16 +27,13 @@ from hplus.realtime.publishing.envelopes import Envelope, envelope_of
 from hplus.realtime.publishing.mailbox import newest_entries_about
 
 JOINED_MESSAGES = 50
-PAGE_CHARACTERS = 500_000  # a phone takes a page in one frame
+PAGE_CHARACTERS = 500_000  # a page is one frame, and a phone has to read it
 ROOMS_LISTED = 200
 
 
 def send(user: User, request: messages.SendMessage) -> Result:
-    """One message, for those who do not batch. Raises what `send_all` returns."""
-    try:
-        [outcome] = send_all([Command(user, request)])
-    except IntegrityError:  # the same clientMessageId, at the same moment: now it is a repetition
-        [outcome] = send_all([Command(user, request)])
+    """Send one message outside a batch. Raises the refusals that `send_all` returns."""
+    [outcome] = send_all([Command(user, request)])
     if isinstance(outcome, errors.Refusal):
         raise outcome
     return outcome
@@ -47,7 +43,7 @@ def send(user: User, request: messages.SendMessage) -> Result:
 
 
 def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
-    """The room of these two, made at the first use. Raises what `counterpart` raises."""
+    """Return the room of the two, created at the first use. Raises what `counterpart` raises."""
     other = counterpart(user, other_id, hospital_id)
     first, second = ChatRoom.pair(user.pk, other.pk)
     room, is_new = ChatRoom.objects.get_or_create(hospital_id=hospital_id, first_id=first, second_id=second)
@@ -57,7 +53,10 @@ def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
 
 
 def join(user: User, request: messages.JoinChatRoom) -> Result:
-    """The conversation so far, then each unread message as if it came now, oldest first."""
+    """Open a room: its latest page, then each unread message as `newMessage`, oldest first.
+
+    Raises what `counterpart` raises.
+    """
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
     unread = unread_in(user, room.pk)
@@ -74,7 +73,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
 
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
-    """Raises ChatRoomNotFound, also for a room of others."""
+    """Return a room the user may read. Raises ChatRoomNotFound, also for a room of others."""
     room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).first()
     if room is None:
         raise errors.ChatRoomNotFound()
@@ -82,13 +81,13 @@ def find_room(user: User, chat_room_id: str) -> ChatRoom:
 
 
 def get_messages(user: User, request: messages.GetMessages) -> Result:
-    """What was said there; that somebody read it who does not talk in it goes into the audit.
+    """Return a page of a room; a reader who is no member of it is recorded in the audit.
 
-    Raises ChatRoomNotFound or MessageNotFound.
+    Raises ChatRoomNotFound, or MessageNotFound for an unknown `before` or `after`.
     """
     room = find_room(user, request.chat_room_id)
     page = _page(room, before=request.before, after=request.after, limit=request.limit)
-    if not room.is_of(user):
+    if not room.has_member(user):
         record(user, Verb.READ, room)
     return Result(events=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
 
@@ -96,34 +95,33 @@ def get_messages(user: User, request: messages.GetMessages) -> Result:
 def _page(
     room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
 ) -> messages.Page:
-    """Up to `limit` messages, oldest first: the last ones, those before, or those after a message.
+    """Up to `limit` messages, oldest first: the latest, those before, or those after a message.
 
-    Fewer where they would be too much for one frame.
+    Fewer where they hold more than PAGE_CHARACTERS.
     """
     found = Message.objects.filter(room=room).select_related("room", "sender")
     if before:
-        found = found.filter(id__lt=_position(room, before))
+        found = found.filter(id__lt=_row_id(room, before))
     if after:
-        found = found.filter(id__gt=_position(room, after))
+        found = found.filter(id__gt=_row_id(room, after))
     rows = list(found.order_by("id" if after else "-id")[: limit + 1])
-    fitting = min(limit, _how_many_fit(rows))
+    fitting = min(limit, _count_fitting(rows))
     has_more, rows = len(rows) > fitting, rows[:fitting]
-    edge = rows[-1].message_id if has_more else None
     ordered = rows if after else reversed(rows)
     return messages.Page(
         messages=[messages.ChatMessage.of(row) for row in ordered],
-        next_cursor=edge,
+        next_cursor=rows[-1].message_id if has_more else None,
         has_more=has_more,
     )
 
 
-def _how_many_fit(rows: list[Message]) -> int:
-    """One in any case: it came in a frame, too."""
+def _count_fitting(rows: list[Message]) -> int:
+    """How many of the messages fit into a page; at least one."""
     lengths = accumulate(len(row.text) + len(json.dumps(row.attachments)) for row in rows)
     return max(1, sum(length <= PAGE_CHARACTERS for length in lengths))
 
 
-def _position(room: ChatRoom, message_id: str) -> int:
+def _row_id(room: ChatRoom, message_id: str) -> int:
     found = Message.objects.filter(room=room, message_id=message_id).values_list("id", flat=True).first()
     if found is None:
         raise errors.MessageNotFound()
@@ -131,7 +129,7 @@ def _position(room: ChatRoom, message_id: str) -> int:
 
 
 def rooms_of(user: User) -> list[dict[str, Any]]:
-    """Each conversation of this user with its other side, unread count and last message, the latest first."""
+    """The user's conversations with peer, unread count and last message, the latest first."""
     newest = Message.objects.filter(room=OuterRef("pk")).order_by("-id").values("id")[:1]
     rooms = ChatRoom.objects.of(user).annotate(newest=Subquery(newest)).select_related("first", "second")
     rooms = rooms.order_by(F("newest").desc(nulls_last=True), "-created_at")[:ROOMS_LISTED]
@@ -139,12 +137,12 @@ def rooms_of(user: User) -> list[dict[str, Any]]:
         [room.newest for room in rooms if room.newest]
     )
     unread = {row["chatRoomId"]: row["count"] for row in unread_counts(user)}
-    there = online_among({room.other_than(user.pk) for room in rooms})
+    online = online_among({room.peer_id(user.pk) for room in rooms})
     return [
         {
             "chat_room_id": room.pk,
             "hospital_id": room.hospital_id,
-            "peer": _peer(room.second if room.first_id == user.pk else room.first, there),
+            "peer": _peer(room.second if room.first_id == user.pk else room.first, online),
             "unread_count": unread.get(room.pk, 0),
             "last_message": messages.ChatMessage.of(last[room.newest]) if room.newest else None,
         }
@@ -152,42 +150,45 @@ def rooms_of(user: User) -> list[dict[str, Any]]:
     ]
 
 
-def _peer(user: User, there: set[str]) -> messages.Peer:
-    return messages.Peer(user_id=user.pk, name=user.display_name, role=user.role, online=user.pk in there)
+def _peer(user: User, online: set[str]) -> messages.Peer:
+    return messages.Peer(user_id=user.pk, name=user.display_name, role=user.role, online=user.pk in online)
 
 
 def unread_counts(user: User) -> list[dict[str, Any]]:
-    """How many unread messages wait in which room."""
+    """The number of unread messages by room, for `connection_established`."""
     counted = Message.objects.unread_by(user).order_by().values("room").annotate(count=Count("id"))
     return [{"chatRoomId": row["room"], "count": row["count"]} for row in counted]
 
 
 def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
-    """What this user has not read in a room, as if it came now, oldest first."""
-    return _as_new(user, Message.objects.unread_by(user).filter(room=chat_room_id))
+    """The user's unread messages in a room, as `newMessage` envelopes, oldest first."""
+    return _envelopes_of(user, Message.objects.unread_by(user).filter(room=chat_room_id))
 
 
 def undelivered(user: User) -> list[Envelope]:
-    """What no screen has shown yet, as if it came now, oldest first."""
-    return _as_new(user, Message.objects.undelivered_to(user))
+    """The messages that have reached no device of the user, as `newMessage` envelopes, oldest first."""
+    return _envelopes_of(user, Message.objects.undelivered_to(user))
 
 
-def _as_new(user: User, waiting: QuerySet[Message]) -> list[Envelope]:
-    """Each message by its letter; one whose letter is past keeping comes without a `seq`."""
+def _envelopes_of(user: User, waiting: QuerySet[Message]) -> list[Envelope]:
+    """`newMessage` of each message, from the mailbox; without a `seq` where its entry has expired."""
     ids = list(waiting.order_by("id").values_list("message_id", flat=True))
-    told = {entry.subject: entry for entry in newest_entries_about(user, messages.NewMessage.type, ids)}
-    for event in messages.NewMessage.rebuild(set(ids) - told.keys()).values():
-        told[event.subject()] = envelope_of(event, event_id=event.subject())
-    return [told[message_id] for message_id in ids if message_id in told]
+    envelopes = {entry.subject: entry for entry in newest_entries_about(user, messages.NewMessage.type, ids)}
+    for event in messages.NewMessage.rebuild(set(ids) - envelopes.keys()).values():
+        envelopes[event.subject()] = envelope_of(event, event_id=event.subject())
+    return [envelopes[message_id] for message_id in ids if message_id in envelopes]
 
 
-# Second thoughts
+# Editing and deleting
 
 
 @action
 def edit(user: User, request: messages.EditMessage) -> Result:
-    """Raises MessageNotFound, Forbidden (not one's own) or InvalidTransition (too late, deleted)."""
-    message = _find(user, request.message_id)
+    """Replace the text of a message; the old one becomes a revision.
+
+    Raises MessageNotFound, Forbidden (not the sender) or InvalidTransition (too late, or deleted).
+    """
+    message = _lock_message(user, request.message_id)
     if message.sender_id != user.pk:
         raise errors.Forbidden("Only the sender may edit a message.")
     if not message.may_be_edited_by(user, timezone.now()):
@@ -197,40 +198,39 @@ def edit(user: User, request: messages.EditMessage) -> Result:
     Revision.objects.create(message=message, text=message.text)
     message.text, message.edited_at = request.message, timezone.now()
     message.save(update_fields=["text", "edited_at"])
-    _tell_both(message, messages.MessageEdited.of)
+    _publish_to_both(message, messages.MessageEdited.of)
     return Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id})
 
 
 @action
 def delete(user: User, request: messages.DeleteMessage) -> Result:
-    """By the sender, or with a reason by an admin of the hospital. The original stays for the audit.
+    """Delete a message, as its sender or, with a reason, as an admin of the hospital.
 
-    The files it carried are withdrawn with it.
-
+    The original is kept for the audit, and the files that the message refers to are withdrawn.
     Raises MessageNotFound, Forbidden or ValidationFailed (an admin without a reason).
     """
-    message = _find(user, request.message_id, request.chat_room_id)
+    message = _lock_message(user, request.message_id, request.chat_room_id)
     if message.sender_id != user.pk:
-        _must_moderate(user, message, request.reason)
+        _must_be_moderator(user, message, request.reason)
     if message.deleted_at is None:
         message.deleted_at, message.deleted_by = timezone.now(), user
         message.delete_reason = request.reason or ""
         message.save(update_fields=["deleted_at", "deleted_by", "delete_reason"])
         if message.sender_id != user.pk:
             record(user, Verb.DELETE, message)
-        attachments.withdraw_with(message)
-        _tell_both(message, messages.MessageDeleted.of)
+        attachments.withdraw_files_of(message)
+        _publish_to_both(message, messages.MessageDeleted.of)
     return Result(ack_data={"messageId": message.message_id, "chatRoomId": message.room_id})
 
 
-def _must_moderate(user: User, message: Message, reason: str | None) -> None:
+def _must_be_moderator(user: User, message: Message, reason: str | None) -> None:
     if not user.administers(message.room.hospital_id):
         raise errors.Forbidden("Only the sender or an admin of the hospital may delete a message.")
     if not reason or not reason.strip():
         raise errors.ValidationFailed("An admin gives a reason.", field="reason", reason="is missing")
 
 
-def _find(user: User, message_id: str, chat_room_id: str | None = None) -> Message:
+def _lock_message(user: User, message_id: str, chat_room_id: str | None = None) -> Message:
     found = Message.objects.visible_to(user).filter(message_id=message_id)
     if chat_room_id:
         found = found.filter(room=chat_room_id)
@@ -240,16 +240,16 @@ def _find(user: User, message_id: str, chat_room_id: str | None = None) -> Messa
     return locked
 
 
-def _tell_both(message: Message, event: Callable[[Message], messages.Durable]) -> None:
+def _publish_to_both(message: Message, event: Callable[[Message], messages.Durable]) -> None:
     publish(event(message), groups.person(message.sender_id), groups.person(message.receiver_id))
 
 
-# Passing
+# Typing
 
 
 @action
 def show_typing(user: User, receiver_id: str, hospital_id: str, chat_room_id: str, is_typing: bool) -> None:
-    """For whoever has this room open now; nothing of it is kept."""
+    """Show the other side that the user is typing, or has stopped; nothing is stored."""
     publish(
         messages.TypingShown(
             user_id=user.pk,

@@ -1,4 +1,4 @@
-"""Conversations in the admin site: to be read, never to be changed."""
+"""Conversations in the admin site, read only, with their transcript and the legal hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.contrib import messages as notes
+from django.contrib import messages as admin_messages
 from django.contrib.admin.utils import unquote
 from django.db.models import Case, F, QuerySet, TextField, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -25,35 +25,35 @@ from hplus.admin_site.tenancy_admin import TenancyAdmin
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
-# What search may find: of a deleted message not even a word, or searching would spell it out.
-SHOWN_TEXT = Case(When(deleted_at=None, then=F("text")), default=Value(""), output_field=TextField())
+# Search must not find the text of a deleted message: trying words would reveal it.
+SEARCHABLE_TEXT = Case(When(deleted_at=None, then=F("text")), default=Value(""), output_field=TextField())
 
 
-class NewestFirst(TenancyAdmin):
-    """A table that grows without end, in the order of its key, which is that of time and indexed.
+class NewestFirstAdmin(TenancyAdmin):
+    """A table that only grows, ordered by its key, which is ordered by time and indexed.
 
-    What would read all of it is left out: another order, and searching beyond the newest rows.
+    Other orders, and a search beyond the newest rows, are left out: they would read the whole table.
     """
 
-    SEARCHED = 50_000
+    SEARCHED_ROWS = 50_000
 
     ordering = ["-pk"]
     sortable_by: list[str] = []
-    search_help_text = f"Searches the newest {SEARCHED:,} that the filters leave."
+    search_help_text = f"Searches the newest {SEARCHED_ROWS:,} that the filters leave."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         if search_term:
             newest = queryset.order_by("-pk").values_list("pk", flat=True)
-            # Fetched, because as a subquery it leads the database to search first and choose then.
-            oldest = newest[self.SEARCHED : self.SEARCHED + 1].first()
+            # Fetched first, because with a subquery the planner searches all rows before it limits them.
+            oldest = newest[self.SEARCHED_ROWS : self.SEARCHED_ROWS + 1].first()
             queryset = queryset if oldest is None else queryset.filter(pk__gt=oldest)
         return super().get_search_results(request, queryset, search_term)
 
 
 @admin.register(ChatRoom)
-class ChatRoomAdmin(NewestFirst):
+class ChatRoomAdmin(NewestFirstAdmin):
     """A list of conversations; each opens as a transcript."""
 
     list_display = ["people", "hospital", "created_at", "hold"]
@@ -86,8 +86,10 @@ class ChatRoomAdmin(NewestFirst):
             ("attachments/<str:attachment_id>", self.attachment_view),
         ]
         pages = [
-            path(f"<str:object_id>/{word}/", self.admin_site.admin_view(view), name=f"chat_{view.__name__}")
-            for word, view in own
+            path(
+                f"<str:object_id>/{address}/", self.admin_site.admin_view(view), name=f"chat_{view.__name__}"
+            )
+            for address, view in own
         ]
         return [*pages, *super().get_urls()]
 
@@ -95,13 +97,13 @@ class ChatRoomAdmin(NewestFirst):
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
-            return super().change_view(request, object_id, *args, **kwargs)  # which refuses it
+            return super().change_view(request, object_id, *args, **kwargs)  # refuses it
         rooms = self.get_queryset(request).select_related("hospital", "first", "second", "held_by")
         room = rooms.filter(pk=unquote(object_id)).first() if "\x00" not in object_id else None
         if room is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        before, after = (_number(request.GET.get(word)) for word in ("before", "after"))
-        shown = {
+        before, after = (_number(request.GET.get(name)) for name in ("before", "after"))
+        context = {
             **self.admin_site.each_context(request),
             "title": f"{room.first} and {room.second}",
             "opts": self.opts,
@@ -110,7 +112,7 @@ class ChatRoomAdmin(NewestFirst):
             "messages_url": f"{reverse('admin:chat_message_changelist')}?room__exact={room.pk}",
         }
         record(request.user, Verb.READ, room)
-        return TemplateResponse(request, "admin/chat/transcript.html", shown)
+        return TemplateResponse(request, "admin/chat/transcript.html", context)
 
     def attachment_view(self, request: HttpRequest, object_id: str, attachment_id: str) -> HttpResponseBase:
         rows = Attachment.objects.visible_to(request.user).filter(room=object_id, pk=attachment_id)
@@ -118,23 +120,23 @@ class ChatRoomAdmin(NewestFirst):
         if found is None:
             raise Http404
         record(request.user, Verb.READ, found)
-        return attachments.give(request, found)
+        return attachments.response_with(request, found)
 
     def hold_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, legal_hold.hold, request.POST.get("reason", ""))
+        return self._post(request, object_id, legal_hold.hold, request.POST.get("reason", ""))
 
     def release_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, legal_hold.release)
+        return self._post(request, object_id, legal_hold.release)
 
-    def _do(self, request: HttpRequest, room_id: str, act: Any, *command: str) -> HttpResponse:
-        """Do it where it was posted, and go back to the transcript."""
+    def _post(self, request: HttpRequest, room_id: str, action: Any, *arguments: str) -> HttpResponse:
+        """Call the action if the request is a POST, then go back to the transcript."""
         if request.method == "POST":
             try:
-                act(request.user, room_id, *command)
+                action(request.user, room_id, *arguments)
             except errors.ChatRoomNotFound:
                 raise Http404 from None
             except errors.Refusal as refusal:
-                notes.error(request, refusal.message)
+                admin_messages.error(request, refusal.message)
         return HttpResponseRedirect(reverse("admin:chat_chatroom_change", args=[room_id]))
 
 
@@ -143,10 +145,10 @@ def _number(text: str | None) -> int | None:
 
 
 class DaysFilter(RangeDateFilter):
-    """From one day to another, both included, in UTC as everything here."""
+    """A range of days in UTC, both ends included."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        first, last = (_day(self.used_parameters.get(f"{self.field_path}_{word}")) for word in ("from", "to"))
+        first, last = (_day(self.used_parameters.get(f"{self.field_path}_{end}")) for end in ("from", "to"))
         if first:
             queryset = queryset.filter(**{f"{self.field_path}__gte": first})
         if last:
@@ -160,11 +162,11 @@ def _day(text: Any) -> datetime | None:
 
 
 @admin.register(Message)
-class MessageAdmin(NewestFirst):
+class MessageAdmin(NewestFirstAdmin):
     is_confidential = True
     list_display = ["sent_at", "sender", "receiver", "beginning", "message_type", "priority", "state"]
     list_filter = [
-        ("sent_at", DaysFilter),  # a date hierarchy reads the whole table
+        ("sent_at", DaysFilter),  # a date hierarchy would read the whole table
         "message_type",
         "priority",
         ("deleted_at", admin.EmptyFieldListFilter),
@@ -172,7 +174,7 @@ class MessageAdmin(NewestFirst):
     list_select_related = ["sender", "receiver"]
     search_fields = [
         "=message_id",
-        "shown_text",
+        "searchable_text",
         "sender__user_id",
         "sender__name",
         "receiver__user_id",
@@ -180,34 +182,34 @@ class MessageAdmin(NewestFirst):
     ]
     fieldsets = [
         (None, {"fields": ["sender", "receiver", "text_shown", "files", "place", "conversation"]}),
-        ("What became of it", {"fields": ["sent_at", "delivered_at", "read_at", "edited_at"]}),
+        ("Delivery", {"fields": ["sent_at", "delivered_at", "read_at", "edited_at"]}),
         ("Deletion", {"fields": ["deleted_at", "deleted_by", "delete_reason"]}),
-        ("Its kind", {"fields": ["message_type", "priority", "reply_to", "message_id"]}),
+        ("Type", {"fields": ["message_type", "priority", "reply_to", "message_id"]}),
     ]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The list shows how messages begin, so to look through it is to read."""
-        asked = sorted(word for word in request.GET if request.GET[word])
+        """Record the search in the audit, because the list shows the beginnings of messages."""
+        parameters = sorted(name for name in request.GET if request.GET[name])
         if self.has_view_permission(request):
-            record(request.user, Verb.SEARCH, object_type=self.opts.label_lower, asked=asked[:20])
+            record(request.user, Verb.SEARCH, object_type=self.opts.label_lower, asked=parameters[:20])
         return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        return super().get_queryset(request).annotate(shown_text=SHOWN_TEXT)
+        return super().get_queryset(request).annotate(searchable_text=SEARCHABLE_TEXT)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The page of a room leads here with its id; a date is asked for from one day to another."""
+        """Allow the link from a room's page, and the range of days."""
         return lookup in ("room__exact", "sent_at_from", "sent_at_to") or super().lookup_allowed(
             lookup, value, request
         )
 
     @admin.display(description="text")
     def beginning(self, message: Message) -> str:
-        return Truncator(message.shown()["message"]).chars(80)
+        return Truncator(message.visible_content()["message"]).chars(80)
 
     @admin.display(description="text")
     def text_shown(self, message: Message) -> str:
-        return message.shown()["message"]
+        return message.visible_content()["message"]
 
     @admin.display
     def conversation(self, message: Message) -> str:
@@ -216,11 +218,11 @@ class MessageAdmin(NewestFirst):
 
     @admin.display
     def files(self, message: Message) -> str:
-        return ", ".join(_name(file) for file in message.shown()["attachments"] or [])
+        return ", ".join(_file_name(file) for file in message.visible_content()["attachments"] or [])
 
     @admin.display
     def place(self, message: Message) -> str:
-        place: dict[str, Any] = message.shown()["location"] or {}
+        place: dict[str, Any] = message.visible_content()["location"] or {}
         return ", ".join(str(place[key]) for key in ("lat", "lng", "address") if place.get(key) is not None)
 
     @admin.display
@@ -232,5 +234,5 @@ class MessageAdmin(NewestFirst):
         return "delivered" if message.delivered_at else "sent"
 
 
-def _name(file: dict[str, Any]) -> str:
+def _file_name(file: dict[str, Any]) -> str:
     return str(file.get("name") or file.get("url") or "a file without a name")

@@ -1,4 +1,4 @@
-"""Legal hold: a conversation that a court or an inquiry needs stays as it is."""
+"""Legal hold: as long as it is set, a conversation is not anonymised, for a court or an inquiry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hplus.audit.models import Verb
 
 @transaction.atomic
 def hold(user: User, chat_room_id: str, reason: str) -> ChatRoom:
-    """From now on nothing in it is anonymised. Raises ChatRoomNotFound, Forbidden or ValidationFailed."""
-    room = _held_by_admins_only(user, chat_room_id)
+    """Put a room under legal hold. Raises ChatRoomNotFound, Forbidden or ValidationFailed (no reason)."""
+    room = _lock_room_as_admin(user, chat_room_id)
     if not reason.strip():
         raise errors.ValidationFailed("A legal hold needs a reason.", field="reason", reason="is missing")
     if room.held_at is None:
@@ -27,8 +27,8 @@ def hold(user: User, chat_room_id: str, reason: str) -> ChatRoom:
 
 @transaction.atomic
 def release(user: User, chat_room_id: str) -> ChatRoom:
-    """The hold ends. Raises ChatRoomNotFound or Forbidden."""
-    room = _held_by_admins_only(user, chat_room_id)
+    """End the legal hold of a room. Raises ChatRoomNotFound or Forbidden."""
+    room = _lock_room_as_admin(user, chat_room_id)
     if room.held_at is not None:
         room.held_at, room.held_by, room.hold_reason = None, None, ""
         room.save(update_fields=["held_at", "held_by", "hold_reason"])
@@ -36,7 +36,7 @@ def release(user: User, chat_room_id: str) -> ChatRoom:
     return room
 
 
-def _held_by_admins_only(user: User, chat_room_id: str) -> ChatRoom:
+def _lock_room_as_admin(user: User, chat_room_id: str) -> ChatRoom:
     room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).select_for_update(of=("self",)).first()
     if room is None:
         raise errors.ChatRoomNotFound()

@@ -1,4 +1,4 @@
-"""What to make of a word about a file that is not of the type the guide says: no message is lost for one."""
+"""Convert descriptions of a file that are not of the guide's types: no message is refused for one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 
 def as_text(value: Any) -> str:
-    """A text stays one; anything else as JSON."""
+    """Return a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def as_bytes(value: Any) -> int:
-    """A size as whole bytes; 0 for what is none."""
+    """Return a size in whole bytes; 0 for anything that is no size."""
     try:
         size = 0 if isinstance(value, bool) else int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -21,9 +21,9 @@ def as_bytes(value: Any) -> int:
     return size if 0 <= size < 2**53 else 0
 
 
-def name_in(url: str) -> str:
-    """The last part of an address."""
+def file_name_in(url: str) -> str:
+    """Return the last part of an address; blank where the text is no address."""
     try:
         return urlsplit(url).path.rpartition("/")[2][:255]
-    except ValueError:  # no address, but the client's own business
+    except ValueError:
         return ""

@@ -1,4 +1,4 @@
-"""The words of the chat."""
+"""Requests and events of the chat."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from django.conf import settings
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from chat.lenient import as_bytes, as_text, name_in
+from chat.lenient import as_bytes, as_text, file_name_in
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
 
 
 class Attached(Shape):
-    """A file that a message points to; what else the client says of it is kept.
+    """A file that a message refers to; other fields that the client sends are kept.
 
-    Type, name and size only describe it and go out in the guide's types whatever came in; what
-    was sent otherwise is kept in `asSent`.
+    `type`, `name` and `size` only describe the file. They go out in the guide's types; a value of another
+    type is converted, and kept as it came in `asSent`.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
@@ -32,22 +32,22 @@ class Attached(Shape):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_the_guides_types(cls, given: Any) -> Any:
-        """Null is absent, and no message is lost for a size of "12 KB"."""
+    def _convert_types(cls, given: Any) -> Any:
+        """Read null as absent, convert other types: no message is refused for a size of "12 KB"."""
         if not isinstance(given, dict):
             return given
         sent = {k: v for k, v in given.items() if v is not None}
-        told = {
+        converted = {
             **{k: as_text(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
             **({"size": as_bytes(sent["size"])} if "size" in sent else {}),
         }
-        odd = {k: sent[k] for k, v in told.items() if v != sent[k]}
-        return {**sent, **told, **({"asSent": odd} if odd else {})}
+        replaced = {k: sent[k] for k, v in converted.items() if v != sent[k]}
+        return {**sent, **converted, **({"asSent": replaced} if replaced else {})}
 
     @model_validator(mode="after")
-    def _has_a_name(self) -> Self:
-        """The guide's client reads a name as a String that is never null."""
-        self.name = self.name or name_in(self.url) or "file"
+    def _fill_in_name(self) -> Self:
+        """Take the name from the address if there is none: the guide's client needs a string."""
+        self.name = self.name or file_name_in(self.url) or "file"
         return self
 
 
@@ -59,11 +59,16 @@ class Place(Shape):
     address: Annotated[str | None, StringConstraints(max_length=500)] = None
 
 
-# What a client says
+# Requests
 
 
 class JoinChatRoom(Request):
-    """I open the conversation with this person in this hospital."""
+    """Open the conversation with one person in one hospital; its room is created at the first use.
+
+    The answer is `chatRoomJoined` with the latest messages, then each unread message as `newMessage`. From
+    then on this connection gets the room's messages as `newMessage`, those of rooms that it has not opened as
+    `notification`.
+    """
 
     type = "joinChatRoom"
     receiver_id: Id
@@ -71,7 +76,12 @@ class JoinChatRoom(Request):
 
 
 class SendMessage(Request):
-    """This is for that person."""
+    """Send a message to one person in one hospital.
+
+    The `ack` has its `messageId`, `chatRoomId` and `timestamp`; both sides get `newMessage`. A message sent
+    again with the same `clientMessageId` is stored once and gets the same `ack`. A `location` message
+    without `location` carries the sender's last position, if that is fresh.
+    """
 
     type = "sendMessage"
     receiver_id: Id
@@ -84,15 +94,18 @@ class SendMessage(Request):
     priority: Literal["normal", "urgent"] = "normal"
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        is_place = self.message_type == MessageType.LOCATION
-        if not self.message.strip() and not self.attachments and not self.location and not is_place:
+    def _must_have_content(self) -> Self:
+        is_location = self.message_type == MessageType.LOCATION
+        if not self.message.strip() and not self.attachments and not self.location and not is_location:
             raise ValidationFailed("message: is empty", field="message", reason="is empty")
         return self
 
 
 class MarkAsRead(Request):
-    """I have read this message (or, with upTo, everything up to it)."""
+    """Mark a message that you received as read; with `upTo: true` also all earlier ones of its room.
+
+    The sender gets `messageRead` for each. Marking a message of your own changes nothing.
+    """
 
     type = "markAsRead"
     message_id: Id
@@ -101,7 +114,11 @@ class MarkAsRead(Request):
 
 
 class Typing(Request):
-    """I am writing, or I have stopped."""
+    """Show the other side that you are typing, or have stopped (`isTyping: false`).
+
+    Send it every few seconds while the user types: the other side gets `typing`, which ends by itself
+    after a while and when the message is sent. There is no answer.
+    """
 
     type = "typing"
     no_reply = True
@@ -111,7 +128,11 @@ class Typing(Request):
 
 
 class DeleteMessage(Request):
-    """Take this message back."""
+    """Delete one of your own messages; an admin of the hospital may delete any, with a `reason`.
+
+    Both sides get `messageDeleted`, and the history has the message without its content. The original is
+    kept for the audit.
+    """
 
     type = "deleteMessage"
     message_id: Id
@@ -120,7 +141,10 @@ class DeleteMessage(Request):
 
 
 class EditMessage(Request):
-    """I meant this."""
+    """Replace the text of one of your own messages, within 15 minutes.
+
+    Both sides get `messageEdited`; the old text is kept.
+    """
 
     type = "editMessage"
     message_id: Id
@@ -128,7 +152,11 @@ class EditMessage(Request):
 
 
 class GetMessages(Request):
-    """Show me what was said before (or after) this message."""
+    """Read a page of a room's messages: the latest, or those `before` or `after` a messageId.
+
+    The answer is `messageHistory`, oldest first. While it has `hasMore`, ask again with its `nextCursor` in
+    `before` (or in `after`, where you read forward).
+    """
 
     type = "getMessages"
     chat_room_id: Id
@@ -137,11 +165,11 @@ class GetMessages(Request):
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
-# What HPlus says
+# Events
 
 
 class ChatMessage(Shape):
-    """A message as every reader gets it."""
+    """A message as both sides get it; of a deleted one without its content."""
 
     message_id: str
     sender_id: str
@@ -166,7 +194,7 @@ class ChatMessage(Shape):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """Needs the message's `room` and `sender` at hand."""
+        """The message must be loaded with its `room` and `sender`."""
         return cls(
             message_id=message.message_id,
             sender_id=message.sender_id,
@@ -185,11 +213,13 @@ class ChatMessage(Shape):
             sender_name=message.sender.display_name,
             sender_role=message.sender.role,
             priority=message.priority,
-            **message.shown(),
+            **message.visible_content(),
         )
 
 
 class Peer(Shape):
+    """The other side of a conversation."""
+
     user_id: str
     name: str
     role: str
@@ -197,10 +227,7 @@ class Peer(Shape):
 
 
 class Page(Shape):
-    """Messages, oldest first, and where the ones before (or after) them begin.
-
-    Fewer than were asked for where they are very long.
-    """
+    """Messages, oldest first, and the cursor of the next page. Very long messages make a page shorter."""
 
     messages: list[ChatMessage]
     next_cursor: str | None
@@ -208,12 +235,14 @@ class Page(Shape):
 
 
 class OpenedRoom(Page):
+    """The latest page of a room, its other side, and how many of its messages are unread."""
+
     unread_count: int
     peer: Peer
 
 
 class ChatRoomJoined(Event):
-    """This is the conversation so far."""
+    """Answers `joinChatRoom`: the room's latest messages, its other side and the number of unread ones."""
 
     type = "chatRoomJoined"
     chat_room_id: str
@@ -223,7 +252,7 @@ class ChatRoomJoined(Event):
 
 
 class MessageHistory(Event):
-    """That was said there."""
+    """Answers `getMessages` with one page of messages, oldest first."""
 
     type = "messageHistory"
     chat_room_id: str
@@ -231,7 +260,7 @@ class MessageHistory(Event):
 
 
 class _AboutMessage(Durable):
-    """Something became of a message; told again from the message's row."""
+    """An event about a message, rebuilt from the message's row."""
 
     message_id: str
     chat_room_id: str
@@ -244,11 +273,11 @@ class _AboutMessage(Durable):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        return cls(message_id=message.message_id, chat_room_id=message.room_id, **cls.became(message))
+        return cls(message_id=message.message_id, chat_room_id=message.room_id, **cls.details(message))
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
-        """What this event says of the message besides which it is."""
+    def details(cls, message: Message) -> dict[str, Any]:
+        """The fields of the event besides the ids of message and room."""
         raise NotImplementedError
 
     @classmethod
@@ -258,7 +287,11 @@ class _AboutMessage(Durable):
 
 
 class NewMessage(_AboutMessage):
-    """Somebody says something."""
+    """A message in one of your rooms, sent by the other side or by yourself on any device.
+
+    Keep it by its `messageId`: one that is unread comes again after `joinChatRoom`. Send `markAsRead` when
+    the user has read it.
+    """
 
     type = "newMessage"
     flattened = True
@@ -271,59 +304,59 @@ class NewMessage(_AboutMessage):
         return "message"
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
+    def details(cls, message: Message) -> dict[str, Any]:
         return {"data": ChatMessage.of(message)}
 
 
 class MessageDelivered(_AboutMessage):
-    """Your message has reached a screen of the other side."""
+    """A message of yours has reached a device of the receiver."""
 
     type = "messageDelivered"
     user_id: str
     delivered_at: datetime | None
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
+    def details(cls, message: Message) -> dict[str, Any]:
         return {"user_id": message.receiver_id, "delivered_at": message.delivered_at}
 
 
 class MessageRead(_AboutMessage):
-    """Your message has been read."""
+    """The receiver has read a message of yours."""
 
     type = "messageRead"
     reader_id: str
     read_at: datetime | None
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
+    def details(cls, message: Message) -> dict[str, Any]:
         return {"reader_id": message.receiver_id, "read_at": message.read_at}
 
 
 class MessageEdited(_AboutMessage):
-    """This message now reads otherwise."""
+    """The sender has replaced the text of a message: show `data` in its place."""
 
     type = "messageEdited"
     data: ChatMessage
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
+    def details(cls, message: Message) -> dict[str, Any]:
         return {"data": ChatMessage.of(message)}
 
 
 class MessageDeleted(_AboutMessage):
-    """This message has been taken back."""
+    """A message was deleted: show it as deleted, without its content."""
 
     type = "messageDeleted"
     deleted_by: str | None
     deleted_at: datetime | None
 
     @classmethod
-    def became(cls, message: Message) -> dict[str, Any]:
+    def details(cls, message: Message) -> dict[str, Any]:
         return {"deleted_by": message.deleted_by_id, "deleted_at": message.deleted_at}
 
 
 class TypingShown(Event):
-    """The other side is writing, or has stopped."""
+    """The other side of a room is typing, or has stopped. Hide it `expiresIn` seconds after the last one."""
 
     type = "typing"
     user_id: str
@@ -342,7 +375,10 @@ class TypingShown(Event):
 
 
 class MessageNotification(Event):
-    """There is a message in another of your conversations."""
+    """A message in a room that this connection has not opened, while it has opened another.
+
+    It comes instead of `newMessage`, with the same `seq`; `data` is the message.
+    """
 
     type = "notification"
     notification_id: str

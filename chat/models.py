@@ -1,4 +1,4 @@
-"""Rooms, the messages in them, and what became of each message."""
+"""Rooms, their messages, earlier texts of edited messages, and attached files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hplus.protocol.wire import new_id
 
 class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
     def of(self, user: User) -> Self:
-        """The rooms this user talks in; staff who went to another hospital left theirs behind."""
+        """The rooms this user is a member of; staff lose theirs when they change hospital."""
         own = self.filter(Q(first=user) | Q(second=user))
         return own if user.is_patient else own.filter(hospital=user.hospital_id)
 
     def visible_to(self, user: User) -> Self:
-        """What a user may read: the own rooms; an admin those of the hospital; a superuser all."""
+        """The rooms a user may read: the own ones; an admin all of the hospital, a superuser all."""
         if user.is_superuser:
             return self
         if user.is_hospital_admin:
@@ -30,17 +30,17 @@ class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
 
 
 class ChatRoom(models.Model):
-    """The conversation of two people in one hospital; the same room whoever opens it."""
+    """The conversation of two people in one hospital; both use the same room."""
 
     chat_room_id = models.CharField(
         "chatRoomId", max_length=36, primary_key=True, default=new_id, editable=False
     )
     hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="rooms")
-    # The two userIds in the order of their text, so that a pair has one room.
+    # The two userIds in sorted order, so that a pair has one room.
     first = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     second = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    # Legal hold: while it lasts nothing of this conversation is anonymised.
+    # Legal hold: as long as it is set, nothing of this conversation is anonymised.
     held_at = models.DateTimeField(null=True, blank=True)
     held_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     hold_reason = models.CharField(max_length=500, blank=True)
@@ -62,18 +62,20 @@ class ChatRoom(models.Model):
 
     @staticmethod
     def pair(one: str, other: str) -> tuple[str, str]:
+        """The two userIds as they are stored: `first` and `second`."""
         return (one, other) if one < other else (other, one)
 
     @property
     def key(self) -> tuple[str, str, str]:
+        """What makes the room unique: hospitalId and both userIds."""
         return (self.hospital_id, self.first_id, self.second_id)
 
-    def is_of(self, user: User) -> bool:
-        """Whether this is one of the two who talk here."""
+    def has_member(self, user: User) -> bool:
+        """Whether the user is one of the two people of this room."""
         return user.pk in (self.first_id, self.second_id)
 
-    def other_than(self, user_id: str) -> str:
-        """The userId of the other side."""
+    def peer_id(self, user_id: str) -> str:
+        """The userId of the other member."""
         return self.second_id if self.first_id == user_id else self.first_id
 
 
@@ -96,19 +98,19 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(room__in=ChatRoom.objects.visible_to(user))
 
     def unread_by(self, user: User) -> Self:
-        return self._for(user).filter(read_at=None)
+        return self._received_by(user).filter(read_at=None)
 
     def undelivered_to(self, user: User) -> Self:
-        # Unread it is as well; to say so finds them by their index, among millions.
-        return self._for(user).filter(read_at=None, delivered_at=None)
+        # An undelivered message is unread too; naming that lets the database use the index `message_unread`.
+        return self._received_by(user).filter(read_at=None, delivered_at=None)
 
-    def _for(self, user: User) -> Self:
-        mine = self.filter(receiver=user, deleted_at=None)
-        return mine if user.is_patient else mine.filter(room__hospital=user.hospital_id)
+    def _received_by(self, user: User) -> Self:
+        received = self.filter(receiver=user, deleted_at=None)
+        return received if user.is_patient else received.filter(room__hospital=user.hospital_id)
 
 
 class Message(models.Model):
-    """One message. `id` is the order within its room, `message_id` the name it goes by outside."""
+    """One message. `id` orders the messages of a room, `message_id` is the public id."""
 
     message_id = models.CharField("messageId", max_length=36, unique=True, default=new_id, editable=False)
     room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="messages", db_index=False)
@@ -122,7 +124,7 @@ class Message(models.Model):
     location = models.JSONField(null=True, blank=True)
     client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
     client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 null on the wire
-    # Tells a repeated message from another one under the same clientMessageId.
+    # Tells a repetition from another message under the same clientMessageId.
     fingerprint = models.CharField(max_length=64, blank=True)
     sent_at = models.DateTimeField(default=timezone.now)
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -158,19 +160,19 @@ class Message(models.Model):
         return f"{self.sender_id} to {self.receiver_id}, {self.sent_at:%Y-%m-%d %H:%M}"
 
     def may_be_edited_by(self, user: User, now: datetime) -> bool:
-        """The sender may, for a quarter of an hour, while it is not deleted."""
+        """Whether the user is the sender, EDIT_MINUTES have not passed, and the message is not deleted."""
         in_time = now - self.sent_at <= timedelta(minutes=settings.EDIT_MINUTES)
         return self.sender_id == user.pk and in_time and self.deleted_at is None
 
-    def shown(self) -> dict[str, Any]:
-        """What readers see of the content; of a deleted message nothing."""
+    def visible_content(self) -> dict[str, Any]:
+        """Text, attachments and location as readers get them; empty for a deleted message."""
         if self.deleted_at:
             return {"message": "", "attachments": None, "location": None}
         return {"message": self.text, "attachments": self.attachments, "location": self.location}
 
 
 class Revision(models.Model):
-    """What a message said before it was edited."""
+    """The text of a message before it was edited."""
 
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="revisions")
     text = models.TextField(blank=True)
@@ -184,26 +186,26 @@ class Revision(models.Model):
 
 
 def may_read_originals(user: User) -> bool:
-    """Whether this reader may know what a deleted message said, and open its files."""
+    """Whether the user may read the text of deleted messages, and open their files."""
     return user.is_superuser or user.has_perm("chat.view_deleted_original")
 
 
 class AttachmentQuerySet(models.QuerySet["Attachment"]):
     def visible_to(self, user: User) -> Self:
-        """Those of the rooms one may read; a withdrawn one only for who may read originals."""
+        """The files of rooms the user may read; withdrawn ones only where the user may read originals."""
         readable = self.filter(room__in=ChatRoom.objects.visible_to(user))
         return readable if may_read_originals(user) else readable.filter(withdrawn_at=None)
 
 
 def stored_as(attachment: Attachment, _name: str) -> str:
-    """Nothing of the client's file name reaches the disk."""
+    """The path on disk; it contains nothing of the client's file name."""
     return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}"
 
 
 class Attachment(models.Model):
-    """A file for one room, served only to those who may read the room.
+    """A file uploaded for one room, served only to those who may read the room.
 
-    It is withdrawn with the message that carried it; the file itself stays for the audit.
+    It is withdrawn when the message that refers to it is deleted; the file itself is kept for the audit.
     """
 
     attachment_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
@@ -223,6 +225,6 @@ class Attachment(models.Model):
 
     @property
     def kind(self) -> str:
-        """The guide's word for it: image, audio, video or file."""
+        """The type in the guide's terms: image, audio, video or file."""
         family = self.content_type.partition("/")[0]
         return family if family in ("image", "audio", "video") else "file"

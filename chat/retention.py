@@ -1,4 +1,4 @@
-"""What becomes of conversations when their time is over; one under legal hold stays as it is."""
+"""Anonymise conversations after the retention time, except those under legal hold."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from hplus.protocol.wire import REMOVED
 BATCH_ROWS = 1000
 
 
-def held_people() -> set[str]:
-    """The userIds of everyone in a conversation under legal hold."""
+def users_under_legal_hold() -> set[str]:
+    """The userIds of the members of all rooms under legal hold."""
     pairs = ChatRoom.objects.filter(held_at__isnull=False).values_list("first", "second")
     return {user_id for pair in pairs for user_id in pair}
 
 
 def expired(before: datetime) -> dict[str, int]:
-    """How much `anonymise` would replace."""
+    """How many rows `anonymise` would change."""
     return {"messages": _messages(before).count(), "attachments": _attachments(before).count()}
 
 
 def anonymise(before: datetime) -> dict[str, int]:
-    """Texts, places and files of before that time. Who wrote to whom, and when, stays."""
+    """Remove texts, locations and files from before that time; who wrote to whom, and when, stays.
+
+    Returns how many rows were changed.
+    """
     counts = {"messages": 0, "attachments": 0}
-    while done := _next_messages(before):
+    while done := _anonymise_messages(before):
         counts["messages"] += done
-    while done := _next_attachments(before):
+    while done := _delete_attachments(before):
         counts["attachments"] += done
     return counts
 
@@ -44,8 +47,8 @@ def _attachments(before: datetime) -> QuerySet[Attachment]:
 
 
 @transaction.atomic
-def _next_messages(before: datetime) -> int:
-    """A portion of them, with their rooms locked so that no hold begins meanwhile."""
+def _anonymise_messages(before: datetime) -> int:
+    """Anonymise one batch, with its rooms locked so that no hold begins meanwhile."""
     ids = list(_messages(before).order_by("id").values_list("id", flat=True)[:BATCH_ROWS])
     _lock_rooms(Message.objects.filter(pk__in=ids).order_by().values("room"))
     chosen = _messages(before).filter(pk__in=ids)
@@ -54,7 +57,8 @@ def _next_messages(before: datetime) -> int:
 
 
 @transaction.atomic
-def _next_attachments(before: datetime) -> int:
+def _delete_attachments(before: datetime) -> int:
+    """Delete one batch and its files, with the rooms locked as above."""
     ids = list(_attachments(before).values_list("pk", flat=True)[:BATCH_ROWS])
     _lock_rooms(Attachment.objects.filter(pk__in=ids).order_by().values("room"))
     chosen = list(_attachments(before).filter(pk__in=ids))

@@ -1,4 +1,4 @@
-"""Conversations over HTTP: same rules, same actions, same shapes as the socket."""
+"""Conversations over HTTP: the actions and shapes of the socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hplus.realtime.rest import response_of
 
 
 class Room(Shape):
-    """A conversation of mine."""
+    """A conversation of the signed-in user."""
 
     chat_room_id: str
     hospital_id: str
@@ -29,7 +29,7 @@ class Room(Shape):
 
 
 class Rooms(Shape):
-    """My conversations, the latest first."""
+    """The conversations of the signed-in user, the latest first."""
 
     rooms: list[Room]
 
@@ -46,13 +46,13 @@ class Uploaded(Shape):
 class RoomsView(APIView):
     @described(None, Rooms)
     def get(self, request: Request) -> Response:
-        """My conversations, the latest first."""
+        """List the conversations of the signed-in user, the latest first."""
         rooms = [Room(**row) for row in actions.rooms_of(request.user)]
         return shaped(Rooms(rooms=rooms))
 
     @described(messages.JoinChatRoom, messages.ChatRoomJoined)
     def post(self, request: Request) -> Response:
-        """Open the conversation with a person in a hospital (`joinChatRoom`)."""
+        """Open the conversation with one person in a hospital (`joinChatRoom`)."""
         return response_of(actions.join(request.user, body_of(request, messages.JoinChatRoom)))
 
 
@@ -66,13 +66,13 @@ class RoomMessagesView(APIView):
         responses=messages.MessageHistory,
     )
     def get(self, request: Request, chat_room_id: str) -> Response:
-        """Messages of a room, oldest first (`getMessages`)."""
-        asked = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
-        return response_of(actions.get_messages(request.user, asked))
+        """Read a page of a room's messages, oldest first (`getMessages`)."""
+        query = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
+        return response_of(actions.get_messages(request.user, query))
 
 
 class Upload(Shape):
-    """A file of at most 10 MiB for one room."""
+    """A file of at most 10 MiB for one room, as multipart form data."""
 
     chat_room_id: Id
     file: str = Field(json_schema_extra={"format": "binary"})
@@ -83,9 +83,9 @@ class AttachmentsView(APIView):
 
     @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
     def post(self, request: Request) -> Response:
-        """Store a file for a room; its type is judged by its content."""
+        """Store a file for a room. Its type is determined by its content."""
         room = actions.find_room(request.user, id_of(request.data.get("chatRoomId")))
-        stored = attachments.take(request.user, room, request.FILES.get("file"))
+        stored = attachments.store(request.user, room, request.FILES.get("file"))
         url = request.build_absolute_uri(f"/api/chat/attachments/{stored.pk}/")
         uploaded = Uploaded(url=url, name=stored.name, size=stored.size_bytes, type=stored.kind)
         return shaped(uploaded, 201)
@@ -94,5 +94,6 @@ class AttachmentsView(APIView):
 class AttachmentView(APIView):
     @extend_schema(responses={(200, "*/*"): bytes})
     def get(self, request: Request, attachment_id: str) -> HttpResponseBase:
-        """A file, for the room's two people and their hospital's admins, until its message is deleted."""
-        return attachments.give(request, attachments.open_for(request.user, id_of(attachment_id)))
+        """Download a file, as a member of its room or an admin of its hospital. It ends with its message."""
+        found = attachments.open_attachment(request.user, id_of(attachment_id))
+        return attachments.response_with(request, found)

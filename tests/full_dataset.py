@@ -53,7 +53,7 @@ def _talk(patient: User, nurse: User, hospital_id: str) -> None:
 
     say("My arm hurts")
     room = ChatRoom.objects.get(hospital=hospital_id)
-    file = attachments.take(patient, room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+    file = attachments.store(patient, room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     say("Here", attachments=[{"url": f"/api/chat/attachments/{file.pk}/", "name": "arm.txt"}])
 
 

@@ -25,7 +25,7 @@ def cutoff(days: int) -> datetime:
 
 def expired(before: datetime) -> dict[str, int]:
     """Count what `anonymise` would replace, by kind."""
-    kept = chat.held_people()
+    kept = chat.users_under_legal_hold()
     return {
         **chat.expired(before),
         **emergency.expired(before, kept),
@@ -42,7 +42,7 @@ def anonymise(before: datetime) -> dict[str, int]:
     A legal hold keeps its conversation, and the emergencies, positions, calls and notices of the people
     in it.
     """
-    kept = chat.held_people()
+    kept = chat.users_under_legal_hold()
     counts = {
         **chat.anonymise(before),
         **emergency.anonymise(before, kept),

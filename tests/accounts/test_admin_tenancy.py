@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from chat import actions as chat
-from chat.admin import NewestFirst
+from chat.admin import NewestFirstAdmin
 from chat.messages import DeleteMessage, SendMessage
 from chat.models import ChatRoom, Message
 from hplus import errors
@@ -385,7 +385,7 @@ def test_search_is_limited_to_the_newest_rows_of_the_filter(
     older = Message.objects.get(room__hospital="hospital_001")
     say(users["nurse_001"], users["doctor_123"], "hospital_001", "The ECG room is free")
     assert len(listed(admin_client, Message, q="Here")) == 1
-    monkeypatch.setattr(NewestFirst, "SEARCHED", 1)
+    monkeypatch.setattr(NewestFirstAdmin, "SEARCHED_ROWS", 1)
     assert listed(admin_client, Message, q="Here") == set()
     assert len(listed(admin_client, Message, q="ECG")) == 1
     assert len(listed(admin_client, Message, q="Here", room__exact=older.room_id)) == 1

@@ -38,7 +38,7 @@ def users(transactional_db: None) -> dict[str, User]:
     users = User.objects.in_bulk()
     for patient in ("patient_123", "test_user"):
         room = say(users, patient, "My arm hurts")
-        file = attachments.take(users[patient], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+        file = attachments.store(users[patient], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
         Attachment.objects.filter(pk=file.pk).update(uploaded_at=LONG_AGO)
         Emergency.objects.create(
             hospital_id="hospital_001", patient_id=patient, patient_name="Pat Meadow", lat=37.77491,

@@ -79,7 +79,7 @@ def test_markup_in_a_message_is_escaped(users: dict[str, User], admin_client: Cl
 
 def test_files_are_served_from_their_own_room_only(users: dict[str, User], admin_client: Client) -> None:
     room = say(users, "patient_123", "doctor_123", "Look").room
-    stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+    stored = attachments.store(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     url = f"http://testserver/api/chat/attachments/{stored.pk}/"
     files = [{"url": url, "name": "arm.txt"}, {"url": "https://evil.example/x", "name": "foreign.txt"}]
     say(users, "patient_123", "doctor_123", "Here", attachments=files)
@@ -97,7 +97,7 @@ def test_files_are_served_from_their_own_room_only(users: dict[str, User], admin
 
 def test_deleted_file_is_served_with_permission_only(users: dict[str, User], admin_client: Client) -> None:
     room = say(users, "patient_123", "doctor_123", "Look").room
-    stored = attachments.take(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
+    stored = attachments.store(users["patient_123"], room, SimpleUploadedFile("arm.txt", b"red and swollen"))
     files = [{"url": f"/api/chat/attachments/{stored.pk}/", "name": "arm.txt"}]
     message = say(users, "patient_123", "doctor_123", "Here", attachments=files)
     url = page(room, f"attachments/{stored.pk}/")
