@@ -17,7 +17,7 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.execution import bulk_insert
 from hplus.realtime.models import Contact
-from hplus.realtime.whereabouts import own_fixes
+from hplus.realtime.whereabouts import fresh_positions
 
 Outcome = Result | errors.Refusal
 RoomKey = tuple[str, str, str]  # hospitalId and the two userIds, as ChatRoom.key
@@ -161,7 +161,7 @@ def _store(drafts: list[_Draft]) -> None:
     """Store one row each, in the order of arrival, and publish it to sender and receiver."""
     fresh: dict[Any, Message] = {}
     senders = {draft.user.pk for draft in drafts if draft.needs_sender_position}
-    positions = own_fixes(senders) if senders else {}
+    positions = fresh_positions(senders) if senders else {}
     for draft in drafts:
         if draft.idempotency_key and draft.idempotency_key in fresh:  # sent twice in one batch
             draft.outcome = _duplicate_result(draft, fresh[draft.idempotency_key])

@@ -25,7 +25,7 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
-from location.actions import close_grants, nearest
+from location.actions import close_grants, nearest_users
 
 LISTED = 100
 LATE_ALERTS = 100  # at one handshake, which has to end in time
@@ -62,12 +62,14 @@ def active(user: User) -> list[dict[str, Any]]:
 
 
 def nearest_responders(user: User, request: messages.FindNearest) -> Result:
-    """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
+    """Staff with a fresh position, the nearest_users first. Raises EmergencyNotFound or Forbidden."""
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")
     staff = User.objects.staff_of(emergency.hospital_id).values_list("pk", flat=True)
-    found = [messages.Responder(**near.model_dump()) for near in nearest(staff, emergency.lat, emergency.lng)]
+    found = [
+        messages.Responder(**near.model_dump()) for near in nearest_users(staff, emergency.lat, emergency.lng)
+    ]
     return Result(events=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
 
 

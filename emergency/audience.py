@@ -24,7 +24,7 @@ from hplus.realtime import groups
 from hplus.realtime.actions import publish
 from hplus.realtime.groups import Group
 from hplus.realtime.models import Contact
-from location.actions import close_grants, open_grant, own_fixes
+from location.actions import close_grants, open_grant, fresh_positions
 from location.geo import distance_m, eta_seconds
 
 TRAVELLING = (Status.ACCEPTED, Status.IN_PROGRESS)
@@ -40,7 +40,7 @@ def shown_all(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
     """Each with the seconds its assignee still needs, where a fresh position tells."""
     found = list(emergencies)
     travelling = {e.assigned_to_id for e in found if e.status in TRAVELLING and e.on_scene_at is None}
-    fixes = own_fixes(travelling - {None}) if travelling else {}
+    fixes = fresh_positions(travelling - {None}) if travelling else {}
     return [EmergencyRequest.of(e, _eta(e, fixes)) for e in found]
 
 

@@ -18,7 +18,7 @@ from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import Shape
 from hplus.realtime.models import Presence
 from hplus.realtime.models import PresenceStatus as Presently
-from location.actions import seen_at
+from location.actions import latest_at
 from location.models import Latest
 
 SHOWN = 200
@@ -118,7 +118,7 @@ def board_of(hospital: Hospital) -> Board:
         emergencies=_rows(opened),
         open_count=opened.count(),
         people=_people(hospital),
-        units=[_unit(row) for row in seen_at(hospital.pk)],
+        units=[_unit(row) for row in latest_at(hospital.pk)],
         times=response_times.of_hospital(hospital.pk, days=DAYS),
     )
 
@@ -136,7 +136,10 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
 def _rows(opened: Iterable[Emergency]) -> list[Row]:
     found = sorted(opened.select_related("assigned_to"), key=urgency)[:SHOWN]  # type: ignore[attr-defined]
     shown = audience.shown_all(found)
-    return [_row(emergency, as_seen.eta_seconds) for emergency, as_seen in zip(found, shown, strict=True)]
+    return [
+        _row(emergency, location_update.eta_seconds)
+        for emergency, location_update in zip(found, shown, strict=True)
+    ]
 
 
 def _row(emergency: Emergency, eta_seconds: int | None) -> Row:

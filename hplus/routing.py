@@ -19,7 +19,7 @@ from hplus.realtime.hub import expiry
 from hplus.realtime.process import close_unknown_path
 from hplus.realtime.publishing import replay
 from hplus.realtime.scheduler import PeriodicJob
-from location.actions import forget_old_fixes, forget_old_whereabouts
+from location.actions import delete_old_fixes, delete_old_positions
 from location.consumers import LocationConsumer
 
 
@@ -65,8 +65,8 @@ JOBS = [
     PeriodicJob(replay.delete_old_entries, every_seconds=3600),
     PeriodicJob(delete_expired_tokens, every_seconds=3600),
     PeriodicJob(delete_old_sessions, every_seconds=3600),
-    PeriodicJob(forget_old_fixes, every_seconds=10),
-    PeriodicJob(forget_old_whereabouts, every_seconds=3600),
+    PeriodicJob(delete_old_fixes, every_seconds=10),
+    PeriodicJob(delete_old_positions, every_seconds=3600),
     PeriodicJob(send_due_pushes, every_seconds=1, own_thread=True),
     PeriodicJob(delete_old_notifications, every_seconds=3600),
     PeriodicJob(delete_old_pushes, every_seconds=3600),

@@ -17,11 +17,11 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from location import messages
 from location.geo import Point, distance_m, eta_seconds
-from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, PositionAccess, seen_by
-from location.visible_position import as_seen
+from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, PositionAccess, locatable_by
+from location.visible_position import location_update
 
-TRACK_SHOWN = 500
-FORGOTTEN_AT_ONCE = 10_000
+TRACK_FIXES = 500
+DELETE_BATCH = 10_000
 
 # Grants: opened and closed by whoever knows why
 
@@ -98,8 +98,8 @@ def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) 
 # Looking, for the domains above: they have judged the right themselves
 
 
-def nearest(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
-    """Those of these people whose fix is fresh, the nearest to this place first."""
+def nearest_users(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
+    """Those of these people whose fix is fresh, the nearest_users to this place first."""
     now = timezone.now()
     found = Latest.objects.fresh(now).filter(user__in=list(user_ids)).select_related("user")
     near = [(distance_m((row.lat, row.lng), (lat, lng)), row) for row in found]
@@ -135,7 +135,7 @@ def latest(user_ids: Iterable[str]) -> dict[str, Latest]:
     return {row.user_id: row for row in Latest.objects.filter(user__in=list(user_ids))}
 
 
-def seen_at(hospital_id: str) -> list[Latest]:
+def latest_at(hospital_id: str) -> list[Latest]:
     """The last fix of everyone whose position all staff of that hospital may see now."""
     granted = Grant.objects.open().filter(to_hospital=hospital_id, subject=OuterRef("user"))
     on_duty = User.objects.filter(ON_DUTY, hospital=hospital_id)
@@ -143,7 +143,7 @@ def seen_at(hospital_id: str) -> list[Latest]:
     return list(seen.select_related("user").order_by("user"))
 
 
-def own_fixes(user_ids: Iterable[str]) -> dict[str, Point]:
+def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
     """userId → where that phone is now, for what its user says; only fresh fixes (settings.WHEREABOUTS)."""
     found = Latest.objects.fresh(timezone.now()).filter(user__in=list(user_ids))
     return {row.user_id: (row.lat, row.lng) for row in found}
@@ -241,20 +241,20 @@ def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]
     if found is None:
         raise errors.LocationUnavailable()
     recent = Fix.objects.visible_to(user).filter(user=target, at__gte=_a_day_ago())
-    return found, list(reversed(recent.order_by("-at", "-id")[:TRACK_SHOWN]))
+    return found, list(reversed(recent.order_by("-at", "-id")[:TRACK_FIXES]))
 
 
 def _find_visible(user: User, target_id: str) -> User:
     """Whom there is not, nobody may see either: the answer does not tell who exists."""
     target = User.objects.filter(pk=target_id, is_active=True).first()
-    if target is None or not seen_by(user).filter(pk=target_id).exists():
+    if target is None or not locatable_by(user).filter(pk=target_id).exists():
         raise errors.Forbidden()
     return target
 
 
 def _grant_between(user: User, target: User) -> Grant | None:
     """The newest open matter in which this user may see the target."""
-    return Grant.objects.open().shown_to(user).filter(subject=target).order_by("-pk").first()
+    return Grant.objects.open().granted_to(user).filter(subject=target).order_by("-pk").first()
 
 
 def _read(user: User, target: User, grant: Grant | None) -> messages.LocationUpdate | None:
@@ -262,11 +262,11 @@ def _read(user: User, target: User, grant: Grant | None) -> messages.LocationUpd
     found = Latest.objects.filter(user=target).select_related("user").first()
     if found is None:
         return None
-    record_reading(user, target.pk, grant)
-    return as_seen(found, grant)
+    record_access(user, target.pk, grant)
+    return location_update(found, grant)
 
 
-def record_reading(user: User, subject_id: str, grant: Grant | None = None, why: str = "") -> None:
+def record_access(user: User, subject_id: str, grant: Grant | None = None, why: str = "") -> None:
     """Who has read whose position, and why. One's own is nobody's business."""
     if subject_id == user.pk:
         return
@@ -281,13 +281,13 @@ def record_reading(user: User, subject_id: str, grant: Grant | None = None, why:
 # Duties
 
 
-def forget_old_fixes() -> int:
+def delete_old_fixes() -> int:
     """Where paramedics went between emergencies is forgotten after a day; the track of a matter stays."""
     old = Fix.objects.filter(reason_id="", received_at__lt=_a_day_ago()).values_list("pk", flat=True)
-    return Fix.objects.filter(pk__in=list(old[:FORGOTTEN_AT_ONCE])).delete()[0]
+    return Fix.objects.filter(pk__in=list(old[:DELETE_BATCH])).delete()[0]
 
 
-def forget_old_whereabouts() -> int:
+def delete_old_positions() -> int:
     """Likewise where somebody was last, unless that still matters; and who asked for it."""
     matters = Grant.objects.open().filter(subject=OuterRef("user"))
     old = Latest.objects.filter(~Exists(matters), received_at__lt=_a_day_ago())

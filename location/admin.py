@@ -39,7 +39,7 @@ class PositionAdmin(TenancyAdmin):
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         position = self.get_object(request, unquote(object_id))
         if position is not None:
-            actions.record_reading(request.user, position.user_id, why="admin site")
+            actions.record_access(request.user, position.user_id, why="admin site")
         return super().change_view(request, object_id, *args, **kwargs)
 
 

@@ -45,7 +45,7 @@ class Audience:
             None if user.is_patient else self.hospitals.get(user.hospital_id or "")
         )
 
-    def by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
+    def groups_by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
         """The groups it is published to, apart for each reason, so that none learns of another."""
         heard: dict[str, tuple[Grant | None, list[Group]]] = {}
         for grant, group in self._groups():

@@ -1,4 +1,4 @@
-"""Where people are, where they were, who may see it, and who has looked."""
+"""Positions and tracks of people, the grants to see them, requests for one, and who has read which."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.models import PresenceStatus
 
-# Whose position the staff of the same hospital may see at any time.
+# Paramedics on duty: the staff of their hospital may see their position at any time.
 ON_DUTY = Q(
     role=Role.PARAMEDIC,
     is_active=True,
@@ -29,24 +29,24 @@ class GrantQuerySet(models.QuerySet["Grant"]):
     def closed(self) -> Self:
         return self.filter(closed_at__isnull=False)
 
-    def shown_to(self, user: User) -> Self:
-        """Those that let this user see somebody."""
-        return self.filter(_shows(user))
+    def granted_to(self, user: User) -> Self:
+        """The grants by which this user may see the subject's position."""
+        return self.filter(_granted_to(user))
 
     def visible_to(self, user: User) -> Self:
-        """What a user may read of the grants themselves: those about, and those for, this user."""
-        return self if user.is_superuser else self.filter(_shows(user) | Q(subject=user))
+        """The grants whose row a user may read: those to the user and those about the user; a superuser all."""
+        return self if user.is_superuser else self.filter(_granted_to(user) | Q(subject=user))
 
 
-def _shows(user: User) -> Q:
+def _granted_to(user: User) -> Q:
     personal = Q(to_user=user)
     return personal if user.is_patient or not user.hospital_id else personal | Q(to_hospital=user.hospital_id)
 
 
 class Grant(models.Model):
-    """Somebody, or all staff of a hospital, may see where the subject is, until the reason has ended.
+    """A user, or all staff of a hospital, may see the subject's position until the grant is closed.
 
-    `reason_id` is the public id of the reason (an emergency); location does not know what it is.
+    `reason_id` is the public id of what the grant is for: an emergency, of which this app knows no more.
     """
 
     reason_id = models.CharField(max_length=36)
@@ -56,13 +56,13 @@ class Grant(models.Model):
         Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     why = models.CharField(max_length=200)
-    # Where the subject is expected, in degrees; distance and time to it are told along.
+    # Where the subject is expected, in degrees; updates contain the distance and the time to it.
     destination_lat = models.FloatField(null=True, blank=True)
     destination_lng = models.FloatField(null=True, blank=True)
     opened_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
     close_reason = models.CharField(max_length=200, blank=True)
-    # When the subject's phone, which goes on sending, was told that nobody listens any more.
+    # When `locationSharingStopped` went to the subject's phone, which still sends after the end.
     told_at = models.DateTimeField(null=True, blank=True)
 
     objects = GrantQuerySet.as_manager()
@@ -106,14 +106,15 @@ class Grant(models.Model):
         return self.destination_lat, self.destination_lng
 
 
-def seen_by(user: User) -> models.QuerySet[User]:
-    """The people whose position this user may see now. Every right to see a position comes from here.
+def locatable_by(user: User) -> models.QuerySet[User]:
+    """The users whose position this user may see now; the only place that decides it.
 
-    Oneself, the subjects of open grants, and the paramedics on duty in the own hospital.
+    They are the user, the subjects of open grants, and for staff the paramedics on duty in their hospital; for
+    a superuser everybody.
     """
     if user.is_superuser:
         return User.objects.all()
-    granted = Grant.objects.open().shown_to(user).filter(subject=OuterRef("pk"))
+    granted = Grant.objects.open().granted_to(user).filter(subject=OuterRef("pk"))
     allowed = Q(pk=user.pk) | Exists(granted)
     if not user.is_patient and user.hospital_id is not None:
         allowed |= ON_DUTY & Q(hospital=user.hospital_id)
@@ -121,24 +122,23 @@ def seen_by(user: User) -> models.QuerySet[User]:
 
 
 def is_stale(at: datetime, now: datetime) -> bool:
-    """Whether a position of that time is too old to be taken for the place where somebody is."""
+    """Whether a position measured then is too old to count as the user's present one."""
     return now - at > timedelta(seconds=settings.LOCATION_STALE_SECONDS)
 
 
 class Position(models.Model):
-    """One fix as the phone measured it, in degrees (WGS 84), metres, metres per second."""
+    """One fix as the phone measured it, in degrees (WGS 84), metres and metres per second."""
 
     lat = models.FloatField()
     lng = models.FloatField()
     accuracy_m = models.FloatField(null=True, blank=True)
     speed_mps = models.FloatField(null=True, blank=True)
     heading_degrees = models.FloatField(null=True, blank=True)
-    # When it was measured: the phone's word where that has a zone and is not in the future, else the
-    # arrival.
+    # When it was measured: the phone's time if that has a zone and is not in the future, else the arrival.
     at = models.DateTimeField()
     received_at = models.DateTimeField()
     said_at = models.CharField("timestamp as sent", max_length=64, blank=True)
-    # The hospital whose paramedic this was then; a later employer has no business with it.
+    # The hospital whose paramedic on duty this was then; a later employer may not see the fix.
     hospital = models.ForeignKey(
         Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
@@ -157,10 +157,10 @@ class Position(models.Model):
 
 class FixQuerySet(models.QuerySet["Fix"]):
     def visible_to(self, user: User) -> Self:
-        """The own track, that of an open matter, and where paramedics on duty went between matters."""
+        """The user's own fixes, those of open grants, and those of paramedics on duty outside emergencies."""
         if user.is_superuser:
             return self
-        granted = Grant.objects.open().shown_to(user)
+        granted = Grant.objects.open().granted_to(user)
         granted = granted.filter(reason_id=OuterRef("reason_id"), subject=OuterRef("user"))
         allowed = Q(user=user) | Exists(granted)
         if not user.is_patient and user.hospital_id is not None:
@@ -170,7 +170,7 @@ class FixQuerySet(models.QuerySet["Fix"]):
 
 
 class Fix(Position):
-    """A step of a track."""
+    """One fix of a track."""
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
 
@@ -191,14 +191,14 @@ class Fix(Position):
 
 class LatestQuerySet(models.QuerySet["Latest"]):
     def visible_to(self, user: User) -> Self:
-        return self.filter(user__in=seen_by(user))
+        return self.filter(user__in=locatable_by(user))
 
     def fresh(self, now: datetime) -> Self:
         return self.filter(at__gte=now - timedelta(seconds=settings.LOCATION_STALE_SECONDS))
 
 
 class Latest(Position):
-    """Where somebody is, as far as anybody knows."""
+    """The last known position of a user."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
 
@@ -217,7 +217,7 @@ class InquiryQuerySet(models.QuerySet["Inquiry"]):
         return self.filter(answered_at=None, expires_at__gt=now)
 
     def visible_to(self, user: User) -> Self:
-        """For who asked and who was asked, and for the admins of the asker's hospital."""
+        """The requests by and about the user; an admin also those by staff of the hospital."""
         if user.is_superuser:
             return self
         allowed = Q(asker=user) | Q(subject=user)
@@ -227,7 +227,7 @@ class InquiryQuerySet(models.QuerySet["Inquiry"]):
 
 
 class Inquiry(models.Model):
-    """Somebody has asked where the subject is; the next fix goes to the asker."""
+    """A request for the subject's position; the subject's next fix answers it."""
 
     inquiry_id = models.CharField("requestId", max_length=36, primary_key=True, default=new_id)
     asker = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
@@ -253,7 +253,7 @@ class Inquiry(models.Model):
 
 class PositionAccessQuerySet(models.QuerySet["PositionAccess"]):
     def visible_to(self, user: User) -> Self:
-        """Who has read whose position: for the subject, and for the admins of the reader's hospital."""
+        """The reads of the user's own position; an admin also those by staff of the hospital."""
         if user.is_superuser:
             return self
         allowed = Q(subject=user)
@@ -262,14 +262,14 @@ class PositionAccessQuerySet(models.QuerySet["PositionAccess"]):
         return self.filter(allowed)
 
     def update(self, **_kwargs: Any) -> NoReturn:
-        raise TypeError("What has been read stays recorded.")
+        raise TypeError("A recorded access cannot be changed.")
 
     def delete(self) -> NoReturn:
-        raise TypeError("What has been read stays recorded.")
+        raise TypeError("A recorded access cannot be changed.")
 
 
 class PositionAccess(models.Model):
-    """Somebody has read where somebody was: who, whom, why. Only ever added to."""
+    """A record that a user has read the position of another, and why. Rows are only added."""
 
     reader = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     subject = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
@@ -287,8 +287,8 @@ class PositionAccess(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.pk is not None:
-            raise TypeError("What has been read stays recorded.")
+            raise TypeError("A recorded access cannot be changed.")
         super().save(*args, **kwargs)
 
     def delete(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise TypeError("What has been read stays recorded.")
+        raise TypeError("A recorded access cannot be changed.")

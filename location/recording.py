@@ -24,8 +24,8 @@ from hplus.realtime.execution.id_subquery import any_of
 from location import messages
 from location.audience import Audience
 from location.geo import Point, distance_m
-from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, seen_by
-from location.visible_position import as_seen, zoned
+from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, locatable_by
+from location.visible_position import location_update, parse_zoned
 
 INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
@@ -271,7 +271,7 @@ def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None
 
 def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
     measured, user, received_at = draft.received.request.location, draft.user, draft.received.received_at
-    at = min(zoned(measured.timestamp or "") or received_at, received_at)
+    at = min(parse_zoned(measured.timestamp or "") or received_at, received_at)
     place = (measured.lat, measured.lng)
     return NewPosition(
         user=user,
@@ -305,8 +305,8 @@ def _publish_all(updates: list[tuple[_Draft, NewPosition]]) -> None:
     inquiries = _pending_inquiries({draft.user.pk for draft, _ in updates if draft.is_awaited})
     for draft, position in sorted(updates, key=lambda pair: pair[0].user.hospital_id or ""):
         audience = Audience.of(draft.user, draft.grants, draft.reason_id, is_on_duty=draft.is_on_duty)
-        for grant, listeners in audience.by_reason():
-            publish(as_seen(position, grant), *listeners, but=[draft.user.pk])
+        for grant, listeners in audience.groups_by_reason():
+            publish(location_update(position, grant), *listeners, but=[draft.user.pk])
         for inquiry in inquiries.pop(draft.user.pk, []):
             _answer(inquiry, position, audience)
 
@@ -327,5 +327,5 @@ def _pending_inquiries(user_ids: set[str]) -> dict[str, list[Inquiry]]:
 def _answer(inquiry: Inquiry, position: NewPosition, audience: Audience) -> None:
     """Publish the position to the user who asked, if that user may still see it and gets it no other way."""
     asker = inquiry.asker
-    if asker.pk not in audience.people and seen_by(asker).filter(pk=position.user.pk).exists():
-        publish(as_seen(position, audience.grant_for(asker)), groups.person(asker.pk))
+    if asker.pk not in audience.people and locatable_by(asker).filter(pk=position.user.pk).exists():
+        publish(location_update(position, audience.grant_for(asker)), groups.person(asker.pk))

@@ -34,7 +34,7 @@ class Seen(Protocol):
     is_implausible: bool
 
 
-def as_seen(position: Seen, grant: Grant | None) -> messages.LocationUpdate:
+def location_update(position: Seen, grant: Grant | None) -> messages.LocationUpdate:
     """The position in the light of the grant it is seen by: no other matter shows."""
     user = position.user
     metres = (
@@ -72,11 +72,11 @@ def _spot(position: Seen) -> messages.Spot:
 
 def _timestamp(position: Seen) -> str:
     """As the phone wrote it where it wrote UTC, with as many decimals."""
-    is_said = position.said_at.endswith("Z") and zoned(position.said_at) == position.at
+    is_said = position.said_at.endswith("Z") and parse_zoned(position.said_at) == position.at
     return position.said_at if is_said else rfc3339(position.at)
 
 
-def zoned(said_at: str) -> datetime | None:
+def parse_zoned(said_at: str) -> datetime | None:
     """A phone's word for a moment, where it names its zone; a naive one means a different moment in
     every country."""
     try:

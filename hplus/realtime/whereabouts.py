@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 
-def own_fixes(user_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
+def fresh_positions(user_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
     """Return userId → latitude and longitude in degrees, for users whose own phone has a fresh fix."""
     found: dict[str, tuple[float, float]] = import_string(settings.WHEREABOUTS)(user_ids)
     return found

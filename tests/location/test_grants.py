@@ -13,7 +13,7 @@ from hplus.realtime.actions import action
 from location import actions
 from location.geo import EARTH_RADIUS_M, distance_m, eta_seconds
 from location.messages import UpdateLocation
-from location.models import Fix, Grant, Latest, PositionAccess, seen_by
+from location.models import Fix, Grant, Latest, PositionAccess, locatable_by
 from location.recording import ReceivedPosition, record_all
 from tests.location.positions import MATTER, OTHER_MATTER, update
 
@@ -27,7 +27,7 @@ def record(user: User, *args: Any, seconds_ago: float = 0, **kwargs: Any) -> Non
 
 
 def those_who_see(subject_id: str) -> set[str]:
-    return {user.pk for user in User.objects.all() if seen_by(user).filter(pk=subject_id).exists()}
+    return {user.pk for user in User.objects.all() if locatable_by(user).filter(pk=subject_id).exists()}
 
 
 STAFF_OF_001 = {
@@ -151,7 +151,7 @@ def test_position_nobody_may_see_is_not_stored(users_on_duty: dict[str, User]) -
     record(users_on_duty["patient_123"], 1.0)
     record(users_on_duty["doctor_123"], 1.0)
     assert not Fix.objects.exists()
-    assert set(actions.own_fixes(["patient_123", "doctor_123"])) == {"patient_123", "doctor_123"}
+    assert set(actions.fresh_positions(["patient_123", "doctor_123"])) == {"patient_123", "doctor_123"}
     assert those_who_see("doctor_123") == {"doctor_123", "root"}
 
 
@@ -161,7 +161,7 @@ def test_nearest_crews_come_first_and_stale_ones_are_left_out(users_on_duty: dic
     record(users_on_duty["paramedic_002"], 0.001, 0.0)
     record(users_on_duty["doctor_123"], 0.0, 0.0, seconds_ago=130)
     wanted = ["paramedic_456", "paramedic_789", "doctor_123", "nurse_001"]
-    first, second = actions.nearest(wanted, 0.0, 0.0)
+    first, second = actions.nearest_users(wanted, 0.0, 0.0)
     assert (first.user_id, first.name, second.user_id) == ("paramedic_789", "Sam Ridge", "paramedic_456")
     assert first.distance_meters == pytest.approx(1111.95, abs=0.1)
     assert first.eta_seconds == 173
@@ -182,14 +182,14 @@ def test_old_positions_are_deleted_and_emergency_tracks_kept(users_on_duty: dict
     for crew in ("paramedic_456", "paramedic_789"):
         record(users_on_duty[crew], seconds_ago=25 * 3600)
     record(users_on_duty["paramedic_002"])
-    assert (actions.forget_old_fixes(), actions.forget_old_whereabouts()) == (1, 1)
+    assert (actions.delete_old_fixes(), actions.delete_old_positions()) == (1, 1)
     assert set(Fix.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
     assert set(Latest.objects.values_list("user", flat=True)) == {"paramedic_789", "paramedic_002"}
 
 
 def test_access_record_cannot_be_changed_or_deleted(users_on_duty: dict[str, User]) -> None:
-    actions.record_reading(users_on_duty["doctor_123"], "paramedic_456", why="on duty")
-    actions.record_reading(users_on_duty["doctor_123"], "doctor_123")
+    actions.record_access(users_on_duty["doctor_123"], "paramedic_456", why="on duty")
+    actions.record_access(users_on_duty["doctor_123"], "doctor_123")
     reading = PositionAccess.objects.get()
     for change in (reading.save, reading.delete, PositionAccess.objects.all().delete):
         with pytest.raises(TypeError):

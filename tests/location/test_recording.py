@@ -14,7 +14,7 @@ from hplus.realtime.models import Presence
 from location.messages import UpdateLocation
 from location.models import Fix, Latest
 from location.recording import ReceivedPosition, record_all
-from location.visible_position import as_seen
+from location.visible_position import location_update
 from tests.location.positions import update
 
 NEW_YORK, TOKYO = timezone(timedelta(hours=-5)), timezone(timedelta(hours=9))
@@ -52,7 +52,7 @@ def test_fix_from_the_future_does_not_block_later_ones(crew: User) -> None:
     future = (now() + timedelta(days=400)).isoformat()
     early = record(crew, 1.0, timestamp=future)
     assert early.at == early.received_at
-    assert as_seen(early, None).data.location.timestamp == early.at.isoformat().replace("+00:00", "Z")
+    assert location_update(early, None).data.location.timestamp == early.at.isoformat().replace("+00:00", "Z")
     record(crew, 2.0, timestamp=now().isoformat())
     assert latest_lat(crew) == 2.0
 
@@ -63,7 +63,7 @@ def test_time_without_zone_is_judged_by_its_arrival(crew: User, zone: timezone) 
     fix = record(crew, 1.0, timestamp=local)
     assert fix.at == fix.received_at
     assert fix.said_at == local
-    spot = as_seen(fix, None).data.location
+    spot = location_update(fix, None).data.location
     assert (spot.stale, spot.timestamp) == (False, fix.received_at.isoformat().replace("+00:00", "Z"))
 
 
@@ -72,24 +72,24 @@ def test_time_with_zone_is_relayed_in_utc(crew: User, zone: timezone) -> None:
     moment = (datetime.now(zone) - timedelta(seconds=3)).replace(microsecond=120_000)
     fix = record(crew, 1.0, timestamp=moment.isoformat(timespec="milliseconds"))
     assert fix.at == moment
-    relayed = as_seen(fix, None).data.location.timestamp
+    relayed = location_update(fix, None).data.location.timestamp
     assert relayed == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def test_time_in_utc_is_relayed_unchanged(crew: User) -> None:
     said = (now() - timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%S.120Z")
-    assert as_seen(record(crew, 1.0, timestamp=said), None).data.location.timestamp == said
+    assert location_update(record(crew, 1.0, timestamp=said), None).data.location.timestamp == said
 
 
 def test_fix_older_than_two_minutes_is_stale(crew: User) -> None:
-    assert not as_seen(
+    assert not location_update(
         record(crew, timestamp=(now() - timedelta(seconds=110)).isoformat()), None
     ).data.location.stale
-    assert as_seen(
+    assert location_update(
         record(crew, timestamp=(now() - timedelta(seconds=130)).isoformat()), None
     ).data.location.stale
     naive = record(crew, received_at=now() - timedelta(seconds=130))
-    assert as_seen(naive, None).data.location.stale
+    assert location_update(naive, None).data.location.stale
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_inaccurate_fix_is_stored_and_flagged(
 ) -> None:
     fix = record(crew, accuracy=accuracy)
     assert (fix.is_inaccurate, latest_lat(crew)) == (is_inaccurate, fix.lat)
-    assert as_seen(fix, None).data.location.inaccurate is is_inaccurate
+    assert location_update(fix, None).data.location.inaccurate is is_inaccurate
 
 
 @pytest.mark.parametrize(("metres", "is_implausible"), [(650, False), (750, True)])

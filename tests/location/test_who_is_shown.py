@@ -18,7 +18,7 @@ from hplus.realtime.publishing import publisher
 from hplus.realtime.publishing.envelopes import Delivery
 from location import actions, messages
 from location.messages import UpdateLocation
-from location.models import seen_by
+from location.models import locatable_by
 from location.recording import record
 from tests.location.positions import MATTER, update
 
@@ -79,7 +79,7 @@ def shown(users_on_duty: dict[str, User], published: Published, **watching: Any)
         if user.pk not in but and to & listened_to(user, **watching)
     }
     [author] = {delivery.envelope.author for delivery in published.deliveries} or [""]
-    assert all(seen_by(users_on_duty[pk]).filter(pk=author).exists() for pk in found)
+    assert all(locatable_by(users_on_duty[pk]).filter(pk=author).exists() for pk in found)
     return found
 
 
