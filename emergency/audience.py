@@ -24,7 +24,7 @@ from hplus.realtime import groups
 from hplus.realtime.actions import publish
 from hplus.realtime.groups import Group
 from hplus.realtime.models import Contact
-from location.actions import close_grants, open_grant, fresh_positions
+from location.actions import close_grants, fresh_positions, open_grant
 from location.geo import distance_m, eta_seconds
 
 TRAVELLING = (Status.ACCEPTED, Status.IN_PROGRESS)

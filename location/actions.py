@@ -99,7 +99,7 @@ def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) 
 
 
 def nearest_users(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
-    """Those of these people whose fix is fresh, the nearest_users to this place first."""
+    """Those of these people whose fix is fresh, the nearest to this place first."""
     now = timezone.now()
     found = Latest.objects.fresh(now).filter(user__in=list(user_ids)).select_related("user")
     near = [(distance_m((row.lat, row.lng), (lat, lng)), row) for row in found]
