@@ -16,7 +16,6 @@ from typing import Any
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -101,6 +100,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run(self) -> int:
         """What has come until now goes to the sink first."""
         queue, self.queue = self.queue, _Events(self)  # type: ignore[assignment]
+        self.writable = _WRITABLE  # type: ignore[assignment]
+        del self.request, self.response  # a connection lives for hours, its handshake is over
         self._disconnected = self.loop.create_future()
         while not queue.empty():
             self.queue.put_nowait(queue.get_nowait())
@@ -183,14 +184,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._sink.on_writable()
 
     async def close(self, code: int) -> None:
-        """Send the code; the client's own close frame or ten seconds end the connection."""
-        if self._is_paused:
-            self.resume_reading()
-        self.read_paused = False
-        try:
-            await asyncio.wait_for(self.send({"type": "websocket.close", "code": code}), CLOSE_SECONDS)
-        except (ClientDisconnected, TimeoutError):
-            self.transport.abort()
+        """Send the code; the client's own close frame ends the connection, or ten seconds do."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.resume_reading()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+        self.conn.send_close(code)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -253,6 +255,17 @@ class _Events:
 @lru_cache(maxsize=8)  # many connections get the same frames, one after another
 def _text_frames(frames: tuple[bytes, ...]) -> bytes:
     return b"".join([part for f in frames for part in (_header(TEXT, len(f)), f)])
+
+
+class _Writable:
+    """In the place of uvicorn's event: the direct line asks `is_writable` instead."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    async def wait(self) -> None: ...
+
+
+_WRITABLE = _Writable()
 
 
 def _header(opcode: int, length: int) -> bytes:

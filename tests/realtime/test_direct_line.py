@@ -122,6 +122,7 @@ async def test_fragments_and_pings_between_them_go_through_the_library_and_back(
         (bytes([0xF1, 0x80, 0, 0, 0, 0]), 1002),  # reserved bits
         (frame(CONTINUATION, b"of nothing"), 1002),
     ],
+    ids=["no UTF-8", "not masked", "reserved bits", "a fragment of nothing"],
 )
 async def test_what_breaks_the_protocol_closes_the_connection(
     server: ThreadServer, broken: bytes, code: int
