@@ -62,7 +62,7 @@ def active(user: User) -> list[dict[str, Any]]:
 
 
 def nearest_responders(user: User, request: messages.FindNearest) -> Result:
-    """Staff with a fresh position, the nearest_users first. Raises EmergencyNotFound or Forbidden."""
+    """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")

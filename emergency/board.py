@@ -136,10 +136,7 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
 def _rows(opened: Iterable[Emergency]) -> list[Row]:
     found = sorted(opened.select_related("assigned_to"), key=urgency)[:SHOWN]  # type: ignore[attr-defined]
     shown = audience.shown_all(found)
-    return [
-        _row(emergency, location_update.eta_seconds)
-        for emergency, location_update in zip(found, shown, strict=True)
-    ]
+    return [_row(emergency, visible.eta_seconds) for emergency, visible in zip(found, shown, strict=True)]
 
 
 def _row(emergency: Emergency, eta_seconds: int | None) -> Row:

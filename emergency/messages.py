@@ -329,7 +329,7 @@ class Responder(Shape):
 
 
 class NearestResponders(Event):
-    """These are the closest, the nearest_users first."""
+    """These are the closest, the nearest first."""
 
     type = "nearestResponders"
     emergency_id: str

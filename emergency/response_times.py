@@ -69,7 +69,7 @@ def _times(seconds: Sequence[float], target_s: float) -> StepTimes:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The nearest_users rank: the smallest value that so many percent of all do not exceed."""
+    """The nearest rank: the smallest value that so many percent of all do not exceed."""
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)], 3)

@@ -12,7 +12,7 @@ urlpatterns = [
     path("<str:emergency_id>/timeline/", views.TimelineView.as_view()),
     path("<str:emergency_id>/track.geojson", views.TrackView.as_view()),
     path("<str:emergency_id>/fhir/", views.FhirView.as_view()),
-    path("<str:emergency_id>/nearest_users/", views.NearestView.as_view()),
+    path("<str:emergency_id>/nearest/", views.NearestView.as_view()),
     path("<str:emergency_id>/response/", action_view(messages.Respond, respond).as_view()),
     path("<str:emergency_id>/status/", action_view(messages.UpdateStatus, actions.update_status).as_view()),
     path("<str:emergency_id>/reassign/", action_view(messages.Reassign, actions.reassign).as_view()),

@@ -97,7 +97,7 @@ class FhirView(APIView):
 class NearestView(APIView):
     @described(None, messages.NearestResponders)
     def get(self, request: Request, emergency_id: str) -> Response:
-        """Staff with a fresh position, the nearest_users first (`nearestResponders`)."""
+        """Staff with a fresh position, the nearest first (`nearestResponders`)."""
         asked: Any = messages.FindNearest(emergency_id=emergency_id)
         return response_of(actions.nearest_responders(request.user, asked))
 

@@ -1,4 +1,4 @@
-"""What can be done with positions; socket, REST, admin and the domains above call the same."""
+"""Actions on positions and grants; the socket, REST, the admin site and `emergency` call the same ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from location.visible_position import location_update
 TRACK_FIXES = 500
 DELETE_BATCH = 10_000
 
-# Grants: opened and closed by whoever knows why
+# Grants
 
 
 @action
@@ -36,13 +36,12 @@ def open_grant(
     why: str,
     destination: Point | None = None,
 ) -> None:
-    """From now on that person, or all staff of that hospital, may see where the subject is.
+    """Let a user, or all staff of a hospital, see the subject's position until `close_grants`.
 
-    Safe to repeat; a destination given later replaces the one before. Where the subject or the
-    other is no known user there is nothing to see, and nothing happens. `destination` is latitude
-    and longitude in degrees.
+    `destination` is latitude and longitude in degrees; a later one replaces the one before. Repeating a call
+    changes nothing. Does nothing for an unknown subject, user or hospital.
     """
-    if not _are_known(subject_id, to_user, to_hospital) or subject_id == to_user:
+    if not _exist(subject_id, to_user, to_hospital) or subject_id == to_user:
         return
     lat, lng = destination or _destination_of(reason_id, subject_id)
     grant = Grant(
@@ -62,14 +61,14 @@ def open_grant(
     publish(messages.LocationSharingBegan(user_id=subject_id), groups.person(subject_id))
 
 
-def _are_known(subject_id: str, to_user: str | None, to_hospital: str | None) -> bool:
-    people = {subject_id, to_user} - {None}
-    known = User.objects.filter(pk__in=people).count() == len(people)
-    return known and (to_hospital is None or Hospital.objects.filter(pk=to_hospital).exists())
+def _exist(subject_id: str, to_user: str | None, to_hospital: str | None) -> bool:
+    user_ids = {subject_id, to_user} - {None}
+    do_users_exist = User.objects.filter(pk__in=user_ids).count() == len(user_ids)
+    return do_users_exist and (to_hospital is None or Hospital.objects.filter(pk=to_hospital).exists())
 
 
 def _destination_of(reason_id: str, subject_id: str) -> tuple[float | None, float | None]:
-    """Where the subject is expected in this matter, if that has been said."""
+    """The destination that another open grant for the same reason has; None, None without one."""
     known = Grant.objects.open().filter(
         reason_id=reason_id, subject=subject_id, destination_lat__isnull=False
     )
@@ -78,28 +77,30 @@ def _destination_of(reason_id: str, subject_id: str) -> tuple[float | None, floa
 
 @action
 def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) -> None:
-    """Sharing ends, for all subjects of the matter or for one. Safe to repeat.
+    """Close the grants for a reason, of all subjects or of one. Repeating a call changes nothing.
 
-    Nothing that comes later is stored or relayed; a phone that goes on is told once why.
+    Later positions for that reason are neither stored nor published; a phone that still sends them gets
+    `locationSharingStopped` once.
     """
     grants = Grant.objects.open().filter(reason_id=reason_id)
     if subject_id is not None:
         grants = grants.filter(subject=subject_id)
-    # In the order of their ids, as positions lock them, so that no two deeds wait for each other.
+    # Locked in the order of their ids, as `record_all` locks them, so that no two actions deadlock.
     closing = list(grants.select_for_update().order_by("pk"))
-    open_no_more = Grant.objects.filter(pk__in=[grant.pk for grant in closing])
-    open_no_more.update(closed_at=timezone.now(), close_reason=reason[:200])
+    Grant.objects.filter(pk__in=[grant.pk for grant in closing]).update(
+        closed_at=timezone.now(), close_reason=reason[:200]
+    )
     for subject in {grant.subject_id for grant in closing}:
         publish(
             messages.LocationSharingEnded(user_id=subject, emergency_id=reason_id), groups.person(subject)
         )
 
 
-# Looking, for the domains above: they have judged the right themselves
+# Reading, for `emergency`, which has checked the right to see them
 
 
 def nearest_users(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
-    """Those of these people whose fix is fresh, the nearest to this place first."""
+    """Those of the users whose latest position is fresh, the nearest to this place (degrees) first."""
     now = timezone.now()
     found = Latest.objects.fresh(now).filter(user__in=list(user_ids)).select_related("user")
     near = [(distance_m((row.lat, row.lng), (lat, lng)), row) for row in found]
@@ -115,36 +116,30 @@ def nearest_users(user_ids: Iterable[str], lat: float, lng: float) -> list[messa
     ]
 
 
-def track(reason_id: str) -> list[Fix]:
-    """Every fix of a matter, in the order of time."""
-    return list(Fix.objects.filter(reason_id=reason_id).order_by("at", "id"))
-
-
 def read_track(user: User, reason_id: str) -> list[Fix]:
-    """The same for somebody's eyes: that it was read is recorded, for everyone whose way it shows."""
-    fixes = track(reason_id)
-    seen = sorted({fix.user_id for fix in fixes} - {user.pk})
+    """Every fix for a reason, in the order of time; the access to each user's fixes is recorded."""
+    fixes = list(Fix.objects.filter(reason_id=reason_id).order_by("at", "id"))
+    subjects = sorted({fix.user_id for fix in fixes} - {user.pk})
     PositionAccess.objects.bulk_create(
-        PositionAccess(reader=user, subject_id=user_id, why="track", reason_id=reason_id) for user_id in seen
+        PositionAccess(reader=user, subject_id=user_id, why="track", reason_id=reason_id)
+        for user_id in subjects
     )
     return fixes
 
 
-def latest(user_ids: Iterable[str]) -> dict[str, Latest]:
-    """userId → the last fix, where there is one."""
-    return {row.user_id: row for row in Latest.objects.filter(user__in=list(user_ids))}
-
-
 def latest_at(hospital_id: str) -> list[Latest]:
-    """The last fix of everyone whose position all staff of that hospital may see now."""
+    """The latest positions that all staff of the hospital may see now."""
     granted = Grant.objects.open().filter(to_hospital=hospital_id, subject=OuterRef("user"))
     on_duty = User.objects.filter(ON_DUTY, hospital=hospital_id)
-    seen = Latest.objects.filter(Exists(granted) | Q(user__in=on_duty))
-    return list(seen.select_related("user").order_by("user"))
+    visible = Latest.objects.filter(Exists(granted) | Q(user__in=on_duty))
+    return list(visible.select_related("user").order_by("user"))
 
 
 def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
-    """userId → where that phone is now, for what its user says; only fresh fixes (settings.WHEREABOUTS)."""
+    """userId → latitude and longitude in degrees, of those whose latest position is fresh.
+
+    Other domains call it through `settings.WHEREABOUTS`.
+    """
     found = Latest.objects.fresh(timezone.now()).filter(user__in=list(user_ids))
     return {row.user_id: (row.lat, row.lng) for row in found}
 
@@ -153,9 +148,9 @@ def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
 
 
 def watch(user: User, request: messages.WatchLocations) -> Result:
-    """Show this connection the positions a hospital may see, or those of one emergency; or no longer.
+    """Subscribe the connection to the positions of a hospital or of one emergency, or unsubscribe it.
 
-    Raises Forbidden, HospitalMismatch, HospitalNotFound, or ValidationFailed where a superuser names none.
+    Raises Forbidden, HospitalMismatch, HospitalNotFound, or ValidationFailed (a superuser must name one).
     """
     hospital_id, reason_id = _watched_hospital(user, request.hospital_id), request.emergency_id or ""
     group = groups.positions(hospital_id, reason_id)
@@ -166,8 +161,8 @@ def watch(user: User, request: messages.WatchLocations) -> Result:
     return Result(subscribe=[group])
 
 
-def _watched_hospital(user: User, asked: str | None) -> str:
-    hospital_id = asked or user.hospital_id
+def _watched_hospital(user: User, requested_id: str | None) -> str:
+    hospital_id = requested_id or user.hospital_id
     if user.is_superuser:
         if hospital_id is None:
             raise missing("hospitalId")
@@ -179,18 +174,18 @@ def _watched_hospital(user: User, asked: str | None) -> str:
     return hospital_id
 
 
-# Asking
+# Requests for a position
 
 
 def request_location(user: User, request: messages.RequestLocation) -> Result:
-    """The last fix at once; the person asked is told, and the next fix comes to the asker.
+    """Return the target's last position; its next one follows, and the target gets `locationRequest`.
 
-    Raises Forbidden or LocationUnavailable (the question stands even so).
+    Raises Forbidden, or LocationUnavailable where there is no last position; the request is kept even then.
     """
-    found = _request_location(user, request)
-    if found is None:
+    last = _request_location(user, request)
+    if last is None:
         raise errors.LocationUnavailable(field="targetUserId")
-    return Result(events=[found])
+    return Result(events=[last])
 
 
 @action
@@ -205,7 +200,7 @@ def _request_location(user: User, request: messages.RequestLocation) -> messages
         expires_at=timezone.now() + timedelta(seconds=settings.LOCATION_REQUEST_SECONDS),
     )
     publish(location_requested(inquiry), groups.person(target.pk))
-    return _read(user, target, grant)
+    return _read_latest(user, target, grant)
 
 
 def location_requested(inquiry: Inquiry) -> messages.LocationRequested:
@@ -220,32 +215,35 @@ def location_requested(inquiry: Inquiry) -> messages.LocationRequested:
 
 
 def pending_inquiries(user: User) -> list[messages.LocationRequested]:
-    """Who waits for this user's next fix."""
+    """The open requests for this user's next position."""
     waiting = Inquiry.objects.pending(timezone.now()).filter(subject=user).select_related("asker")
     return [location_requested(inquiry) for inquiry in waiting]
 
 
-def shares(user: User) -> bool:
-    """Whether this user's position belongs to an open matter."""
+def is_under_grant(user: User) -> bool:
+    """Whether an open grant is about this user."""
     return Grant.objects.open().filter(subject=user).exists()
 
 
 @action
-def see(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]:
-    """The last fix of a person and the way there.
+def last_seen(user: User, target_id: str) -> tuple[messages.LocationUpdate, list[Fix]]:
+    """Return the last position of a user, and the fixes of the last day that lead there, oldest first.
 
     Raises Forbidden or LocationUnavailable.
     """
     target = _find_visible(user, target_id)
-    found = _read(user, target, _grant_between(user, target))
-    if found is None:
+    last = _read_latest(user, target, _grant_between(user, target))
+    if last is None:
         raise errors.LocationUnavailable()
-    recent = Fix.objects.visible_to(user).filter(user=target, at__gte=_a_day_ago())
-    return found, list(reversed(recent.order_by("-at", "-id")[:TRACK_FIXES]))
+    recent = Fix.objects.visible_to(user).filter(user=target, at__gte=_track_start())
+    return last, list(reversed(recent.order_by("-at", "-id")[:TRACK_FIXES]))
 
 
 def _find_visible(user: User, target_id: str) -> User:
-    """Whom there is not, nobody may see either: the answer does not tell who exists."""
+    """Return an active user whose position the user may see.
+
+    Raises Forbidden, also for an unknown userId: the answer must not reveal which exist.
+    """
     target = User.objects.filter(pk=target_id, is_active=True).first()
     if target is None or not locatable_by(user).filter(pk=target_id).exists():
         raise errors.Forbidden()
@@ -253,21 +251,21 @@ def _find_visible(user: User, target_id: str) -> User:
 
 
 def _grant_between(user: User, target: User) -> Grant | None:
-    """The newest open matter in which this user may see the target."""
+    """The newest open grant by which the user may see the target; None where none is needed."""
     return Grant.objects.open().granted_to(user).filter(subject=target).order_by("-pk").first()
 
 
-def _read(user: User, target: User, grant: Grant | None) -> messages.LocationUpdate | None:
-    """The last fix of somebody one may see. That it was read is recorded."""
-    found = Latest.objects.filter(user=target).select_related("user").first()
-    if found is None:
+def _read_latest(user: User, target: User, grant: Grant | None) -> messages.LocationUpdate | None:
+    """The target's last position; the access is recorded. None where there is no position."""
+    latest = Latest.objects.filter(user=target).select_related("user").first()
+    if latest is None:
         return None
     record_access(user, target.pk, grant)
-    return location_update(found, grant)
+    return location_update(latest, grant)
 
 
 def record_access(user: User, subject_id: str, grant: Grant | None = None, why: str = "") -> None:
-    """Who has read whose position, and why. One's own is nobody's business."""
+    """Record that the user has read the subject's position, and why; nothing is recorded for one's own."""
     if subject_id == user.pk:
         return
     PositionAccess.objects.create(
@@ -278,21 +276,21 @@ def record_access(user: User, subject_id: str, grant: Grant | None = None, why: 
     )
 
 
-# Duties
+# Periodic jobs
 
 
 def delete_old_fixes() -> int:
-    """Where paramedics went between emergencies is forgotten after a day; the track of a matter stays."""
-    old = Fix.objects.filter(reason_id="", received_at__lt=_a_day_ago()).values_list("pk", flat=True)
+    """Delete fixes outside emergencies after LOCATION_TRACK_HOURS. Returns how many; at most DELETE_BATCH."""
+    old = Fix.objects.filter(reason_id="", received_at__lt=_track_start()).values_list("pk", flat=True)
     return Fix.objects.filter(pk__in=list(old[:DELETE_BATCH])).delete()[0]
 
 
 def delete_old_positions() -> int:
-    """Likewise where somebody was last, unless that still matters; and who asked for it."""
-    matters = Grant.objects.open().filter(subject=OuterRef("user"))
-    old = Latest.objects.filter(~Exists(matters), received_at__lt=_a_day_ago())
-    return old.delete()[0] + Inquiry.objects.filter(expires_at__lt=_a_day_ago()).delete()[0]
+    """Delete latest positions without an open grant, and requests, after LOCATION_TRACK_HOURS."""
+    open_grants = Grant.objects.open().filter(subject=OuterRef("user"))
+    old = Latest.objects.filter(~Exists(open_grants), received_at__lt=_track_start())
+    return old.delete()[0] + Inquiry.objects.filter(expires_at__lt=_track_start()).delete()[0]
 
 
-def _a_day_ago() -> datetime:
+def _track_start() -> datetime:
     return timezone.now() - timedelta(hours=settings.LOCATION_TRACK_HOURS)

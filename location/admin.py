@@ -1,4 +1,4 @@
-"""Positions for the hospital's admins: to be read only, and reading one is recorded."""
+"""Positions in the admin site, read only; each access to one is recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from location.models import Fix, Grant, Inquiry, Latest, Position, PositionAcces
 
 
 class PositionAdmin(TenancyAdmin):
-    """The list says who and when; where is on the page of one, and whoever opens it is recorded."""
+    """The list shows who and when; the place is on the page of one position, and opening it is recorded."""
 
     is_confidential = True
     list_filter = ["is_emergency", "is_inaccurate", "is_implausible"]
@@ -27,9 +27,9 @@ class PositionAdmin(TenancyAdmin):
 
     @admin.display
     def doubts(self, position: Position) -> str:
-        """What is wrong with it, as far as anybody can tell."""
-        found = {"inaccurate": position.is_inaccurate, "implausible": position.is_implausible}
-        return ", ".join(word for word, is_so in found.items() if is_so) or "–"
+        """What makes the position doubtful."""
+        flags = {"inaccurate": position.is_inaccurate, "implausible": position.is_implausible}
+        return ", ".join(flag for flag, is_set in flags.items() if is_set) or "–"
 
     @admin.display
     def why(self, position: Position) -> str:

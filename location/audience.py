@@ -1,7 +1,7 @@
-"""Who is shown a position, and by which grant.
+"""To whom a position is published, and by which grant.
 
-Being allowed to see is not being shown. The people of an emergency get its positions as they come; of the
-staff who may see a position those get it who asked (`watchLocations`).
+The people of an emergency get its positions as they come. Staff who may see a position get it only where
+they have asked for it (`watchLocations`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from location.models import Grant
 
 @dataclass
 class Audience:
-    """Hospitals whose staff may see the position, and people, each with the grant it is seen by.
+    """Hospitals whose staff may see the position, and users, each with the grant by which they see it.
 
-    The staff of a paramedic on duty need no grant. `reasons` has every grant to a hospital: who has one
-    of several emergencies open sees the position for that one.
+    The hospital of a paramedic on duty needs no grant. `reasons` has every grant to a hospital: staff who
+    watch one of several emergencies get the position for that one.
     """
 
     hospitals: dict[str, Grant | None]
@@ -28,7 +28,7 @@ class Audience:
 
     @classmethod
     def of(cls, user: User, grants: list[Grant], reason_id: str, *, is_on_duty: bool) -> Audience:
-        """Each hospital and each person once, by the grant that the position belongs to if there is one."""
+        """Each hospital and user once, preferably by the grant that the position belongs to."""
         audience = cls({}, {}, [grant for grant in grants if grant.to_hospital_id])
         for grant in sorted(grants, key=lambda grant: grant.reason_id != reason_id):
             if grant.to_hospital_id:
@@ -40,17 +40,17 @@ class Audience:
         return audience
 
     def grant_for(self, user: User) -> Grant | None:
-        """The grant by which this user, who may see the position, sees it; None where none is needed."""
+        """The grant by which a user who may see the position sees it; None where none is needed."""
         return self.people.get(user.pk) or (
             None if user.is_patient else self.hospitals.get(user.hospital_id or "")
         )
 
     def groups_by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
-        """The groups it is published to, apart for each reason, so that none learns of another."""
-        heard: dict[str, tuple[Grant | None, list[Group]]] = {}
+        """The groups to publish to, apart for each reason, so that no group learns of another reason."""
+        groups_by_reason: dict[str, tuple[Grant | None, list[Group]]] = {}
         for grant, group in self._groups():
-            heard.setdefault(grant.reason_id if grant else "", (grant, []))[1].append(group)
-        return list(heard.values())
+            groups_by_reason.setdefault(grant.reason_id if grant else "", (grant, []))[1].append(group)
+        return list(groups_by_reason.values())
 
     def _groups(self) -> list[tuple[Grant | None, Group]]:
         return [

@@ -85,7 +85,7 @@ class LocationConsumer(DomainConsumer):
     def on_connect(self) -> Result:
         """Send the requests for a position that came while this user had no connection."""
         inquiries = actions.pending_inquiries(self.user)
-        self.is_under_grant, self.is_awaited = actions.shares(self.user), bool(inquiries)
+        self.is_under_grant, self.is_awaited = actions.is_under_grant(self.user), bool(inquiries)
         return Result(events=inquiries)
 
     # What changes how positions are stored

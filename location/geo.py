@@ -1,4 +1,4 @@
-"""Distances on the earth, and how long a crew needs for one."""
+"""Distances on the earth, and the time a crew needs for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Point = tuple[float, float]  # latitude, longitude in degrees
 def distance_m(one: Point, other: Point) -> float:
     """Great-circle distance in metres (haversine).
 
-    On a sphere: at most 0.6 % off the ellipsoid, a few metres where a crew needs to know.
+    On a sphere: at most 0.6 % off the ellipsoid, so a few metres at the distances of a crew.
     """
     lat1, lng1, lat2, lng2 = map(radians, (*one, *other))
     half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin((lng2 - lng1) / 2) ** 2
@@ -21,7 +21,7 @@ def distance_m(one: Point, other: Point) -> float:
 
 
 def eta_seconds(straight_m: float) -> int:
-    """How long a crew needs for this distance as the crow flies; an estimate without a map.
+    """Estimate the seconds a crew needs for this straight distance, without a map.
 
     The road is CREW_ROAD_DETOUR times as long: 1.417 on average between home and hospital (Boscoe,
     Henry, Zdeb: A Nationwide Comparison of Driving Distance Versus Straight-Line Distance to

@@ -1,4 +1,4 @@
-"""The words of location."""
+"""Requests and events of location."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 from hplus.protocol.wire import Event, Id, Latitude, Longitude, OptionalId, Request, Shape, Verbatim
 
 
-def _measure(value: Any) -> Any:
-    """What a sensor says it does not know: iOS sends −1. An odd figure never costs the position."""
+def _sensor_value(value: Any) -> Any:
+    """Read a number from 0; None for anything else: iOS sends −1 for unknown, and no position is refused."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -23,36 +23,48 @@ def _short(value: Any) -> Any:
     return value[:50] if isinstance(value, str) else None
 
 
-Measure = Annotated[float | None, BeforeValidator(_measure)]
+SensorValue = Annotated[float | None, BeforeValidator(_sensor_value)]
 
 
-# What a client says
+# Requests
 
 
-class Measured(Shape):
-    """A fix of the phone: degrees (WGS 84), metres, metres per second, degrees from north."""
+class MeasuredPosition(Shape):
+    """A fix of the phone: degrees (WGS 84), metres, metres per second, degrees from north.
+
+    A negative `accuracy`, `speed` or `heading` counts as unknown. A `timestamp` counts only with its zone.
+    """
 
     lat: Latitude
     lng: Longitude
-    accuracy: Measure = None
-    speed: Measure = None
-    heading: Measure = None
+    accuracy: SensorValue = None
+    speed: SensorValue = None
+    heading: SensorValue = None
     timestamp: Verbatim = None
 
 
 class UpdateLocation(Request):
-    """I am here."""
+    """Send the phone's position: regularly while its user is on duty, in an emergency, or asked for it.
+
+    With `emergencyId` the position belongs to that emergency, without it to the newest open one of the user,
+    if there is one. Those who may see it get `locationUpdate`. There is no answer; after the end of the
+    emergency `locationSharingStopped` comes once.
+    """
 
     type = "locationUpdate"
     no_reply = True
-    location: Measured
+    location: MeasuredPosition
     is_emergency: bool = False
     emergency_id: OptionalId = None
     status: Annotated[str | None, BeforeValidator(_short)] = None
 
 
 class RequestLocation(Request):
-    """Where is this person?"""
+    """Ask for the position of one person whose position you may see.
+
+    The answer is `locationUpdate` with the last position, or `error` LOCATION_UNAVAILABLE where there is
+    none. The person gets `locationRequest`, and you get the next position as soon as it comes.
+    """
 
     type = "locationRequest"
     target_user_id: Id
@@ -60,13 +72,14 @@ class RequestLocation(Request):
 
 
 class WatchLocations(Request):
-    """Ask to be shown positions as they come (`on: true`), or no longer (`on: false`). For staff, about
-    their own hospital; a superuser names one by `hospitalId`. This connection, and no other of the same
-    user, then gets a `locationUpdate` for each of the hospital's paramedics on duty and for the people of its
-    open emergencies; with `emergencyId` only for the people of that one. At most two a second come of one
-    person, always the newest; `locationRequest` tells where somebody was last. Requester, patient and
-    assignee of an emergency get its positions without asking. `error` FORBIDDEN for patients and for an
-    `emergencyId` that is not open in that hospital; HOSPITAL_MISMATCH for another hospital.
+    """Subscribe this connection to positions as they come (`on: true`), or end that (`on: false`).
+
+    For staff, about their own hospital; a superuser names one by `hospitalId`. This connection, and no other
+    of the same user, then gets a `locationUpdate` for each of the hospital's paramedics on duty and for the
+    people of its open emergencies; with `emergencyId` only for the people of that one. At most two a second
+    come of one person, always the newest; ask for the last one before by `locationRequest`. Requester,
+    patient and assignee of an emergency get its positions without this. `error` FORBIDDEN for patients and
+    for an `emergencyId` that is not open in that hospital; HOSPITAL_MISMATCH for another hospital.
     """
 
     type = "watchLocations"
@@ -75,16 +88,15 @@ class WatchLocations(Request):
     emergency_id: OptionalId = None
 
 
-# What HPlus says
+# Events
 
 
-class Spot(Shape):
-    """A fix as those see it who may.
+class Position(Shape):
+    """A fix as it is published.
 
-    `timestamp` is the phone's own, in UTC, where that carries a zone and is not in the future; else
-    the time of arrival. An `accuracy` that the phone did not tell is 0.0, as in the
-    phone's own interfaces. `inaccurate`: over 1,000 m; `implausible`: over 70 m/s since the last
-    fix; `stale`: older than two minutes.
+    `timestamp` is the phone's own, in UTC, where that has a zone and is not in the future; else the time of
+    arrival. An unknown `accuracy` is 0.0, as in the phone's own interfaces. `inaccurate`: over 1,000 m;
+    `implausible`: over 70 m/s since the last fix; `stale`: older than two minutes.
     """
 
     lat: float
@@ -99,10 +111,10 @@ class Spot(Shape):
     implausible: bool = False
 
 
-class Whereabouts(Shape):
-    """Where somebody is, and how far that is from where a crew is expected."""
+class LocationDetails(Shape):
+    """A position, the emergency it belongs to, and distance and time to where a crew is expected."""
 
-    location: Spot
+    location: Position
     is_emergency: bool
     emergency_id: str | None
     status: str
@@ -111,9 +123,10 @@ class Whereabouts(Shape):
 
 
 class LocationUpdate(Event):
-    """This person is here. The positions of an open emergency go to its requester, patient and assignee;
-    these, and those of paramedics on duty, to staff who asked by `watchLocations`. Anybody else who may see
-    one gets it by `locationRequest`.
+    """The position of one person. A newer one replaces it; at most two a second come of one person.
+
+    The positions of an open emergency go to its requester, patient and assignee; these, and those of
+    paramedics on duty, to staff who asked by `watchLocations`; a single one answers `locationRequest`.
     """
 
     type = "locationUpdate"
@@ -121,7 +134,7 @@ class LocationUpdate(Event):
     user_id: str
     role: str
     hospital_id: str | None
-    data: Whereabouts
+    data: LocationDetails
 
     def author(self) -> str:
         return self.user_id
@@ -131,7 +144,10 @@ class LocationUpdate(Event):
 
 
 class LocationRequested(Event):
-    """Somebody who may know it asks where you are."""
+    """Somebody who may see your position asks for it: send `locationUpdate` once, now.
+
+    After `expiresAt` nobody waits for it any more.
+    """
 
     type = "locationRequest"
     request_id: str
@@ -146,7 +162,7 @@ class LocationRequested(Event):
 
 
 class LocationSharingStopped(Event):
-    """Nobody sees your position for this emergency any more; you need not send it."""
+    """Nobody sees your position for this emergency any more: stop sending it."""
 
     type = "locationSharingStopped"
     user_id: str
@@ -155,7 +171,7 @@ class LocationSharingStopped(Event):
 
 
 class LocationSharingBegan(Event):
-    """This person's position now belongs to a matter that must lose none of it."""
+    """A grant about this user was opened: from now on every position is stored at once."""
 
     type = "locationSharingBegan"
     internal = True
@@ -163,7 +179,7 @@ class LocationSharingBegan(Event):
 
 
 class LocationSharingEnded(Event):
-    """This person's position is no matter any more; what of it is still on its way is too late."""
+    """The grants about this user for one reason are closed: positions that still wait are dropped."""
 
     type = "locationSharingEnded"
     internal = True
@@ -182,7 +198,7 @@ class LocationSharingEnded(Event):
 
 
 class Nearby(Shape):
-    """How far somebody is: straight metres, estimated seconds by road, seconds since the fix."""
+    """A user by distance: metres in a straight line, estimated seconds by road, seconds since the fix."""
 
     user_id: str
     name: str
@@ -192,6 +208,6 @@ class Nearby(Shape):
 
 
 class LastSeen(LocationUpdate):
-    """The last position that may be seen, and the way there as GeoJSON (RFC 7946)."""
+    """The last position of a user, and the track that leads there as GeoJSON (RFC 7946)."""
 
     track: dict[str, Any]

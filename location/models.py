@@ -34,7 +34,7 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         return self.filter(_granted_to(user))
 
     def visible_to(self, user: User) -> Self:
-        """The grants whose row a user may read: those to the user and those about the user; a superuser all."""
+        """The grants whose row a user may read: those to and those about the user; a superuser all."""
         return self if user.is_superuser else self.filter(_granted_to(user) | Q(subject=user))
 
 
@@ -109,8 +109,8 @@ class Grant(models.Model):
 def locatable_by(user: User) -> models.QuerySet[User]:
     """The users whose position this user may see now; the only place that decides it.
 
-    They are the user, the subjects of open grants, and for staff the paramedics on duty in their hospital; for
-    a superuser everybody.
+    They are the user, the subjects of open grants, and for staff the paramedics on duty in their hospital;
+    for a superuser everybody.
     """
     if user.is_superuser:
         return User.objects.all()

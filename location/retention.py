@@ -1,4 +1,4 @@
-"""What becomes of positions when their time is over."""
+"""Remove positions after the retention time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from location.models import Fix, Grant, Latest
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How much `anonymise` would remove."""
+    """How many rows `anonymise` would change."""
     return {"positions": sum(rows.count() for rows in _positions(before, kept))}
 
 
 def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """Tracks, last positions and destinations of before that time, but those of the people kept."""
+    """Remove tracks, latest positions and destinations from before that time, except of the users `kept`.
+
+    Returns how many rows were changed.
+    """
     fixes, latest, destinations = _positions(before, kept)
     removed = fixes.delete()[0] + latest.delete()[0]
     return {"positions": removed + destinations.update(destination_lat=None, destination_lng=None)}

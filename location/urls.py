@@ -2,5 +2,5 @@ from django.urls import path
 
 from location import views
 
-# A userId is any text, slashes included.
+# A userId may contain slashes.
 urlpatterns = [path("<path:user_id>/", views.LocationView.as_view())]

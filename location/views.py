@@ -1,4 +1,4 @@
-"""Positions over HTTP: same rights, same shapes as the socket."""
+"""Positions over HTTP: the rights and shapes of the socket."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from location.messages import LastSeen
 class LocationView(APIView):
     @described(None, LastSeen)
     def get(self, request: Request, user_id: str) -> Response:
-        """Where somebody is whom I may see, and the way there."""
-        found, way = actions.see(request.user, user_id)
-        return Response({**found.fields(), "track": geojson.collection(way)})
+        """Read the last position of a user whose position one may see, and the track that leads there."""
+        position, track = actions.last_seen(request.user, user_id)
+        return Response({**position.fields(), "track": geojson.collection(track)})

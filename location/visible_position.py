@@ -1,4 +1,4 @@
-"""What somebody who may see a position is shown of it."""
+"""What a user who may see a position gets of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from location.geo import distance_m, eta_seconds
 from location.models import Grant, is_stale
 
 
-class Seen(Protocol):
-    """A position in the database, or on its way there."""
+class VisiblePosition(Protocol):
+    """A position that is stored, or about to be."""
 
     user: User
     lat: float
@@ -34,8 +34,8 @@ class Seen(Protocol):
     is_implausible: bool
 
 
-def location_update(position: Seen, grant: Grant | None) -> messages.LocationUpdate:
-    """The position in the light of the grant it is seen by: no other matter shows."""
+def location_update(position: VisiblePosition, grant: Grant | None) -> messages.LocationUpdate:
+    """The event with a position as it is seen by this grant: it reveals no other emergency."""
     user = position.user
     metres = (
         distance_m((position.lat, position.lng), grant.destination) if grant and grant.destination else None
@@ -44,8 +44,8 @@ def location_update(position: Seen, grant: Grant | None) -> messages.LocationUpd
         user_id=user.user_id,
         role=user.role,
         hospital_id=user.hospital_id,
-        data=messages.Whereabouts(
-            location=_spot(position),
+        data=messages.LocationDetails(
+            location=_position(position),
             is_emergency=grant is not None or (position.is_emergency and not position.reason_id),
             emergency_id=grant.reason_id if grant else None,
             status=position.status,
@@ -55,8 +55,8 @@ def location_update(position: Seen, grant: Grant | None) -> messages.LocationUpd
     )
 
 
-def _spot(position: Seen) -> messages.Spot:
-    return messages.Spot(
+def _position(position: VisiblePosition) -> messages.Position:
+    return messages.Position(
         lat=position.lat,
         lng=position.lng,
         accuracy=position.accuracy_m or 0.0,
@@ -70,17 +70,16 @@ def _spot(position: Seen) -> messages.Spot:
     )
 
 
-def _timestamp(position: Seen) -> str:
-    """As the phone wrote it where it wrote UTC, with as many decimals."""
-    is_said = position.said_at.endswith("Z") and parse_zoned(position.said_at) == position.at
-    return position.said_at if is_said else rfc3339(position.at)
+def _timestamp(position: VisiblePosition) -> str:
+    """The phone's own text where it is UTC, with the same number of decimals; else RFC 3339."""
+    is_phone_utc = position.said_at.endswith("Z") and parse_zoned(position.said_at) == position.at
+    return position.said_at if is_phone_utc else rfc3339(position.at)
 
 
-def parse_zoned(said_at: str) -> datetime | None:
-    """A phone's word for a moment, where it names its zone; a naive one means a different moment in
-    every country."""
+def parse_zoned(timestamp: str) -> datetime | None:
+    """Parse a phone's timestamp with a zone; None for one without, whose moment nobody can know."""
     try:
-        moment = parse_datetime(said_at)
+        moment = parse_datetime(timestamp)
         return moment.astimezone(UTC) if moment and moment.tzinfo else None
     except (ValueError, OverflowError):
         return None

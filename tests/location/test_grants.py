@@ -75,7 +75,7 @@ def test_track_of_a_reason_closes_with_its_grants(users_on_duty: dict[str, User]
     assert seen == [("patient_123", [2.0]), ("test_user", []), ("doctor_123", [1.0]), ("doctor_002", [])]
     actions.close_grants(MATTER, "completed")
     assert not Fix.objects.visible_to(patient).exists()
-    assert [fix.lat for fix in actions.track(MATTER)] == [2.0]
+    assert [fix.lat for fix in actions.read_track(patient, MATTER)] == [2.0]
 
 
 def test_opening_or_closing_a_grant_twice_changes_nothing() -> None:
@@ -168,15 +168,6 @@ def test_nearest_crews_come_first_and_stale_ones_are_left_out(users_on_duty: dic
     assert 60 <= first.fix_age < 70
 
 
-def test_latest_positions_of_the_named_users() -> None:
-    users_on_duty = User.objects.in_bulk()
-    record(users_on_duty["paramedic_456"], 1.0)
-    record(users_on_duty["paramedic_789"], 2.0)
-    assert {user: row.lat for user, row in actions.latest(["paramedic_456", "x"]).items()} == {
-        "paramedic_456": 1.0
-    }
-
-
 def test_old_positions_are_deleted_and_emergency_tracks_kept(users_on_duty: dict[str, User]) -> None:
     actions.open_grant(MATTER, "paramedic_789", to_user="patient_123", why="crew")
     for crew in ("paramedic_456", "paramedic_789"):
@@ -190,8 +181,8 @@ def test_old_positions_are_deleted_and_emergency_tracks_kept(users_on_duty: dict
 def test_access_record_cannot_be_changed_or_deleted(users_on_duty: dict[str, User]) -> None:
     actions.record_access(users_on_duty["doctor_123"], "paramedic_456", why="on duty")
     actions.record_access(users_on_duty["doctor_123"], "doctor_123")
-    reading = PositionAccess.objects.get()
-    for change in (reading.save, reading.delete, PositionAccess.objects.all().delete):
+    access = PositionAccess.objects.get()
+    for change in (access.save, access.delete, PositionAccess.objects.all().delete):
         with pytest.raises(TypeError):
             change()
     with pytest.raises(TypeError):
