@@ -147,7 +147,7 @@ class ChatConsumer(DomainConsumer):
 
     def on_delivered(self, envelope: Envelope) -> None:
         if envelope.event_type == messages.NewMessage.type and envelope.author != self.user.pk:
-            marks = self.client.hub.marks(
+            marks = self.client.hub.batches.marks(
                 FAST_DELIVERED, receipts.deliver_all, settings.RECEIPT_WRITE_SECONDS
             )
             marks.add((self.user.pk, envelope.subject))

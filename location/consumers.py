@@ -46,10 +46,10 @@ class LocationConsumer(DomainConsumer):
         return None
 
     async def _record(self, received: ReceivedPosition, change_count: int) -> Result:
-        return self._apply(await self.client.hub.batch(record_all).submit(received), change_count)
+        return self._apply(await self.client.hub.batches.of(record_all).submit(received), change_count)
 
     def _batched(self) -> Batch[ReceivedPosition]:
-        return self.client.hub.batch(record_batched, MAX_BATCH, settings.LOCATION_WRITE_SECONDS)
+        return self.client.hub.batches.of(record_batched, MAX_BATCH, settings.LOCATION_WRITE_SECONDS)
 
     def _must_be_durable(self, request: messages.UpdateLocation) -> bool:
         """Only the later positions of a paramedic between emergencies may wait."""

@@ -16,7 +16,8 @@ from hplus.protocol import wire
 from hplus.realtime import messages
 from hplus.realtime.actions import Result
 from hplus.realtime.connection import actions
-from hplus.realtime.connection.client import BuffersDelivery, Client, Handler
+from hplus.realtime.connection.client import Client
+from hplus.realtime.connection.handlers import BuffersDelivery, Handler
 from hplus.realtime.connection.lifecycle import ConnectionLifecycle
 from hplus.realtime.execution.hot_batch import FastPath
 from hplus.realtime.hub import presence

@@ -134,7 +134,7 @@ async def test_positions_during_an_emergency_are_written_at_once(server: ThreadS
 class BatchingHub:
     """A batch that has not been written yet."""
 
-    def batch(self, *_: object) -> BatchingHub:
+    def of(self, *_: object) -> BatchingHub:
         return self
 
     def add(self, _: object) -> asyncio.Future[Recorded]:
@@ -150,7 +150,9 @@ async def test_pending_position_does_not_undo_an_emergency_that_began_since() ->
     routine = messages.UpdateLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
     for word in (messages.LocationSharingBegan.type, messages.LocationRequested.type):
         hub = BatchingHub()
-        crew: Any = SimpleNamespace(hub=hub, user=User(pk="paramedic_456", role="paramedic"))
+        crew: Any = SimpleNamespace(
+            hub=SimpleNamespace(batches=hub), user=User(pk="paramedic_456", role="paramedic")
+        )
         consumer = LocationConsumer(crew)
         consumer.has_reported = True
         consumer.update_location(routine)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 
@@ -21,12 +19,13 @@ from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Command, Result
 from hplus.realtime.connection import actions
+from hplus.realtime.connection.handlers import Consumer, Handler, handler_table, overriding
 from hplus.realtime.connection.handshake import Frame, ack_of, error_event
 from hplus.realtime.connection.inbound import Inbound
 from hplus.realtime.connection.outbound import Outbound
+from hplus.realtime.connection.request_handling import RequestHandling
 from hplus.realtime.connection.transport import Transport
 from hplus.realtime.execution.db_threads import Deadline, in_db_thread
-from hplus.realtime.execution.hot_batch import FastPath
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.hub.listener import Audience
 from hplus.realtime.models import Connection
@@ -34,56 +33,8 @@ from hplus.realtime.publishing import event_types
 from hplus.realtime.publishing.envelopes import Envelope
 
 logger = logging.getLogger(__name__)
-BuffersDelivery = bool | Callable[[Any, Any], bool]  # of a consumer and its request
-
-
-@dataclass(frozen=True)
-class Handler:
-    """How one request is handled: by a method in a database thread or in the loop, or by a batch action."""
-
-    request: type[wire.Request]
-    method: str
-    batch: Callable[..., Any] | None = None
-    fast: FastPath | None = None
-    buffers_delivery: BuffersDelivery = False
-    in_loop: bool = False
-
-    def must_buffer(self, consumer: Consumer, request: wire.Request) -> bool:
-        if callable(self.buffers_delivery):
-            return self.buffers_delivery(consumer, request)
-        return self.buffers_delivery
-
-
-class Consumer(Protocol):
-    """What a connection needs of each domain's consumer (see `DomainConsumer`)."""
-
-    handlers: Sequence[Handler]
-
-    @classmethod
-    def overrides(cls, method: str) -> bool: ...
-    def snapshot(self) -> dict[str, Any]: ...
-    def on_connect(self) -> Result | None: ...
-    def on_settled(self) -> Result | None: ...
-    def on_ack(self, seq: int) -> None: ...
-    def on_disconnect(self) -> None: ...
-    def on_event(self, envelope: Envelope) -> Envelope | None: ...
-    def on_delivered(self, envelope: Envelope) -> None: ...
-
-
 MakeConsumer = Callable[["Client"], Consumer]
 Buffered = tuple[Envelope, int | None]  # what arrived, and its place in the mailbox where it has one
-
-
-@cache
-def _handler_table(classes: tuple[type[Consumer], ...]) -> dict[str, tuple[int, Handler]]:
-    """Type of a request → the number of the consumer that handles it, and how; one for all connections."""
-    return {h.request.type: (number, h) for number, c in enumerate(classes) for h in c.handlers}
-
-
-@cache
-def _overriding(classes: tuple[type[Consumer], ...], method: str) -> tuple[int, ...]:
-    """The numbers of the consumers that do anything there."""
-    return tuple(number for number, c in enumerate(classes) if c.overrides(method))
 
 
 class Client:
@@ -95,9 +46,9 @@ class Client:
         self.hub, self.identity, self.transport = hub, identity, transport
         self.consumers = [make_consumer(self) for make_consumer in hosted]
         classes = tuple(type(consumer) for consumer in self.consumers)
-        self._table = _handler_table(classes)
-        self._event_consumers = _overriding(classes, "on_event")
-        self._delivery_consumers = _overriding(classes, "on_delivered")
+        self._table = handler_table(classes)
+        self._event_consumers = overriding(classes, "on_event")
+        self._delivery_consumers = overriding(classes, "on_delivered")
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
@@ -163,19 +114,19 @@ class Client:
         if handler.must_buffer(consumer, request):
             self._buffered = []
         metrics.requests.count(request.type)
-        handling = Handling(self, consumer, handler, request, frame, came_at, on_done)
+        handling = RequestHandling(self, consumer, handler, request, frame, came_at, on_done)
         if handler.in_loop:
             return handling.answer_in_loop()
         if not handler.fast or not self._submit_hot(handler, request, handling):
             handling.start()
         return False
 
-    def _submit_hot(self, handler: Handler, request: wire.Request, handling: Handling) -> bool:
+    def _submit_hot(self, handler: Handler, request: wire.Request, handling: RequestHandling) -> bool:
         """Whether the request goes the fast way."""
         assert handler.fast is not None
         assert handler.batch is not None
         command = Command(self.user, request)
-        hot = self.hub.hot_batch(handler.fast, handler.batch, command)
+        hot = self.hub.batches.fast(handler.fast, handler.batch, command)
         if hot is None or self.deadline.is_stuck:
             return False
         hot.submit(command, handling.on_outcome)
@@ -212,7 +163,7 @@ class Client:
         """Do what the request asks for. Raises its refusal."""
         method = getattr(consumer, handler.method)
         if handler.batch is not None:
-            outcome = await self.hub.batch(handler.batch).submit(Command(self.user, request))
+            outcome = await self.hub.batches.of(handler.batch).submit(Command(self.user, request))
             return method(request, outcome)
         result = await in_db_thread(method, request)
         if result is not None and result.subscribe:
@@ -372,86 +323,3 @@ class Client:
         await self.outbound.drained(grace_seconds)
         self.outbound.is_closed = True
         await self.transport.close(code)
-
-
-class Handling:
-    """One request on its way to its reply: a callback where nothing has to be waited for, else a task."""
-
-    __slots__ = ("_came_at", "_client", "_consumer", "_frame", "_handler", "_on_done", "_request")
-
-    def __init__(
-        self,
-        client: Client,
-        consumer: Consumer,
-        handler: Handler,
-        request: wire.Request,
-        frame: Frame,
-        came_at: float,
-        on_done: Callable[[], None],
-    ) -> None:
-        self._client, self._consumer, self._handler = client, consumer, handler
-        self._request, self._frame, self._came_at, self._on_done = request, frame, came_at, on_done
-
-    def start(self) -> None:
-        client, asked = self._client, (self._consumer, self._handler, self._request)
-        client.hub.loop.create_task(self._run(partial(client.run, *asked)))
-
-    def answer_in_loop(self) -> bool:
-        """Returns whether there was nothing to wait for."""
-        try:
-            work = getattr(self._consumer, self._handler.method)(self._request)
-            if work is not None:
-                self._client.hub.loop.create_task(self._run(work))
-                return False
-            self._client.reply(self._request, None)
-        except Exception as refused:
-            self._refuse(refused)
-        self._client.release()
-        return True
-
-    async def _run(self, work: Callable[[], Awaitable[Result | None]]) -> None:
-        try:
-            result = await self._client.deadline.run(self._came_at, work)
-            await self._finish(result)
-        except Exception as refused:
-            self._refuse(refused)
-        self._end()
-
-    def on_outcome(self, outcome: Any) -> None:
-        """A batch has the outcome of the request: its reply is written in this very call, if it can be."""
-        try:
-            if isinstance(outcome, Exception):
-                client_is_stuck = isinstance(outcome, errors.InternalError)
-                self._client.deadline.is_stuck = client_is_stuck
-                raise outcome
-            result = getattr(self._consumer, self._handler.method)(self._request, outcome)
-            if result is not None and (result.events or result.after_reply is not None):
-                self._client.hub.loop.create_task(self._finish_later(result))
-                return
-            self._client.reply(self._request, result)
-        except Exception as refused:
-            self._refuse(refused)
-        self._end()
-
-    async def _finish_later(self, result: Result | None) -> None:
-        try:
-            await self._finish(result)
-        except Exception as refused:
-            self._refuse(refused)
-        self._end()
-
-    async def _finish(self, result: Result | None) -> None:
-        if result is not None:
-            await self._client.send_result(result)
-        self._client.reply(self._request, result)
-        if result is not None and result.after_reply is not None:
-            await self._client.after(0, result.after_reply)
-
-    def _refuse(self, refused: Exception) -> None:
-        self._client.refuse_request(refused, self._frame, self._handler, is_read=True)
-
-    def _end(self) -> None:
-        seconds = self._client.hub.loop.time() - self._came_at
-        metrics.action_seconds.observe(seconds)
-        self._client.release()
-        self._on_done()

@@ -10,16 +10,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any
 
 from django.conf import settings
-from django.db import connection
 
 from hplus.operations import metrics
-from hplus.realtime.execution.batching import COMMANDS_AT_ONCE, Batch
+from hplus.realtime.execution.batches import Batches
 from hplus.realtime.execution.db_threads import in_db_thread, in_reconciliation_thread
-from hplus.realtime.execution.hot_batch import FastMarks, FastPath, HotBatch, MarkBatch
-from hplus.realtime.execution.hot_connection import HotConnection
 from hplus.realtime.groups import PERSONS, Group
 from hplus.realtime.hub import presence
 from hplus.realtime.hub.conflation import Conflation
@@ -59,10 +55,7 @@ class Hub:
         self.is_draining = False
         self._groups: dict[str, set[Listener]] = defaultdict(set)
         self._subscriptions = Subscriptions(self._groups)
-        self._batches: dict[Callable[..., Any], Batch[Any]] = {}
-        self._hot = [HotConnection() for _ in range(settings.HOT_CONNECTIONS)] if _is_hot() else []
-        self._hot_batches: dict[FastPath, list[HotBatch]] = {}
-        self._marks: dict[FastMarks, MarkBatch] = {}
+        self.batches = Batches()
         self._tasks: list[asyncio.Task[None]] = []
 
     # Starting and stopping
@@ -79,8 +72,7 @@ class Hub:
 
     def start(self) -> None:
         set_publisher(self.publisher)
-        for hot in self._hot:
-            hot.open()
+        self.batches.open()
         metrics.connections.set_function(lambda: len(self.clients))
         self._tasks = [
             self.loop.create_task(supervised(self._listen)),
@@ -92,11 +84,11 @@ class Hub:
         global _current
         self.is_draining = True
         await _within(grace_seconds + 1, *(c.finish(1012, grace_seconds) for c in tuple(self.clients)))
-        await _within(1, self._hot_drained(), *(batch.drained() for batch in self._batches.values()))
+        await _within(1, self.batches.drained())
         await _within(1, self.publisher.drained(), in_db_thread(self.server.retire))
         for task in self._tasks:
             task.cancel()
-        await _within(1, *self._tasks, *(hot.close() for hot in self._hot))
+        await _within(1, *self._tasks, self.batches.close())
         set_publisher(None)
         if _current is self:
             _current = None
@@ -240,49 +232,6 @@ class Hub:
             await asyncio.wait_for(self._subscriptions.settle(), settings.RECONCILE_SECONDS)
         except Exception as unreachable:
             logger.warning("The channel layer does not answer: %s", type(unreachable).__name__)
-
-    # Batches
-
-    def batch(
-        self, action: Callable[..., Any], most: int = COMMANDS_AT_ONCE, every_seconds: float = 0
-    ) -> Batch[Any]:
-        """The one queue of this process in front of an action that takes a list."""
-        if action not in self._batches:
-            self._batches[action] = Batch(action, most, every_seconds)
-        return self._batches[action]
-
-    def hot_batch(self, fast: FastPath, action: Callable[..., Any], command: Any) -> HotBatch | None:
-        """The queue in front of the action's fast path; None where there is no hot connection.
-
-        Commands of one key go through the same connection, so that they never wait for each other's locks.
-        """
-        if not self._hot:
-            return None
-        if fast not in self._hot_batches:
-            self._hot_batches[fast] = [HotBatch(hot, fast, self.batch(action)) for hot in self._hot]
-        return self._hot_batches[fast][fast.key_of(command) % len(self._hot)]
-
-    def marks(
-        self, fast: FastMarks, action: Callable[..., Any], every_seconds: float
-    ) -> MarkBatch | Batch[Any]:
-        """The queue of marks that nobody waits for."""
-        ordinary = self.batch(action, every_seconds=every_seconds)
-        if not self._hot:
-            return ordinary
-        if fast not in self._marks:
-            self._marks[fast] = MarkBatch(self._hot[-1], fast, ordinary, every_seconds)
-        return self._marks[fast]
-
-    async def _hot_drained(self) -> None:
-        for marks in self._marks.values():
-            marks.flush()
-        for hot in self._hot:
-            await hot.drained()
-
-
-def _is_hot() -> bool:
-    """Whether hot statements have a connection of their own; an old pgbouncer can't prepare them."""
-    return connection.vendor == "postgresql" and settings.HPLUS_PREPARED_STATEMENTS
 
 
 _current: Hub | None = None

@@ -1,0 +1,60 @@
+"""How requests find the consumer that handles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from hplus.protocol import wire
+from hplus.realtime.actions import Result
+from hplus.realtime.execution.hot_batch import FastPath
+from hplus.realtime.publishing.envelopes import Envelope
+
+BuffersDelivery = bool | Callable[[Any, Any], bool]  # of a consumer and its request
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How one request is handled: by a method in a database thread or in the loop, or by a batch action."""
+
+    request: type[wire.Request]
+    method: str
+    batch: Callable[..., Any] | None = None
+    fast: FastPath | None = None
+    buffers_delivery: BuffersDelivery = False
+    in_loop: bool = False
+
+    def must_buffer(self, consumer: Consumer, request: wire.Request) -> bool:
+        if callable(self.buffers_delivery):
+            return self.buffers_delivery(consumer, request)
+        return self.buffers_delivery
+
+
+class Consumer(Protocol):
+    """What a connection needs of each domain's consumer (see `DomainConsumer`)."""
+
+    handlers: Sequence[Handler]
+
+    @classmethod
+    def overrides(cls, method: str) -> bool: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def on_connect(self) -> Result | None: ...
+    def on_settled(self) -> Result | None: ...
+    def on_ack(self, seq: int) -> None: ...
+    def on_disconnect(self) -> None: ...
+    def on_event(self, envelope: Envelope) -> Envelope | None: ...
+    def on_delivered(self, envelope: Envelope) -> None: ...
+
+
+@cache
+def handler_table(classes: tuple[type[Consumer], ...]) -> dict[str, tuple[int, Handler]]:
+    """Type of a request → the number of the consumer that handles it, and how; one for all connections."""
+    return {h.request.type: (number, h) for number, c in enumerate(classes) for h in c.handlers}
+
+
+@cache
+def overriding(classes: tuple[type[Consumer], ...], method: str) -> tuple[int, ...]:
+    """The numbers of the consumers that do anything there."""
+    return tuple(number for number, c in enumerate(classes) if c.overrides(method))
