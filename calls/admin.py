@@ -1,4 +1,4 @@
-"""Call records: to look at, never to change."""
+"""Call records in the admin site, read only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hplus.admin_site.tenancy_admin import ReadOnlyInline, TenancyAdmin
 
 
 class ParticipantInline(ReadOnlyInline):
-    """Who may look at the call may look at who was in it."""
+    """The participants of a call that the user may see."""
 
     model = Participant
     fk_name = "call"
@@ -59,4 +59,4 @@ class CallAdmin(TenancyAdmin):
 
     @admin.display(description="talked for")
     def duration(self, call: Call) -> str:
-        return call.talked or "–"
+        return call.duration_text or "–"

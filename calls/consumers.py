@@ -1,4 +1,4 @@
-"""The ears of the calls: one line for each word."""
+"""Calls on one connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hplus.realtime.publishing.envelopes import Envelope
 
 
 class CallsConsumer(DomainConsumer):
-    """What one device says and hears of calls."""
+    """The calls of one device."""
 
     @handles(messages.InitiateCall)
     def initiate(self, request: messages.InitiateCall) -> Result:
@@ -37,14 +37,14 @@ class CallsConsumer(DomainConsumer):
     def signal(self, request: messages.SignalCall) -> None:
         actions.signal(self.user, request, self.client.connection_id)
 
-    # The handshake and what arrives
+    # Handshake and events
 
     def snapshot(self) -> dict[str, Any]:
         return {"activeCall": actions.active_call(self.user)}
 
     def on_connect(self) -> Result | None:
-        return actions.incoming(self.user)
+        return actions.incoming_call(self.user)
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
-        """What this device caused itself is news only for the others of the same user."""
+        """Drop an event that this connection caused: only the user's other devices need it."""
         return None if envelope.topic == self.client.connection_id else envelope

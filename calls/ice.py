@@ -1,7 +1,7 @@
-"""Where devices find each other: STUN and TURN addresses, with credentials that expire.
+"""ICE servers: STUN and TURN addresses, with credentials that expire.
 
-The credentials are those of coturn's `use-auth-secret` (draft-uberti-behave-turn-rest-00): the
-TURN server knows the same secret and needs no database of users.
+The credentials are those of coturn's `use-auth-secret` (draft-uberti-behave-turn-rest-00): the TURN server
+has the same secret and needs no database of users.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.conf import settings
 
 
 def ice_servers(user_id: str) -> list[dict[str, Any]]:
-    """For the `iceServers` of an RTCPeerConnection; empty where nothing is configured."""
+    """Return the `iceServers` for an RTCPeerConnection; empty where none are configured."""
     stun = [url for url in settings.TURN_URLS if url.startswith(("stun:", "stuns:"))]
     turn = [url for url in settings.TURN_URLS if url not in stun]
     servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
@@ -26,7 +26,7 @@ def ice_servers(user_id: str) -> list[dict[str, Any]]:
 
 
 def credentials(user_id: str, secret: str, now: float) -> dict[str, str]:
-    """`username` is "<unix expiry>:<userId>", `credential` base64(HMAC-SHA1(secret, username))."""
+    """Return `username`, "<unix expiry>:<userId>", and `credential`, base64(HMAC-SHA1(secret, username))."""
     username = f"{int(now) + settings.TURN_CREDENTIAL_SECONDS}:{user_id}"
     digest = hmac.digest(secret.encode(), username.encode(), hashlib.sha1)
     return {"username": username, "credential": base64.b64encode(digest).decode()}

@@ -1,4 +1,4 @@
-"""The words of the calls. What devices offer each other passes through them and stays nowhere."""
+"""Requests and events of calls. The session descriptions of the devices pass through and are not stored."""
 
 from __future__ import annotations
 
@@ -12,43 +12,52 @@ from calls.ice import ice_servers
 from calls.models import Call, Participant
 from hplus.protocol.wire import Event, Id, OptionalId, Request, Shape, missing
 
-MOST_INVITED = 7  # in a mesh each device sends to every other
-Description = str | dict[str, Any]  # SDP, bare or as a browser's RTCSessionDescription
+MAX_CALLEES = 7  # each device sends its media to every other
+Description = str | dict[str, Any]  # SDP as text, or as a browser's RTCSessionDescription
 SDP = "v=0 …"
 CANDIDATE = {"candidate": "candidate:1 1 udp 2122260223 192.0.2.7 54400 typ host", "sdpMid": "0"}
 ICE_SERVERS = [{"urls": ["turn:turn.example:3478"], "username": "1795343400:doctor_456", "credential": "…"}]
 Reason = Annotated[str | None, StringConstraints(max_length=200)]
 
 
-# What a client says
+# Requests
 
 
 class InitiateCall(Request):
-    """I call this person, or these people."""
+    """Call one person (`receiverId`) or up to seven (`participantIds`).
+
+    The answer is `callInitiated` with the ICE servers; all devices of the callees get `callInitiate` and ring
+    for `ringTimeout` seconds. `error` CALL_BUSY where all callees are in another call: they get a missed
+    call. A call to somebody who is calling you joins that call.
+    """
 
     type = "callInitiate"
     receiver_id: Annotated[OptionalId, Field(examples=["doctor_456"])] = None
-    participant_ids: Annotated[list[Id] | None, Field(max_length=MOST_INVITED)] = None
+    participant_ids: Annotated[list[Id] | None, Field(max_length=MAX_CALLEES)] = None
     call_type: Literal["audio", "video"]
     hospital_id: OptionalId = None
     emergency_id: OptionalId = None
     offer: Annotated[Description | None, Field(repr=False, examples=[SDP])] = None
 
     @model_validator(mode="after")
-    def _calls_somebody(self) -> Self:
+    def _must_have_callees(self) -> Self:
         if not self.callee_ids:
             raise missing("receiverId")
         return self
 
     @property
     def callee_ids(self) -> list[str]:
-        """Everyone who is called, each once, in the order given."""
+        """The userIds that are called, each once, in the order given."""
         first = [self.receiver_id] if self.receiver_id else []
         return list(dict.fromkeys([*first, *(self.participant_ids or [])]))
 
 
 class AcceptCall(Request):
-    """I take this call."""
+    """Accept a call that rings, on this device, with the `answer` to its `offer` if there was one.
+
+    The others in the call get `callAccept`, your other devices `callAnsweredElsewhere`. The first device to
+    accept wins; `error` CALL_INVALID_STATE for the next one.
+    """
 
     type = "callAccept"
     call_id: Id
@@ -56,7 +65,10 @@ class AcceptCall(Request):
 
 
 class RejectCall(Request):
-    """I do not take this call."""
+    """Decline a call that rings.
+
+    The others in the call get `callReject`, your other devices `callAnsweredElsewhere`.
+    """
 
     type = "callReject"
     call_id: Id
@@ -64,7 +76,10 @@ class RejectCall(Request):
 
 
 class EndCall(Request):
-    """I hang up."""
+    """Hang up, or cancel a call of yours that still rings.
+
+    Everybody in the call gets `callEnd`; with fewer than two people left the call is over.
+    """
 
     type = "callEnd"
     call_id: Id
@@ -72,7 +87,11 @@ class EndCall(Request):
 
 
 class AddParticipant(Request):
-    """Let this person join us."""
+    """Add a person to the call you are in. For staff only.
+
+    Everybody in the call gets `callAddParticipant`, the person `callInitiate`. `error` CALL_BUSY where the
+    person is in another call.
+    """
 
     type = "callAddParticipant"
     call_id: Id
@@ -80,7 +99,10 @@ class AddParticipant(Request):
 
 
 class SignalCall(Request):
-    """This is for that person's device."""
+    """Send an offer, an answer or an ICE candidate (WebRTC) to the device of another person in the call.
+
+    The other person gets `callSignal` with the same fields. Nothing of it is stored.
+    """
 
     type = "callSignal"
     call_id: Id
@@ -90,10 +112,12 @@ class SignalCall(Request):
     candidate: Annotated[Description | None, Field(repr=False, examples=[CANDIDATE])] = None
 
 
-# What HPlus says
+# Events
 
 
 class ParticipantRecord(Shape):
+    """A person in a call: ringing, joined, left, rejected, missed or busy."""
+
     user_id: str
     role: str
     status: Annotated[str, Field(examples=["ringing"])]
@@ -112,7 +136,7 @@ class ParticipantRecord(Shape):
 
 
 class CallRecord(Shape):
-    """A call as everyone in it sees it."""
+    """A call with everybody who is or was in it."""
 
     call_id: str
     call_type: Annotated[str, Field(examples=["video"])]
@@ -146,7 +170,10 @@ class CallRecord(Shape):
 
 
 class CallInitiated(Event):
-    """It rings there."""
+    """Answers `callInitiate`: the devices of the callees ring for `ringTimeout` seconds.
+
+    Use `iceServers` for your RTCPeerConnection.
+    """
 
     type = "callInitiated"
     call_id: str
@@ -166,21 +193,24 @@ class CallInitiated(Event):
         )
 
 
-class _CallNews(Event):
-    """Something about a call for everyone in it, but not for the socket that caused it."""
+class _CallEvent(Event):
+    """An event for everybody in a call, except for the connection that caused it."""
 
     call_id: str
-    asked_by: str = Field(default="", exclude=True)  # a connectionId
+    caused_by: str = Field(default="", exclude=True)  # a connectionId
 
     def subject(self) -> str:
         return self.call_id
 
     def topic(self) -> str:
-        return self.asked_by
+        return self.caused_by
 
 
-class IncomingCall(_CallNews):
-    """Somebody calls you."""
+class IncomingCall(_CallEvent):
+    """Somebody calls you: ring until `expiresAt`, then `callAccept` or `callReject`.
+
+    A device that connects while the call rings gets it too, without `offer`.
+    """
 
     type = "callInitiate"
     caller_id: Annotated[str, Field(examples=["patient_123"])]
@@ -194,7 +224,7 @@ class IncomingCall(_CallNews):
 
     @classmethod
     def of(cls, callee: Participant, offer: Description | None = None) -> Self:
-        """For a participant who rings; a device that comes later gets no offer, for it is not kept."""
+        """The event for a participant who rings; without an offer for a later device, as none is stored."""
         caller = callee.invited_by
         assert caller is not None
         assert callee.ring_due_at is not None
@@ -211,8 +241,8 @@ class IncomingCall(_CallNews):
         )
 
 
-class CallAccepted(_CallNews):
-    """This person has joined the call. Without an answer, their device waits for your offer."""
+class CallAccepted(_CallEvent):
+    """A person has joined the call. Without `answer`, that person's device waits for your offer."""
 
     type = "callAccept"
     user_id: str
@@ -220,15 +250,15 @@ class CallAccepted(_CallNews):
     data: CallRecord
 
 
-class CallAnsweredElsewhere(_CallNews):
-    """Stop ringing: another of your devices has dealt with it."""
+class CallAnsweredElsewhere(_CallEvent):
+    """Another of your devices has accepted or declined the call: stop ringing."""
 
     type = "callAnsweredElsewhere"
     outcome: Literal["accepted", "rejected"]
 
 
-class CallRejected(_CallNews):
-    """This person does not take the call; `data.status` tells whether it goes on."""
+class CallRejected(_CallEvent):
+    """A person has declined the call; `data.status` tells whether the call goes on."""
 
     type = "callReject"
     user_id: str
@@ -236,8 +266,8 @@ class CallRejected(_CallNews):
     data: CallRecord
 
 
-class CallEnded(_CallNews):
-    """This person is no longer in the call; `data.status` tells whether it goes on."""
+class CallEnded(_CallEvent):
+    """A person has left the call, missed it or lost the connection; `data.status` says if it goes on."""
 
     type = "callEnd"
     user_id: str
@@ -245,8 +275,8 @@ class CallEnded(_CallNews):
     data: CallRecord
 
 
-class ParticipantAdded(_CallNews):
-    """This person is being called into the call."""
+class ParticipantAdded(_CallEvent):
+    """A person is being added to the call, and rings."""
 
     type = "callAddParticipant"
     user_id: str
@@ -254,8 +284,8 @@ class ParticipantAdded(_CallNews):
     data: CallRecord
 
 
-class CallSignalled(_CallNews):
-    """This comes from that person's device."""
+class CallSignalled(_CallEvent):
+    """An offer, an answer or an ICE candidate from the device of another person in the call."""
 
     type = "callSignal"
     user_id: str

@@ -1,4 +1,4 @@
-"""Calls and who took part in them. What their devices agree on (SDP, ICE) is stored nowhere."""
+"""Calls and their participants. What the devices exchange (SDP, ICE) is not stored."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
 
 class CallQuerySet(models.QuerySet["Call"]):
     def of(self, user: User) -> Self:
-        """The calls this user was asked into, or made."""
+        """The calls this user is or was a participant of."""
         return self.filter(pk__in=Participant.objects.filter(user=user).values("call"))
 
     def visible_to(self, user: User) -> Self:
-        """What a user may look at: the own calls; an admin those of the hospital; a superuser all."""
+        """The calls a user may see: the own ones; an admin also those of the hospital, a superuser all."""
         if user.is_superuser:
             return self
         if user.is_hospital_admin:
@@ -51,19 +51,19 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.of(user)
 
     def with_people(self) -> Self:
-        """With everyone who is or was in it, in one more query for all of them."""
+        """Load `people` of all calls with one more query."""
         people = Participant.objects.select_related("user", "invited_by").order_by("id")
         return self.prefetch_related(Prefetch("participants", people, to_attr="people"))
 
 
 class Call(models.Model):
-    """One call between two people or more. Its row lock decides who was first."""
+    """One call between two or more people. All changes lock its row, which orders them."""
 
     call_id = models.CharField("callId", max_length=36, primary_key=True, default=new_id, editable=False)
     call_type = models.CharField(max_length=10, choices=CallType)
     initiator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="calls")
-    # As the caller named it: calls know no emergencies.
+    # As the client sent it; this app knows nothing of emergencies.
     emergency_id = models.CharField("emergencyId", max_length=150, blank=True)
     status = models.CharField(max_length=10, choices=CallStatus, default=CallStatus.RINGING)
     end_reason = models.CharField(max_length=200, blank=True)
@@ -88,7 +88,7 @@ class Call(models.Model):
 
     @cached_property
     def people(self) -> list[Participant]:
-        """Everyone who is or was in it, in the order they were asked."""
+        """All participants, the caller first, then in the order they were called."""
         return list(self.participants.select_related("user", "invited_by").order_by("id"))
 
     @property
@@ -97,36 +97,36 @@ class Call(models.Model):
 
     @property
     def is_answered(self) -> bool:
-        """Whether anybody ever took it."""
+        """Whether anybody ever accepted it."""
         return self.answered_at is not None
 
     @property
     def duration_seconds(self) -> int | None:
-        """How long people talked; None where nobody answered or they still talk."""
+        """Seconds from the first acceptance to the end; None where nobody answered, or before the end."""
         if self.answered_at is None or self.ended_at is None:
             return None
         return int((self.ended_at - self.answered_at).total_seconds())
 
     @property
-    def talked(self) -> str:
-        """The same for people, like `4:07 min`; blank where nobody talked or they still do."""
+    def duration_text(self) -> str:
+        """The duration to be read, like `4:07 min`; blank where there is none."""
         seconds = self.duration_seconds
         return "" if seconds is None else f"{seconds // 60}:{seconds % 60:02} min"
 
-    def part_of(self, user_id: str) -> Participant | None:
-        """How this person is or was in it."""
+    def participant(self, user_id: str) -> Participant | None:
+        """The participant with this userId."""
         return next((one for one in self.people if one.user_id == user_id), None)
 
     def present(self) -> list[Participant]:
-        """Those who are in it or whose devices ring."""
+        """The participants who are in the call or ring."""
         return [one for one in self.people if one.is_present]
 
     def joined(self) -> list[Participant]:
         return [one for one in self.people if one.has_joined]
 
 
-class Part(models.TextChoices):
-    """How somebody is in a call."""
+class ParticipantStatus(models.TextChoices):
+    """What a person does in a call."""
 
     RINGING = "ringing"
     JOINED = "joined"
@@ -136,7 +136,7 @@ class Part(models.TextChoices):
     BUSY = "busy"
 
 
-PRESENT = (Part.RINGING, Part.JOINED)
+PRESENT = (ParticipantStatus.RINGING, ParticipantStatus.JOINED)
 
 
 class ParticipantQuerySet(models.QuerySet["Participant"]):
@@ -144,31 +144,31 @@ class ParticipantQuerySet(models.QuerySet["Participant"]):
         return self.filter(status__in=PRESENT)
 
     def joined(self) -> Self:
-        return self.filter(status=Part.JOINED)
+        return self.filter(status=ParticipantStatus.JOINED)
 
-    def without_socket(self) -> Self:
-        """Those none of whose devices is connected."""
+    def without_connection(self) -> Self:
+        """Participants of whom no device is connected."""
         return self.filter(~Exists(Connection.objects.filter(user=OuterRef("user"))))
 
-    def with_socket(self) -> Self:
+    def with_connection(self) -> Self:
         return self.filter(Exists(Connection.objects.filter(user=OuterRef("user"))))
 
 
 class Participant(models.Model):
-    """One person in one call, with the times by which something must have happened."""
+    """One person in one call, with the time when ringing ends, and when a lost connection ends it."""
 
     call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="participants", db_index=False)
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
-    status = models.CharField(max_length=10, choices=Part, default=Part.RINGING)
-    # Who asked them in; the caller was asked by nobody.
+    status = models.CharField(max_length=10, choices=ParticipantStatus, default=ParticipantStatus.RINGING)
+    # Who called or added this person; null for the caller.
     invited_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    # The socket by which they joined: the first device wins.
+    # The connection of the device that joined.
     connection_id = models.CharField(max_length=36, blank=True)
     ring_due_at = models.DateTimeField(null=True, blank=True)
     dropped_due_at = models.DateTimeField(null=True, blank=True)
     joined_at = models.DateTimeField(null=True, blank=True)
     left_at = models.DateTimeField(null=True, blank=True)
-    # The `callInitiate` by which they came in, stored once however often it is sent.
+    # Of the `callInitiate` by which the caller came in: a repetition is recognised by it.
     client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
     fingerprint = models.CharField(max_length=64, blank=True)
 
@@ -196,37 +196,37 @@ class Participant(models.Model):
 
     @property
     def is_present(self) -> bool:
-        """Whether they are in the call or their devices ring."""
+        """Whether the person is in the call or rings."""
         return self.status in PRESENT
 
     @property
     def is_ringing(self) -> bool:
-        return self.status == Part.RINGING
+        return self.status == ParticipantStatus.RINGING
 
     @property
     def has_joined(self) -> bool:
-        """Whether they are in the call now."""
-        return self.status == Part.JOINED
+        """Whether the person is in the call now."""
+        return self.status == ParticipantStatus.JOINED
 
     @property
     def is_connected(self) -> bool:
-        """Whether the socket by which they joined is still there."""
+        """Whether the connection by which the person joined is still open."""
         return Connection.objects.filter(pk=self.connection_id).exists()
 
     def ring(self, by: User) -> None:
-        """Their devices ring from now on, for as long as the setting says."""
-        self.status, self.invited_by = Part.RINGING, by
+        """Ring for HPLUS_RING_SECONDS, called by this user; does not save."""
+        self.status, self.invited_by = ParticipantStatus.RINGING, by
         self.ring_due_at = timezone.now() + timedelta(seconds=settings.HPLUS_RING_SECONDS)
 
     def join(self, connection_id: str) -> None:
-        """They are in the call, on this device."""
+        """Join on this device; does not save."""
         if not self.has_joined:
             self.joined_at, self.left_at = timezone.now(), None
-        self.status, self.connection_id = Part.JOINED, connection_id
+        self.status, self.connection_id = ParticipantStatus.JOINED, connection_id
         self.ring_due_at = self.dropped_due_at = None
 
-    def go(self, part: str) -> None:
-        """They are out of the call, in this way."""
+    def leave_as(self, status: str) -> None:
+        """Leave the call, or never join it, with this status; does not save."""
         if self.has_joined:
             self.left_at = timezone.now()
-        self.status, self.ring_due_at, self.dropped_due_at = part, None, None
+        self.status, self.ring_due_at, self.dropped_due_at = status, None, None

@@ -1,4 +1,4 @@
-"""How a call begins: who may be called, who is busy, and two who call each other at once."""
+"""Start a call: who may be called, who is busy, and what happens when two call each other at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from calls import messages, teardown
-from calls.models import Call, CallStatus, Part, Participant
+from calls.models import Call, CallStatus, Participant, ParticipantStatus
 from hplus import errors
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
@@ -19,23 +19,23 @@ from hplus.realtime.publishing.push_wakeups import push_to_absent
 
 
 def initiate(user: User, request: messages.InitiateCall, connection_id: str) -> Result:
-    """It rings on all devices of the callees.
+    """Start a call; all devices of the callees ring.
 
     Raises UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden (patient to patient), CallBusy
-    (all callees are), CallInvalidState (the caller is in another call) or IdempotencyConflict.
+    (all callees are in calls), CallInvalidState (the caller is in a call) or IdempotencyConflict.
     """
-    outcome = _place(user, request, connection_id)
+    outcome = _set_up(user, request, connection_id)
     if isinstance(outcome, errors.Refusal):
         raise outcome
     return outcome
 
 
 @action
-def _place(user: User, request: messages.InitiateCall, connection_id: str) -> Result | errors.Refusal:
-    """Returns CallBusy where the others would raise: the attempt is kept, the callee hears of it."""
+def _set_up(user: User, request: messages.InitiateCall, connection_id: str) -> Result | errors.Refusal:
+    """Return CallBusy instead of raising it, so that the call is stored and the callees get a missed call."""
     callees, hospital_id = _callees(user, request)
-    hold_lines([user, *callees])
-    settled = _repeated(user, request) or _settled_by_present_call(user, request, connection_id)
+    lock_users([user, *callees])
+    settled = _repetition_of(user, request) or _resolve_present_call(user, request, connection_id)
     if settled is not None:
         return settled
     call = Call.objects.create(
@@ -44,18 +44,18 @@ def _place(user: User, request: messages.InitiateCall, connection_id: str) -> Re
         hospital_id=hospital_id,
         emergency_id=request.emergency_id or "",
     )
-    _seat(call, user, request, connection_id, callees)
+    _add_participants(call, user, request, connection_id, callees)
     if len(call.present()) < 2:
-        return _busy(call)
+        return _end_as_busy(call)
     ring(call.present()[1:], request.offer)
-    return _answer(call, user)
+    return _initiated(call, user)
 
 
-# Who may be called
+# Callees
 
 
 def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], str]:
-    """Those who are called, and the hospital in which: staff's own, a patient's callee's."""
+    """The users to call, and the hospital of the call: that of the staff member among the two sides."""
     found = User.objects.in_bulk(request.callee_ids)
     first = found.get(request.callee_ids[0])
     if first is None:
@@ -67,35 +67,35 @@ def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], st
     return callees, hospital_id
 
 
-def hold_lines(users: list[User]) -> None:
-    """Nobody else begins a call with any of these people until this deed is done."""
-    people = User.objects.select_for_update(no_key=True).filter(pk__in=[user.pk for user in users])
-    list(people.order_by("pk").values_list("pk", flat=True))
+def lock_users(users: list[User]) -> None:
+    """Lock these users, in the order of their ids, so that no other call with them starts meanwhile."""
+    rows = User.objects.select_for_update(no_key=True).filter(pk__in=[user.pk for user in users])
+    list(rows.order_by("pk").values_list("pk", flat=True))
 
 
 def busy_among(users: list[User]) -> set[str]:
-    """Those of these people who are in a call or whose devices ring."""
+    """The userIds of those who are in a call or ring."""
     return set(Participant.objects.present().filter(user__in=users).values_list("user_id", flat=True))
 
 
 def ring(callees: list[Participant], offer: messages.Description | None = None) -> None:
-    """On all their devices; one that is asleep gets a push, and hears of the call when it connects."""
+    """Ring on all devices; those without a connection get a push, and `callInitiate` when they connect."""
     for callee in callees:
         publish(messages.IncomingCall.of(callee, offer), groups.person(callee.user_id))
     push_to_absent([Wakeup(one.user_id, "incomingCall", one.call_id, wire.new_id()) for one in callees])
 
 
-# What is there already
+# Repetitions, and a call that is there already
 
 
 def _fingerprint(request: messages.InitiateCall) -> str:
-    """What makes it the same wish; a phone that tries again may have made a new offer."""
+    """A digest without the offer: a phone that tries again may have made a new one."""
     content = request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp", "offer"})
     return wire.fingerprint(content)
 
 
-def _repeated(user: User, request: messages.InitiateCall) -> Result | errors.Refusal | None:
-    """The same answer for the same clientMessageId."""
+def _repetition_of(user: User, request: messages.InitiateCall) -> Result | errors.Refusal | None:
+    """The first result again for a request with the same clientMessageId; None for a new request."""
     if not request.client_message_id:
         return None
     mine = Participant.objects.filter(user=user, client_message_id=request.client_message_id)
@@ -106,21 +106,25 @@ def _repeated(user: User, request: messages.InitiateCall) -> Result | errors.Ref
         return errors.IdempotencyConflict(field="clientMessageId")
     if first.call.status == CallStatus.BUSY:
         return errors.CallBusy(callId=first.call_id)
-    return _answer(first.call, user, is_duplicate=True)
+    return _initiated(first.call, user, is_duplicate=True)
 
 
-def _settled_by_present_call(user: User, request: messages.InitiateCall, connection_id: str) -> Result | None:
-    """Who calls back while the other's call rings, has joined that one; who is still in another
-    call leaves it first, if that device is gone. Raises CallInvalidState."""
-    call = _locked_call_of(user)
-    mine = call.part_of(user.pk) if call else None
+def _resolve_present_call(user: User, request: messages.InitiateCall, connection_id: str) -> Result | None:
+    """Resolve a call that the caller is in or that rings; None where a new call may start.
+
+    A callee who calls back joins the call that rings. Another call that rings is rejected as busy, and one
+    whose device has gone is left. The same call tapped twice gives the first result. Raises CallInvalidState
+    where the caller is in a call.
+    """
+    call = _lock_call_of(user)
+    mine = call.participant(user.pk) if call else None
     if call is None or mine is None or not mine.is_present:
         return None
     is_same = {one.user_id for one in call.people} == {user.pk, *request.callee_ids}
     if is_same and mine.is_ringing and call.initiator_id in request.callee_ids:
         mine.client_message_id, mine.fingerprint = request.client_message_id, _fingerprint(request)
         join(call, mine, connection_id)
-        return _answer(call, user)
+        return _initiated(call, user)
     if mine.is_ringing:
         teardown.reject(call, mine, "busy")
         return None
@@ -128,19 +132,19 @@ def _settled_by_present_call(user: User, request: messages.InitiateCall, connect
         teardown.hang_up(call, mine, None)
         return None
     if is_same and call.initiator_id == user.pk and not call.is_answered:  # tapped twice
-        return _answer(call, user, is_duplicate=True)
+        return _initiated(call, user, is_duplicate=True)
     raise errors.CallInvalidState("You are in a call.", callId=call.pk)
 
 
-def _locked_call_of(user: User) -> Call | None:
+def _lock_call_of(user: User) -> Call | None:
     present = Participant.objects.present().filter(user=user)
     return Call.objects.select_for_update(of=("self",)).filter(pk__in=present.values("call")).first()
 
 
-# Who is in it
+# Participants
 
 
-def _seat(
+def _add_participants(
     call: Call, user: User, request: messages.InitiateCall, connection_id: str, callees: list[User]
 ) -> None:
     caller = Participant(
@@ -156,17 +160,17 @@ def _seat(
         called = Participant(call=call, user=callee)
         called.ring(by=user)
         if callee.pk in busy:
-            called.go(Part.BUSY)
+            called.leave_as(ParticipantStatus.BUSY)
         call.people.append(called)
     Participant.objects.bulk_create(call.people)
     for called in call.people:
-        if called.status == Part.BUSY:
+        if called.status == ParticipantStatus.BUSY:
             teardown.notify_missed(called)
 
 
-def _busy(call: Call) -> errors.CallBusy:
+def _end_as_busy(call: Call) -> errors.CallBusy:
     caller = call.people[0]
-    caller.go(Part.LEFT)
+    caller.leave_as(ParticipantStatus.LEFT)
     caller.save(update_fields=["status", "left_at"])
     call.status, call.end_reason, call.ended_at = CallStatus.BUSY, "busy", timezone.now()
     call.save(update_fields=["status", "end_reason", "ended_at"])
@@ -174,7 +178,7 @@ def _busy(call: Call) -> errors.CallBusy:
 
 
 def join(call: Call, person: Participant, connection_id: str, answer: Any = None) -> None:
-    """This person is in, on this device: the others hear it, and the other devices stop ringing."""
+    """Let a participant join on this device, and tell the others and the participant's other devices."""
     person.join(connection_id)
     person.save()
     if not call.is_answered:
@@ -183,15 +187,15 @@ def join(call: Call, person: Participant, connection_id: str, answer: Any = None
     record = messages.CallRecord.of(call)
     publish(
         messages.CallAccepted(call_id=call.pk, user_id=person.user_id, answer=answer, data=record),
-        *teardown.everyone(call, but=person),
+        *teardown.groups_of(call, but=person),
     )
     publish(
-        messages.CallAnsweredElsewhere(call_id=call.pk, outcome="accepted", asked_by=connection_id),
+        messages.CallAnsweredElsewhere(call_id=call.pk, outcome="accepted", caused_by=connection_id),
         groups.person(person.user_id),
     )
 
 
-def _answer(call: Call, user: User, *, is_duplicate: bool = False) -> Result:
+def _initiated(call: Call, user: User, *, is_duplicate: bool = False) -> Result:
     return Result(
         events=[messages.CallInitiated.of(call, user.pk)],
         ack_data={"callId": call.pk},

@@ -1,4 +1,4 @@
-"""Call records over HTTP, in the shape of the socket."""
+"""Call records over HTTP, in the shapes of the socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CallQuery(Shape):
 
 
 class Calls(Shape):
-    """My calls, the latest first; `nextCursor` goes into `before`."""
+    """Calls, the latest first; `nextCursor` goes into `before` for the next page."""
 
     calls: list[messages.CallRecord]
     next_cursor: str | None
@@ -37,7 +37,7 @@ class CallsView(APIView):
         responses=Calls,
     )
     def get(self, request: Request) -> Response:
-        """My calls, those missed too; for an admin those of the hospital."""
+        """List the calls of the signed-in user, missed ones too; for an admin those of the hospital."""
         page = query_of(request, CallQuery)
         found, has_more = actions.calls_of(request.user, page.before, page.limit)
         calls = Calls(
@@ -51,6 +51,6 @@ class CallsView(APIView):
 class CallView(APIView):
     @described(None, messages.CallRecord)
     def get(self, request: Request, call_id: str) -> Response:
-        """One call."""
+        """Read one call."""
         call = actions.find_call(request.user, call_id)
         return shaped(messages.CallRecord.of(call))

@@ -169,7 +169,7 @@ class Teller:
 
     def _of_call(self, call: Call) -> Moment:
         others = ", ".join(one.user.display_name for one in call.people if one.user_id != call.initiator_id)
-        facts = [f"talked for {call.talked}" if call.talked else call.status]
+        facts = [f"duration_text for {call.duration_text}" if call.duration_text else call.status]
         what = f"{call.call_type} call to {others}"
         return Moment(call.started_at, "call", what, who=call.initiator.display_name, facts=facts)
 
