@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
+from django.utils import timezone
 
 from chat.actions import open_room
 from chat.consumers import FAST_DELIVERED, FAST_SENDING
@@ -15,9 +16,11 @@ from chat.messages import NewMessage, SendMessage
 from chat.models import ChatRoom, Message
 from chat.sending import send_all
 from hplus import errors
-from hplus.accounts.models import User
+from hplus.accounts.models import Session, User
+from hplus.push.actions import register
+from hplus.push.models import PushOutbox
 from hplus.realtime.actions import Command, Result
-from hplus.realtime.models import Mailbox, MailboxEntry
+from hplus.realtime.models import Connection, Mailbox, MailboxEntry, ServerProcess
 from hplus.realtime.publishing import publisher
 from hplus.realtime.publishing.envelopes import Delivery, envelope_of
 
@@ -243,3 +246,27 @@ def test_a_delivered_mark_is_published_once(users: dict[str, User], deliveries: 
     assert delivery.envelope.seqs == {"patient_123": 2}
     entry = MailboxEntry.objects.get(event_type="messageDelivered")
     assert (entry.user_id, entry.seq, entry.event_id) == ("patient_123", 2, delivery.envelope.event_id)
+
+
+@pytest.mark.parametrize(("is_connected_elsewhere", "pushes"), [(False, 1), (True, 0)])
+def test_a_receiver_without_any_connection_is_woken_by_a_push(
+    users: dict[str, User], deliveries: list[Delivery], is_connected_elsewhere: bool, pushes: int
+) -> None:
+    open_room(users["patient_123"], "doctor_123", HOSPITAL)
+    for user_id in ("doctor_123", "patient_123"):
+        register(Session.objects.create(user=users[user_id]), f"token of {user_id}")
+    revoked = Session.objects.create(user=users["doctor_123"], revoked_at=timezone.now())
+    register(revoked, "token of a session that has ended")
+    if is_connected_elsewhere:
+        elsewhere = ServerProcess.objects.create(host="another", pid=1)
+        Connection.objects.create(
+            server=elsewhere, user=users["doctor_123"], role="doctor", hospital=HOSPITAL
+        )
+    [sent] = send_fast(command(users, "patient_123", "doctor_123"))
+    assert sent is not None
+    assert sent.ack_data is not None
+    assert PushOutbox.objects.count() == pushes
+    for push in PushOutbox.objects.all():
+        message_id = sent.ack_data["messageId"]
+        assert push.device.token == "token of doctor_123"
+        assert push.content() == {"category": "message", "id": message_id, "eventId": message_id}

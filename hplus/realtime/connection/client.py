@@ -40,6 +40,26 @@ Buffered = tuple[Envelope, int | None]  # what arrived, and its place in the mai
 class Client:
     """Handles frames in order, each through its domain's consumer, and writes what arrives."""
 
+    __slots__ = (
+        "__weakref__",
+        "_buffered",
+        "_closing",
+        "_delivery_consumers",
+        "_event_consumers",
+        "_table",
+        "_tasks",
+        "connection",
+        "connection_id",
+        "consumers",
+        "deadline",
+        "group_names",
+        "hub",
+        "identity",
+        "inbound",
+        "outbound",
+        "transport",
+    )
+
     def __init__(
         self, hub: Hub, identity: Identity, transport: Transport, hosted: Iterable[MakeConsumer]
     ) -> None:

@@ -40,6 +40,20 @@ class Inbound:
     it, and a heartbeat does not wait at all.
     """
 
+    __slots__ = (
+        "_client",
+        "_idle",
+        "_is_busy",
+        "_loop",
+        "_rate_refusals",
+        "_refused_at",
+        "_transport",
+        "_urgent",
+        "_waiting",
+        "is_closed",
+        "on_writable",
+    )
+
     def __init__(self, client: Handling, transport: Transport, on_writable: Callable[[], None]) -> None:
         self._client, self._transport, self.on_writable = client, transport, on_writable
         self._loop = asyncio.get_running_loop()

@@ -80,6 +80,17 @@ class Outbound:
     `on_written` is called for each durable event that has been written.
     """
 
+    __slots__ = (
+        "_bytes",
+        "_drained",
+        "_on_written",
+        "_too_slow",
+        "_transport",
+        "_waiting",
+        "is_closed",
+        "written",
+    )
+
     def __init__(
         self, transport: Transport, on_written: Callable[[Envelope], None], too_slow: Callable[[], None]
     ) -> None:

@@ -55,6 +55,8 @@ class Deadline:
     came, or the last would wait as long as all of them together.
     """
 
+    __slots__ = ("is_stuck",)
+
     def __init__(self) -> None:
         self.is_stuck = False
 
