@@ -13,11 +13,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import audience, messages
-from emergency.call_for_help import CLINICIANS, note_vitals
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
-from emergency.news2 import news2
+from emergency.observations import observe, tell_who_must_act
 from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
-from emergency.vitals import read_vitals
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -130,16 +128,19 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     status = _status_asked(emergency, request)
     _must_be_possible(user, emergency, status, adds=_adds_something(request))
     _move(emergency, status, request, now)
-    vitals = _take_vitals(emergency, user, request.vitals, now)
+    observed = observe(emergency, user, request.vitals, now) if request.vitals else None
+    if observed:
+        audience.note(emergency, EntryKind.VITALS, user, observed, now)
     emergency.save_change()
     change = audience.status_change(
         emergency, user, now, previous,
-        notes=request.notes, vitals=vitals, completion_details=request.completion_details,
+        notes=request.notes, vitals=request.vitals or None, completion_details=request.completion_details,
     )  # fmt: skip
     entry = audience.note(emergency, EntryKind.STATUS, user, change, now)
     if not emergency.is_open:
         audience.stop_sharing(emergency, emergency.status)
     audience.tell_status(entry, groups.person(user.pk), emergency=emergency)
+    tell_who_must_act(emergency, observed)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
@@ -176,22 +177,6 @@ def _move(emergency: Emergency, status: str, request: messages.UpdateStatus, now
     emergency.status = status
     if request.phase and status in ASSIGNED:
         emergency.stamp(request.phase, now)
-
-
-def _take_vitals(
-    emergency: Emergency, user: User, vitals: dict[str, Any] | None, now: datetime
-) -> dict[str, Any] | None:
-    """The latest value of each vital sign counts, and so does the score."""
-    if not vitals:
-        return None
-    readings, odd = read_vitals(vitals, by_clinician=user.role in CLINICIANS)
-    emergency.vitals = {**(emergency.vitals or {}), **vitals}
-    emergency.readings = {**emergency.readings, **readings}
-    emergency.news2 = news2(emergency.readings)
-    fresh = [name for key in odd if (name := f"vitals.{key}") not in emergency.warnings]
-    emergency.warnings = [*emergency.warnings, *fresh]
-    note_vitals(emergency, user, readings, now)
-    return vitals
 
 
 # By admins, and between hospitals

@@ -15,11 +15,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from emergency import actions, audience, board, fhir, timeline
-from emergency.case_report import Teller, assignable, clock, other_hospitals, words
+from emergency.case_report import Teller, assignable, clock, other_hospitals, score_words, words
 from emergency.hospital_admin import HospitalAdmin
 from emergency.messages import Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency
@@ -107,8 +108,7 @@ class EmergencyAdmin(TenancyAdmin):
 
     @admin.display(description="NEWS2")
     def score(self, emergency: Emergency) -> str:
-        found = emergency.news2
-        return f"{found['score']} {words(found['band'])}" if found else "–"
+        return score_words(emergency.current_news2(timezone.now()))
 
     # Pages of its own
 
@@ -154,7 +154,7 @@ class EmergencyAdmin(TenancyAdmin):
             "shown": audience.shown(emergency),
             "status_words": words(emergency.status),
             "phase_words": words(emergency.phase),
-            "band_words": words((emergency.news2 or {}).get("band")),
+            "news2_words": score_words(emergency.current_news2(timezone.now())),
             "took": clock(teller.took_seconds()),
             "story": teller.story(),
             "may_act": may_act,

@@ -156,7 +156,7 @@ def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
         eta_seconds=None if emergency.on_scene_at else eta_seconds,  # whoever is there does not arrive
         escalation_level=emergency.escalation_level,
         escalate_at=emergency.escalate_at,
-        news2=emergency.news2,
+        news2=emergency.current_news2(timezone.now()),
         lat=emergency.lat,
         lng=emergency.lng,
     )

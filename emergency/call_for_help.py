@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError
 from django.utils import timezone
 
 from emergency import audience
-from emergency.lenient import as_object, as_text
+from emergency.lenient import as_age, as_object, as_sex, as_text, as_yes_or_no
 from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp
 from emergency.models import Emergency, Entry, EntryKind
-from emergency.news2 import news2
-from emergency.vitals import read_vitals
+from emergency.observations import observe, tell_who_must_act
 from hplus import errors
 from hplus.accounts.actions import find_hospital
-from hplus.accounts.models import Role, User
+from hplus.accounts.models import User
 from hplus.protocol import wire
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.publishing.mailbox import newest_entries_about
 
 DUPLICATE_WITHIN = timedelta(minutes=10)
-CLINICIANS = (Role.DOCTOR, Role.NURSE, Role.PARAMEDIC)
 _NOT_CONTENT = {"requestId", "clientMessageId", "timestamp", "type"}
 
 
@@ -78,29 +76,33 @@ def _fingerprint(request: RequestHelp) -> str:
 def _store(user: User, request: RequestHelp) -> Result:
     now = timezone.now()
     emergency = _row(user, request)
+    vitals = as_object(request.vitals)
+    observed = observe(emergency, user, vitals, now) if vitals is not None else None
     called = audience.audience(emergency)
     emergency.requested_at, emergency.alerted_at = now, now if called else None
     emergency.escalate_at = audience.due_from_now(emergency)
     emergency.save(force_insert=True)
     created = audience.status_change(emergency, user, now, None, vitals=emergency.vitals)
     entry = audience.note(emergency, EntryKind.REQUESTED, user, created, now)
-    if emergency.readings:
-        note_vitals(emergency, user, emergency.readings, now)
+    if observed and emergency.readings:
+        audience.note(emergency, EntryKind.VITALS, user, observed, now)
     publish(EmergencyCreated.of(entry), groups.person(user.pk))
     publish(EmergencyStatusUpdate.of(entry), groups.person(user.pk))
     audience.alert(emergency, called, now)
+    tell_who_must_act(emergency, observed)
     audience.share_locations(emergency)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
 def _row(user: User, request: RequestHelp) -> Emergency:
-    vitals = as_object(request.vitals)
-    readings, odd = read_vitals(vitals, by_clinician=user.role in CLINICIANS)
     return Emergency(
         hospital_id=request.hospital_id,
         patient_id=request.patient_id,
         patient_name=as_text(request.patient_name),
         patient_phone=as_text(request.patient_phone),
+        patient_age=as_age(request.patient_age),
+        patient_sex=as_sex(request.patient_sex),
+        is_pregnant=as_yes_or_no(request.is_pregnant),
         lat=request.location.lat,
         lng=request.location.lng,
         address=as_text(request.location.address),
@@ -109,10 +111,7 @@ def _row(user: User, request: RequestHelp) -> Emergency:
         priority=request.priority,
         requested_by=user,
         requested_by_role=user.role,
-        vitals=vitals,
-        readings=readings,
-        news2=news2(readings),
-        warnings=[*_odd_fields(request), *(f"vitals.{key}" for key in odd)],
+        warnings=_odd_fields(request),
         original=request.original,
         possible_duplicate_of=_possible_duplicate(request),
         client_message_id=request.client_message_id,
@@ -132,6 +131,12 @@ def _odd_fields(request: RequestHelp) -> list[str]:
     odd = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
     if request.vitals is not None and not isinstance(request.vitals, dict):
         odd.append("vitals")
+    read = {
+        "patientAge": (request.patient_age, as_age),
+        "patientSex": (request.patient_sex, as_sex),
+        "isPregnant": (request.is_pregnant, as_yes_or_no),
+    }
+    odd += [name for name, (value, reader) in read.items() if value is not None and reader(value) is None]
     understood = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
     return odd + [name for name, value in understood.items() if request.original.get(name) != value]
 
@@ -148,9 +153,3 @@ def _possible_duplicate(request: RequestHelp) -> str | None:
         requested_at__gte=timezone.now() - DUPLICATE_WITHIN,
     )
     return recent.order_by("-requested_at").values_list("pk", flat=True).first()
-
-
-def note_vitals(emergency: Emergency, user: User, readings: dict[str, Any], now: datetime) -> None:
-    """The vital signs measured now, with the score of what is known so far."""
-    data = {"readings": readings, "news2": emergency.news2}
-    audience.note(emergency, EntryKind.VITALS, user, data, now)

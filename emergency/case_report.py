@@ -46,6 +46,10 @@ class Moment:
     news2: dict[str, Any] | None = None
 
     @property
+    def score(self) -> str:
+        return score_words(self.news2)
+
+    @property
     def after(self) -> str:
         """How long after the call."""
         return clock(self.after_seconds)
@@ -120,6 +124,9 @@ class Teller:
     def _vitals(self, entry: Entry) -> Moment:
         readings = entry.data.get("readings") or {}
         facts = [_measured(key, value) for key, value in readings.items() if key in READINGS]
+        facts += [
+            f"{READINGS[key][0]}: no reading" for key in entry.data.get("withdrawn", ()) if key in READINGS
+        ]
         return Moment(entry.at, entry.kind, "measured", facts=facts, news2=entry.data.get("news2"))
 
     def _escalated(self, entry: Entry) -> Moment:
@@ -190,7 +197,7 @@ class Teller:
                 **{key: entry.data["news2"][key] for key in ("score", "band", "complete")},
             }
             for entry in self.entries
-            if entry.kind == EntryKind.VITALS and entry.data.get("news2")
+            if entry.kind == EntryKind.VITALS and (entry.data.get("news2") or {}).get("score") is not None
         ]
 
 
@@ -205,6 +212,15 @@ def words(name: str | None) -> str:
     """`in_progress` and `onScene` as people say it."""
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name or "")
     return spaced.replace("_", " ").strip()
+
+
+def score_words(news2: dict[str, Any] | None) -> str:
+    """`5 medium`, `≥ 3` where the score is incomplete, or why there is none."""
+    if not news2:
+        return "–"
+    if news2["score"] is None:
+        return f"not for this patient ({news2['notApplicable']})"
+    return f"{'' if news2['complete'] else '≥ '}{news2['score']} {words(news2['band'])}".strip()
 
 
 def _measured(key: str, value: Any) -> str:

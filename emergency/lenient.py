@@ -6,6 +6,7 @@ guide's types, since a phone drops a frame that has not.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -38,10 +39,45 @@ def as_id(value: Any, most: int) -> str | None:
     return text if text and text.strip() and len(text) <= most else None
 
 
+def as_age(value: Any) -> int | None:
+    """Whole years from 0 to 130: of a number, "7", "7 years" or "8 months"."""
+    found = None if isinstance(value, bool) else _AGE.fullmatch(str(value))
+    if not found:
+        return None
+    years = float(found[1].replace(",", ".")) / _PARTS_OF_A_YEAR[found[2].lower()]
+    return int(years) if years <= OLDEST_YEARS else None
+
+
+def as_sex(value: Any) -> str | None:
+    """One of female, male, other and unknown."""
+    said = value.strip().lower() if isinstance(value, str) else ""
+    return _SEXES.get(said)
+
+
+def as_yes_or_no(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    said = value.strip().lower() if isinstance(value, str) else ""
+    return {"yes": True, "true": True, "no": False, "false": False}.get(said)
+
+
+OLDEST_YEARS = 130
+_AGE = re.compile(r"\s*(\d{1,4}(?:[.,]\d{1,3})?)\s*(years?|y|yrs?|months?|weeks?|days?|)\s*", re.I)
+_PARTS_OF_A_YEAR = {
+    "": 1, "y": 1, "yr": 1, "yrs": 1, "year": 1, "years": 1, "month": 12, "months": 12,
+    "week": 52, "weeks": 52,
+    "day": 365, "days": 365,
+}  # fmt: skip
+_SEXES = {"f": "female", "m": "male"} | {sex: sex for sex in ("female", "male", "other", "unknown")}
+
 _TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 _OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
+_NUMBER_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "null"}]})
+_FLAG_SCHEMA = WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "null"}]})
 # Taken as they come: nothing optional stops an emergency.
 Sent = Annotated[Any, _TEXT_SCHEMA]
+SentNumber = Annotated[Any, _NUMBER_SCHEMA]
+SentFlag = Annotated[Any, _FLAG_SCHEMA]
 SentObject = Annotated[Any, _OBJECT_SCHEMA]
 # Taken as they come, and read as a text or an object.
 LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]

@@ -7,10 +7,11 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from django.utils import timezone
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from emergency.lenient import LenientObject, LenientText, Sent, SentObject, as_id
+from emergency.lenient import LenientObject, LenientText, Sent, SentFlag, SentNumber, SentObject, as_id
 from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
@@ -49,6 +50,9 @@ class RequestHelp(Request):
     patient_phone: Sent = None
     description: Sent = None
     vitals: SentObject = None
+    patient_age: SentNumber = None
+    patient_sex: Sent = None
+    is_pregnant: SentFlag = None
     request_id: Annotated[str | None, BeforeValidator(partial(as_id, most=150))] = None
     client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
@@ -171,12 +175,15 @@ class EmergencyRequest(Shape):
     escalation_level: int
     version: int
     warnings: list[str]
+    patient_age: int | None = None
+    patient_sex: str | None = None
+    is_pregnant: bool | None = None
 
     _SAME: ClassVar[tuple[str, ...]] = (
         "emergency_id", "patient_id", "patient_name", "patient_phone", "hospital_id", "condition",
         "description", "priority", "status", "requested_by_role", "assigned_role", "estimated_arrival",
-        "vitals", "phase", "news2", "times", "possible_duplicate_of", "escalation_level", "version",
-        "warnings",
+        "vitals", "phase", "times", "possible_duplicate_of", "escalation_level", "version",
+        "warnings", "patient_age", "patient_sex", "is_pregnant",
     )  # fmt: skip
 
     @classmethod
@@ -187,6 +194,7 @@ class EmergencyRequest(Shape):
             requested_by=emergency.requested_by_id,
             assigned_to=emergency.assigned_to_id,
             eta_seconds=eta_seconds,
+            news2=emergency.current_news2(timezone.now()),
             **{name: getattr(emergency, name) for name in cls._SAME},
         )
 

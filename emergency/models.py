@@ -10,11 +10,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.dateparse import parse_datetime
 
+from emergency.news2 import outdated
 from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Status
 from emergency.status import Phase as PhaseWord
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
+
+NEWS2_FROM_AGE = 16
+# An older reading says nothing of the patient as they are now.
+READINGS_COUNT_FOR = timedelta(minutes=60)
 
 
 class Priority(models.TextChoices):
@@ -59,6 +65,9 @@ class Emergency(models.Model):
     lat = models.FloatField()
     lng = models.FloatField()
     address = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
+    patient_age = models.SmallIntegerField("patientAge, in years", null=True, blank=True)
+    patient_sex = models.CharField("patientSex", max_length=20, null=True, blank=True)  # noqa: DJ001 null on the wire
+    is_pregnant = models.BooleanField("isPregnant", null=True, blank=True)
     condition = models.TextField()
     description = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
     priority = models.CharField(max_length=10, choices=Priority)
@@ -153,6 +162,21 @@ class Emergency(models.Model):
         """What has been stamped, by NEMSIS eTimes number, and the phases by their own word too."""
         stamped = ((key, getattr(self, column)) for key, column in (ETIMES | STAMPS).items())
         return {key: rfc3339(at) for key, at in stamped if at is not None}
+
+    @property
+    def news2_not_applicable(self) -> str | None:
+        """Why NEWS2 says nothing of this patient: it is made for people from 16 who are not pregnant."""
+        if self.patient_age is not None and self.patient_age < NEWS2_FROM_AGE:
+            return "age"
+        return "pregnancy" if self.is_pregnant else None
+
+    def current_news2(self, now: datetime) -> dict[str, Any] | None:
+        """The score; while the emergency is open, one of a set over 60 minutes old is incomplete."""
+        if not self.news2 or not self.is_open:
+            return self.news2
+        taken_at = parse_datetime(self.news2.get("observedAt", ""))
+        is_current = taken_at is not None and now - taken_at <= READINGS_COUNT_FOR
+        return self.news2 if is_current else outdated(self.news2)
 
     def stamp(self, phase: str, now: datetime) -> None:
         """The phase it is in, with the time it was first reached."""

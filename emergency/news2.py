@@ -8,6 +8,7 @@ chart 2 (thresholds and triggers).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from emergency.vitals import Readings
@@ -27,31 +28,61 @@ SPO2_SCALE_2_ON_OXYGEN: Steps = ((83, 3), (85, 2), (87, 1), (92, 0), (94, 1), (9
 ON_OXYGEN_POINTS = 2
 NOT_ALERT_POINTS = 3
 
+BANDS = ("low", "lowMedium", "medium", "high")
 PARAMETERS = (
     "respirationRate", "spo2", "onOxygen", "systolic", "pulse", "consciousness", "temperature",
 )  # fmt: skip
 
 
-def news2(readings: Readings) -> dict[str, Any] | None:
-    """`{score, band, complete, parameters}`; None where nothing is known.
+def news2(
+    readings: Readings, *, same_set: Collection[str] | None = None, not_applicable: str | None = None
+) -> dict[str, Any] | None:
+    """Return `{score, band, complete, parameters}`, or None where nothing is known.
 
-    `parameters` has the value and the points of each, null for one that is missing. With one
-    missing `complete` is false, and score and band are the least it can be.
+    `parameters` has the value and the points of each, null for one that is missing. The score is
+    `complete` where all seven are known and in `same_set`, the names of the readings taken together
+    (None: all were). An incomplete score is the least it can be, and its band is null until that is
+    high. With `not_applicable` ("age", "pregnancy") score and band are null, as the chart says nothing.
     """
     points = {name: _points(name, readings) for name in PARAMETERS}
-    known = [each for each in points.values() if each is not None]
+    known = {name: each for name, each in points.items() if each is not None}
     if not known:
         return None
-    score = sum(known)
+    if not_applicable:
+        return {"score": None, "band": None, "complete": False, "notApplicable": not_applicable}
+    score = sum(known.values())
+    together = set(known) if same_set is None else set(known) & set(same_set)
+    complete = len(together) == len(PARAMETERS)
+    named = band(score, max(known.values()))
     return {
         "score": score,
-        "band": band(score, max(known)),
-        "complete": len(known) == len(PARAMETERS),
+        "band": named if complete or named == "high" else None,
+        "complete": complete,
         "parameters": {
             name: None if each is None else {"value": readings[name], "points": each}
             for name, each in points.items()
         },
     }
+
+
+def outdated(news2: dict[str, Any]) -> dict[str, Any]:
+    """The score as it is shown once its set is too old: incomplete, and only a high band stays."""
+    return {**news2, "complete": False, "band": news2["band"] if news2["band"] == "high" else None}
+
+
+def has_worsened(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:
+    """Whether a score reaches medium, high or 3 points in one parameter, or rises beyond that."""
+    severity, score = _severity(after)
+    severity_before, score_before = _severity(before)
+    return severity > severity_before or (severity > 0 and score > score_before)
+
+
+def _severity(news2: dict[str, Any] | None) -> tuple[int, int]:
+    """0 for low up to 3 for high, and the score; also of an incomplete one."""
+    if news2 is None or news2["score"] is None:
+        return 0, 0
+    points = [each["points"] for each in news2["parameters"].values() if each]
+    return BANDS.index(band(news2["score"], max(points, default=0))), news2["score"]
 
 
 def band(score: int, highest_points: int) -> str:
@@ -74,21 +105,25 @@ def _points(name: str, readings: Readings) -> int | None:
         return 0 if value == "A" else NOT_ALERT_POINTS
     if name == "spo2":
         return _spo2_points(value, readings)
-    return _step(TABLE[name], round(value, 1) if name == "temperature" else _whole(value))
+    return _worse(TABLE[name], value, per=10 if name == "temperature" else 1)
 
 
 def _spo2_points(value: float, readings: Readings) -> int | None:
     if readings.get("spo2Scale") != 2:
-        return _step(SPO2_SCALE_1, _whole(value))
+        return _worse(SPO2_SCALE_1, value)
     on_oxygen = readings.get("onOxygen")
     if on_oxygen is None and value > 92:
         return None
-    return _step(SPO2_SCALE_2_ON_OXYGEN if on_oxygen else SPO2_SCALE_2_ON_AIR, _whole(value))
+    return _worse(SPO2_SCALE_2_ON_OXYGEN if on_oxygen else SPO2_SCALE_2_ON_AIR, value)
 
 
-def _whole(value: float) -> int:
-    """The chart knows whole numbers; a half counts up."""
-    return math.floor(value + 0.5)
+def _worse(steps: Steps, value: float, per: int = 1) -> int:
+    """The points of a value; between two bands of the chart the higher points of both.
+
+    The chart knows whole numbers, and tenths (`per=10`) of a degree.
+    """
+    exact = round(value * per, 6)
+    return max(_step(steps, edge(exact) / per) for edge in (math.floor, math.ceil))
 
 
 def _step(steps: Steps, value: float) -> int:

@@ -16,9 +16,10 @@ from hplus.protocol.wire import REMOVED
 BATCH_ROWS = 200
 # What people say in words or numbers about the patient, wherever it stands in an entry.
 TELLING = {
-    "address", "completionDetails", "condition", "description", "lat", "lng", "location", "message", "news2",
-    "notes", "original", "parameters", "patientId", "patientName", "patientPhone", "readings", "reason",
-    "rejectionReason", "responseNotes", "score", "vitals", "warnings",
+    "address", "completionDetails", "condition", "description", "isPregnant", "lat", "lng",
+    "location", "message", "news2", "notes", "original", "parameters", "patientAge", "patientId",
+    "patientName", "patientPhone", "patientSex", "readings", "reason", "rejectionReason",
+    "responseNotes", "score", "vitals", "warnings",
 }  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def _forget(row: Emergency) -> None:
     row.patient_id = row.patient_name = row.condition = REMOVED
     row.patient_phone = row.address = row.description = row.estimated_arrival = None
     row.lat, row.lng = round(row.lat, 1), round(row.lng, 1)
+    row.patient_age = row.patient_sex = row.is_pregnant = None
     row.vitals, row.readings, row.news2, row.original, row.warnings = None, {}, None, {}, []
     row.fingerprint, row.client_timestamp = "", None
     row.save()

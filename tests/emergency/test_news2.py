@@ -126,7 +126,60 @@ def test_vital_signs_are_read_under_the_names_phones_use() -> None:
     ("key", "value"),
     [("pulse", 1200), ("spo2", 0.97), ("temp", 98.6), ("hr", "fast"), ("avpu", "sleepy"), ("pulse", True),
      ("bp", "high"), ("pulse", [70]), ("spo2Scale", 3), ("oxygen", "maybe"),
-     ("oxygen", 97), ("supplementalO2", -1)],
+     ("oxygen", 97), ("supplementalO2", -1), ("oxygen", "97 %"), ("spo2", "21 %"), ("spo2", "12 kPa"),
+     ("temp", "310 K"), ("temperatureF", "37.0 C F"), ("bp", "60/98"), ("fio2", 5), ("pulse", "72 mmHg"),
+     ("consciousness", "GCS 8")],
 )  # fmt: skip
 def test_impossible_vital_is_ignored_and_named(key: str, value: Any) -> None:
     assert read_vitals({key: value}, by_clinician=True) == ({}, [key])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reading"),
+    [("temperature", "100.4 °F", {"temperature": 38.0}), ("temperatureF", 98.6, {"temperature": 37.0}),
+     ("bp", "16/10.6 kPa", {"systolic": 120.0, "diastolic": 79.5}), ("systolicKpa", 16, {"systolic": 120.0}),
+     ("bp", {"systolic": 16, "diastolic": 10, "unit": "kPa"}, {"systolic": 120.0, "diastolic": 75.0}),
+     ("fio2", 0.21, {"onOxygen": False}), ("FiO2", "28 %", {"onOxygen": True}),
+     ("oxygen", "21 %", {"onOxygen": False}), ("oxygen", "40%", {"onOxygen": True})],
+)  # fmt: skip
+def test_unit_is_converted(key: str, value: Any, reading: dict[str, Any]) -> None:
+    assert read_vitals({key: value}) == (reading, [])
+
+
+@pytest.mark.parametrize(
+    "vitals", [{"systolic": 120, "bp": "80/40"}, {"systolic": 60, "diastolic": 98}, {"pulse": 70, "hr": 170}]
+)
+def test_contradicting_values_are_not_scored_and_named(vitals: dict[str, Any]) -> None:
+    readings, unreadable = read_vitals(vitals)
+    assert not {"systolic", "pulse"} & set(readings)
+    assert unreadable == list(vitals)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "points"),
+    [("respirationRate", 20.5, 2), ("respirationRate", 8.5, 3), ("spo2", 95.5, 1), ("spo2", 91.4, 3),
+     ("systolic", 219.5, 3), ("systolic", 90.4, 3), ("pulse", 90.5, 1), ("pulse", 50.5, 1),
+     ("temperature", 35.05, 3), ("temperature", 36.04, 1), ("temperature", 38.06, 1),
+     ("temperature", 39.02, 2)],
+)  # fmt: skip
+def test_value_between_two_bands_counts_as_the_worse(name: str, value: float, points: int) -> None:
+    score = news2({**NORMAL, name: value})
+    assert score is not None
+    assert score["score"] == points
+
+
+def test_incomplete_score_has_no_band_until_it_is_high() -> None:
+    low = news2({"pulse": 135})
+    assert low is not None
+    assert (low["score"], low["band"], low["complete"]) == (3, None, False)
+    high = news2({"pulse": 135, "systolic": 80, "spo2": 90})
+    assert high is not None
+    assert (high["score"], high["band"], high["complete"]) == (9, "high", False)
+
+
+@pytest.mark.parametrize("reason", ["age", "pregnancy"])
+def test_score_of_a_child_or_in_pregnancy_is_not_applicable(reason: str) -> None:
+    assert news2(NORMAL, not_applicable=reason) == {
+        "score": None, "band": None, "complete": False, "notApplicable": reason,
+    }  # fmt: skip
+    assert news2({}, not_applicable=reason) is None

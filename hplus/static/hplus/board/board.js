@@ -76,7 +76,8 @@ const untilText = (at) => `next in ${duration(-since(at))}`;
 
 function news2(score) {
   if (!score) return make("span", { cls: "hp-quiet", text: "–" });
-  const text = `${score.complete ? "" : "≥ "}${score.score} ${spaced(score.band)}`;
+  if (score.score === null) return make("span", { cls: "hp-quiet", text: `n/a (${score.notApplicable})` });
+  const text = `${score.complete ? "" : "≥ "}${score.score} ${spaced(score.band ?? "")}`;
   return make("span", { cls: `hp-band hp-band-${score.band}`, text });
 }
 
