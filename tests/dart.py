@@ -141,7 +141,7 @@ def chat_message(json: Json) -> ChatMessage:
 # The frames
 
 
-def _letter(json: Json) -> None:
+def _durable(json: Json) -> None:
     integer(json, "seq")
     string(json, "eventId")
 
@@ -170,7 +170,7 @@ def _new_message(json: Json) -> None:
     inner, whole = chat_message(mapping(json, "data")), chat_message(json)
     if inner != whole:
         raise TypeMismatch(f"{inner} under data, {whole} at the top level")
-    _letter(json)
+    _durable(json)
 
 
 def _joined(json: Json) -> None:
@@ -198,7 +198,7 @@ def _receipt(who: str, when: str) -> Callable[[Json], None]:
         for key in ("messageId", "chatRoomId", who):
             string(json, key)
         moment(json, when)
-        _letter(json)
+        _durable(json)
 
     return read
 
@@ -206,7 +206,7 @@ def _receipt(who: str, when: str) -> Callable[[Json], None]:
 def _edited(json: Json) -> None:
     string(json, "messageId")
     chat_message(mapping(json, "data"))
-    _letter(json)
+    _durable(json)
 
 
 def _typing(json: Json) -> None:
@@ -224,7 +224,7 @@ def _notification(json: Json) -> None:
     data = mapping(json, "data")
     if json["category"] == "message":
         chat_message(data)
-    _letter(json)
+    _durable(json)
 
 
 def _error(json: Json) -> None:
@@ -307,10 +307,10 @@ FRAMES: dict[str, Callable[[Json], Any]] = {
 
 def read(json: Json) -> None:
     """Raises where a client of the guide would have lost this frame."""
-    word = string(json, "type")
-    if word not in FRAMES:
-        raise TypeMismatch(f"the guide's client was sent a {word}, which nobody has described")
+    type_ = string(json, "type")
+    if type_ not in FRAMES:
+        raise TypeMismatch(f"the guide's client was sent a {type_}, which nobody has described")
     try:
-        FRAMES[word](json)
+        FRAMES[type_](json)
     except (AssertionError, KeyError) as lost:
-        raise TypeMismatch(f"{word}: {lost!r} in {json}") from None
+        raise TypeMismatch(f"{type_}: {lost!r} in {json}") from None

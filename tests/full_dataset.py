@@ -48,8 +48,8 @@ def fill(users: dict[str, User], number: str) -> None:
 
 def _talk(patient: User, nurse: User, hospital_id: str) -> None:
     def say(text: str, **more: Any) -> None:
-        wish = SendMessage(receiver_id=nurse.pk, hospital_id=hospital_id, message=text, **more)
-        chat.send(patient, wish)
+        request = SendMessage(receiver_id=nurse.pk, hospital_id=hospital_id, message=text, **more)
+        chat.send(patient, request)
 
     say("My arm hurts")
     room = ChatRoom.objects.get(hospital=hospital_id)
@@ -65,8 +65,8 @@ def _arrive(nurse: User, chief: User) -> None:
 
 
 def _call(nurse: User, patient: User) -> None:
-    wish = InitiateCall(receiver_id=patient.pk, call_type="video")
-    call_id = (initiate(nurse, wish, connection_id="").ack_data or {})["callId"]
+    request = InitiateCall(receiver_id=patient.pk, call_type="video")
+    call_id = (initiate(nurse, request, connection_id="").ack_data or {})["callId"]
     calls.end(nurse, EndCall(call_id=call_id), connection_id="")
 
 

@@ -66,7 +66,7 @@ class Phone:
         await self._reading
 
     async def vanish(self) -> None:
-        """As in a tunnel: the connection is gone without a word."""
+        """As in a tunnel: the connection is gone without a close frame."""
         self._socket.transport.abort()
         await self._reading
 
@@ -127,7 +127,7 @@ class Phone:
                     self.frames.remove(frame)
                     return frame
         raise AssertionError(
-            f"{self.user_id} waited for {wanted}; closed with {self.close_code}; heard {self.words()}"
+            f"{self.user_id} waited for {wanted}; closed with {self.close_code}; heard {self.types()}"
         )
 
     async def expect_error(self, code: str, **fields: Any) -> Frame:
@@ -147,5 +147,5 @@ class Phone:
         """What has come of this type since the beginning, taken or not."""
         return [frame for frame in self.history if frame["type"] == type]
 
-    def words(self) -> list[str]:
+    def types(self) -> list[str]:
         return [frame["type"] for frame in self.frames]

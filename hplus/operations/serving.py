@@ -300,8 +300,7 @@ def configuration() -> uvicorn.Config:
         "hplus.asgi:application",
         http=HttpProtocol,
         ws=WebSocketProtocol,
-        ws_max_size=1024
-        * 1024,  # a longer frame than this closes with 1009; a shorter one gets MESSAGE_TOO_LARGE
+        ws_max_size=1024 * 1024,  # a longer frame closes with 1009, a shorter one gets MESSAGE_TOO_LARGE
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_ping_timeout=30,

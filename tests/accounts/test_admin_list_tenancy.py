@@ -52,7 +52,7 @@ def test_list_shows_visible_to_and_superuser_sees_all(
     others = {row.pk for row in foreign(model, users)}
     assert listed(admin_client_of(users["root"]), model) >= others
     shown = admin_client.get(page(model, "changelist")).content.decode()
-    assert [word for word in OF_THE_OTHER if word in shown] == []
+    assert [term for term in OF_THE_OTHER if term in shown] == []
 
 
 @EVERY_LIST
@@ -70,8 +70,8 @@ def test_search_does_not_find_rows_of_another_hospital(
     users: dict[str, User], admin_client: Client, model: Any
 ) -> None:
     others = {row.pk for row in foreign(model, users)}
-    for word in ("002", "test_user", "Stone", "Hillcrest", "Terry"):
-        assert not listed(admin_client, model, q=word) & others
+    for term in ("002", "test_user", "Stone", "Hillcrest", "Terry"):
+        assert not listed(admin_client, model, q=term) & others
 
 
 @EVERY_LIST
@@ -86,7 +86,7 @@ def test_actions_and_exports_skip_rows_of_another_hospital(
         for more in ({}, {"select_across": "1"}):
             asked = {"action": action, "_selected_action": [str(row.pk) for row in rows], **more}
             answer = admin_client.post(page(model, "changelist"), asked)
-            assert [word for word in OF_THE_OTHER if word in answer.content.decode()] == []
+            assert [term for term in OF_THE_OTHER if term in answer.content.decode()] == []
     assert list(model.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk").values()) == before
     touched = Record.objects.filter(verb=Verb.CHANGE, object_id__in=[str(row.pk) for row in rows])
     assert not touched.exists()

@@ -140,10 +140,10 @@ def test_guessed_url_of_another_hospital_is_not_found(admin_client: Client, mode
     assert admin_client.get(page(model, "delete", row.pk)).status_code == 403
 
 
-@pytest.mark.parametrize("word", ["doctor_002", "Stone", "test_user", "Hillcrest"])
+@pytest.mark.parametrize("fragment", ["doctor_002", "Stone", "test_user", "Hillcrest"])
 @pytest.mark.parametrize("model", MODELS)
-def test_search_finds_nothing_of_another_hospital(admin_client: Client, model: type, word: str) -> None:
-    assert listed(admin_client, model, q=word) == set()
+def test_search_finds_nothing_of_another_hospital(admin_client: Client, model: type, fragment: str) -> None:
+    assert listed(admin_client, model, q=fragment) == set()
 
 
 def test_search_finds_rows_of_own_hospital(admin_client: Client) -> None:
@@ -244,7 +244,7 @@ def test_new_user_belongs_to_own_hospital(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "fields",
     [
         {"hospital": "hospital_002"},
         {"hospital": ""},
@@ -253,10 +253,10 @@ def test_new_user_belongs_to_own_hospital(admin_client: Client) -> None:
         {"user_id": "doctor_002"},
     ],
 )
-def test_invalid_new_user_is_refused(admin_client: Client, wish: dict[str, str]) -> None:
+def test_invalid_new_user_is_refused(admin_client: Client, fields: dict[str, str]) -> None:
     before = User.objects.count()
     new = {"user_id": "nurse_009", "role": "nurse", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
-    response = admin_client.post(page(User, "add"), new | {"hospital": "hospital_001"} | wish)
+    response = admin_client.post(page(User, "add"), new | {"hospital": "hospital_001"} | fields)
     assert response.status_code == 200
     assert response.context["errors"]
     assert User.objects.count() == before
@@ -273,11 +273,11 @@ def test_superuser_sets_the_hospital_of_a_user(superuser_client: Client) -> None
 
 
 def test_admin_changes_staff_but_not_their_hospital(admin_client: Client) -> None:
-    url, wish = page(User, "change", "nurse_001"), {"name": "Nora", "role": "nurse"}
-    assert admin_client.post(url, wish | {"hospital": "hospital_002"}).status_code == 200
-    assert admin_client.post(url, wish | {"hospital": ""}).status_code == 200
+    url, fields = page(User, "change", "nurse_001"), {"name": "Nora", "role": "nurse"}
+    assert admin_client.post(url, fields | {"hospital": "hospital_002"}).status_code == 200
+    assert admin_client.post(url, fields | {"hospital": ""}).status_code == 200
     extra = {"user_id": "other", "is_superuser": "on", "password": "x"}
-    assert admin_client.post(url, wish | extra | {"hospital": "hospital_001"}).status_code == 302
+    assert admin_client.post(url, fields | extra | {"hospital": "hospital_001"}).status_code == 302
     nurse = User.objects.get(pk="nurse_001")
     assert (nurse.name, nurse.hospital_id, nurse.is_superuser) == ("Nora", "hospital_001", False)
     assert nurse.check_password(PASSWORD)
@@ -301,8 +301,8 @@ def test_admin_cannot_change_patients_and_superusers(admin_client: Client, user_
 def test_admin_cannot_change_another_hospital(admin_client: Client) -> None:
     password = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
     assert admin_client.post("/admin/accounts/user/doctor_002/password/", password).status_code == 404
-    wish = {"name": "x", "role": "nurse", "hospital": "hospital_001"}
-    assert admin_client.post(page(User, "change", "doctor_002"), wish).url == INDEX
+    fields = {"name": "x", "role": "nurse", "hospital": "hospital_001"}
+    assert admin_client.post(page(User, "change", "doctor_002"), fields).url == INDEX
     assert admin_client.post(page(Hospital, "change", "hospital_002"), {"name": "x"}).url == INDEX
     assert admin_client.get(page(Hospital, "add")).status_code == 403
     doctor = User.objects.select_related("hospital").get(pk="doctor_002")
@@ -311,8 +311,8 @@ def test_admin_cannot_change_another_hospital(admin_client: Client) -> None:
 
 
 def test_admin_cannot_lock_out_own_account(admin_client: Client) -> None:
-    wish = {"name": "Ada", "role": "nurse", "hospital": "hospital_001"}
-    assert admin_client.post(page(User, "change", "admin_001"), wish).status_code == 302
+    fields = {"name": "Ada", "role": "nurse", "hospital": "hospital_001"}
+    assert admin_client.post(page(User, "change", "admin_001"), fields).status_code == 302
     act(admin_client, User, "deactivate", ["admin_001"])
     admin = User.objects.get(pk="admin_001")
     assert (admin.name, admin.role, admin.is_staff, admin.is_active) == ("Ada", "admin", True, True)

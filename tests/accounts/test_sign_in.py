@@ -125,7 +125,7 @@ async def test_sign_out_of_this_another_and_all_devices(server: ThreadServer, se
         Api(server, "nurse_001") as nurse,
     ):
         await tablet.sign_in(deviceId="tablet")
-        await admin_client.sign_in(deviceId="desk")
+        await admin_client.sign_in(deviceId="workstation")
 
         async def is_in(who: Api) -> bool:
             return (await who.get("chat/rooms/")).status_code == 200

@@ -37,8 +37,8 @@ def test_sign_in_and_sign_out_are_recorded(users: dict[str, User]) -> None:
 
 
 def test_change_record_names_fields_without_values(admin_client: Client) -> None:
-    wish = {"name": "Nora Quiet", "role": "nurse", "hospital": "hospital_001"}
-    assert admin_client.post("/admin/accounts/user/nurse_001/change/", wish).status_code == 302
+    request = {"name": "Nora Quiet", "role": "nurse", "hospital": "hospital_001"}
+    assert admin_client.post("/admin/accounts/user/nurse_001/change/", request).status_code == 302
     assert lines(Verb.CHANGE) == [("admin_001", "accounts.user", "nurse_001", "hospital_001")]
     written = Record.objects.get(verb=Verb.CHANGE)
     assert written.details == {"fields": ["Name", "Department"]}

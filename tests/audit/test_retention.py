@@ -56,15 +56,15 @@ def users(transactional_db: None) -> dict[str, User]:
 
 
 def say(users: dict[str, User], patient: str, text: str) -> ChatRoom:
-    wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message=text)
-    made = chat.send(users[patient], wish).ack_data
+    request = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message=text)
+    made = chat.send(users[patient], request).ack_data
     assert made is not None
     return ChatRoom.objects.get(pk=made["chatRoomId"])
 
 
 def call(users: dict[str, User], patient: str, reason: str | None) -> None:
-    wish = InitiateCall(receiver_id="doctor_456", call_type="audio")
-    call_id = (initiate(users[patient], wish, connection_id="").ack_data or {})["callId"]
+    request = InitiateCall(receiver_id="doctor_456", call_type="audio")
+    call_id = (initiate(users[patient], request, connection_id="").ack_data or {})["callId"]
     calls.end(users[patient], EndCall(call_id=call_id, reason=reason), connection_id="")
 
 

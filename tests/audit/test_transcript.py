@@ -31,8 +31,8 @@ def users(db: None) -> dict[str, User]:
 
 def say(users: dict[str, User], sender: str, receiver: str, text: str, **more: Any) -> Message:
     hospital = users[receiver].hospital_id or users[sender].hospital_id
-    wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text, **more)
-    made = chat.send(users[sender], wish).ack_data
+    request = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text, **more)
+    made = chat.send(users[sender], request).ack_data
     assert made is not None
     return Message.objects.select_related("room").get(message_id=made["messageId"])
 
@@ -44,8 +44,8 @@ def page(room: ChatRoom, rest: str = "change/") -> str:
 def test_transcript_shows_messages_in_order(users: dict[str, User], admin_client: Client) -> None:
     first = say(users, "patient_123", "doctor_123", "My arm hurts")
     reply = say(users, "doctor_123", "patient_123", "Since when?", reply_to=first.message_id)
-    wish = EditMessage(message_id=reply.message_id, message="Since when exactly?")
-    chat.edit(users["doctor_123"], wish)
+    request = EditMessage(message_id=reply.message_id, message="Since when exactly?")
+    chat.edit(users["doctor_123"], request)
     shown = admin_client.get(page(first.room)).content.decode()
     for part in ("My arm hurts", "Since when exactly?", "until", "Since when?", "Pat Meadow", "· sent"):
         assert part in shown

@@ -1,4 +1,4 @@
-"""What an admin ends at the desk ends on the phones: their live sockets close within five seconds."""
+"""Sessions that an admin ends close the phones' connections within five seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SESSIONS = "/admin/accounts/session/"
 
 @pytest.fixture
 def process(users: object) -> Iterator[ProcessServer]:
-    """A server process of its own, which knows of the desk only what the database says."""
+    """A server process of its own, which learns of the admin site only through the database."""
     with ProcessServer(None, HPLUS_DEMO="0", DEBUG="1") as running:
         yield running
 

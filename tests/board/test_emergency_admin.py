@@ -39,8 +39,8 @@ def users(db: None) -> dict[str, User]:
     return User.objects.in_bulk()
 
 
-def call_for_help(users: dict[str, User], **wish: Any) -> str:
-    asked = RequestHelp.read(create_emergency_request(**wish))
+def call_for_help(users: dict[str, User], **request: Any) -> str:
+    asked = RequestHelp.read(create_emergency_request(**request))
     answer = request_help(users["patient_123"], asked)
     assert answer.ack_data is not None
     return str(answer.ack_data["emergencyId"])
@@ -112,8 +112,8 @@ def test_long_timeline_takes_no_more_queries_than_a_short_one(users: dict[str, U
     admin_client.get(page_of(emergency_id))
     few, _ = queries_of(admin_client, page_of(emergency_id))
     for pulse in range(60, 90):
-        wish = {"emergencyId": emergency_id, "status": "in_progress", "vitals": {"pulse": pulse}}
-        update_status(medic, UpdateStatus.read(wish))
+        request = {"emergencyId": emergency_id, "status": "in_progress", "vitals": {"pulse": pulse}}
+        update_status(medic, UpdateStatus.read(request))
         say(users, "patient_123", "nurse_001", f"{pulse}?")
     lots, _ = queries_of(admin_client, page_of(emergency_id))
     assert lots == few
@@ -166,8 +166,8 @@ def test_admin_sees_own_hospital_only_and_superuser_any(users: dict[str, User]) 
 
     assert two.get(page_of(emergency_id)).status_code == 302
     assert two.get(f"{LIST}{emergency_id}/export/json/").status_code == 404
-    wish = {"notes": "x"}
-    assert two.post(f"{LIST}{emergency_id}/deed/cancel/", wish).status_code == 404
+    request = {"notes": "x"}
+    assert two.post(f"{LIST}{emergency_id}/deed/cancel/", request).status_code == 404
     assert Emergency.objects.get().status == "pending"
 
 
@@ -190,8 +190,8 @@ def test_other_roles_get_no_board_even_with_staff_flag(users: dict[str, User], u
 def say(
     users: dict[str, User], sender: str, receiver: str, text: str, hospital: str = "hospital_001"
 ) -> None:
-    wish = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text)
-    chat.send(users[sender], wish)
+    request = SendMessage(receiver_id=receiver, hospital_id=hospital, message=text)
+    chat.send(users[sender], request)
 
 
 def test_timeline_has_messages_and_calls_of_this_emergency_only(users: dict[str, User]) -> None:

@@ -138,7 +138,7 @@ async def look(page: Page, server: ThreadServer, emergency_id: str, name: str) -
         await page.keyboard.press("Escape")
         await page.emulate_media(media="print")
         await expect(page.locator("#hp-actions")).to_be_hidden()
-        await expect(page.locator("#hp-story")).to_be_visible()
+        await expect(page.locator("#hp-timeline")).to_be_visible()
         await page.emulate_media(media="screen")
         await page.goto(f"{server.url}/admin/accounts/hospital/hospital_001/change/")
         await no_wider_than_the_screen(page)

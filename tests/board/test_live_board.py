@@ -1,4 +1,4 @@
-"""Somebody at the desk sees what phones do, without touching anything."""
+"""The live board shows what phones do, without a reload."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def test_board_follows_an_emergency_live_without_reload(server: ThreadServ
         )
         rows = page.locator("#hp-rows tr")
         await expect(rows).to_have_count(1)
-        wish = create_emergency_request(priority="critical", condition="No pulse", patientName=XSS)
-        critical = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]
+        asked_for = create_emergency_request(priority="critical", condition="No pulse", patientName=XSS)
+        critical = (await patient.ask("emergencyRequest", **asked_for))["data"]["emergencyId"]
         await expect(rows).to_have_count(2)
         first = rows.first
         await expect(first).to_contain_text("critical")
@@ -157,14 +157,14 @@ async def test_emergency_page_updates_live_and_handles_actions(
         server.phone("paramedic_789", "paramedic", "hospital_001") as sam,
         admin_page(browser, server) as page,
     ):
-        wish = create_emergency_request(condition="Chest pain", patientName=XSS)
-        emergency_id = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]
+        asked_for = create_emergency_request(condition="Chest pain", patientName=XSS)
+        emergency_id = (await patient.ask("emergencyRequest", **asked_for))["data"]["emergencyId"]
         await page.get_by_role("link", name="Chest pain").click()
         await is_live(page)
         await page.evaluate("window.neverReloaded = true")
         await kit.ask("emergencyResponse", **respond(emergency_id, "accept", estimatedArrival="5 min"))
         await expect(page.locator("#hp-head")).to_contain_text("Kit Harbor")
-        await expect(page.locator("#hp-story")).to_contain_text("took it")
+        await expect(page.locator("#hp-timeline")).to_contain_text("took it")
         vitals = {"respirationRate": 30, "spo2": 85}
         await kit.ask("emergencyStatusUpdate", **update_status(emergency_id, "in_progress", vitals=vitals))
         await expect(page.locator("#hp-trend svg")).to_be_visible()
@@ -191,7 +191,7 @@ async def test_emergency_page_updates_live_and_handles_actions(
 
         # The replay.
         await is_live(page)
-        await expect(page.locator("#hp-story")).to_contain_text("Hurry <img")
+        await expect(page.locator("#hp-timeline")).to_contain_text("Hurry <img")
         slider, moved = (
             page.locator("#hp-replay"),
             page.locator("#hp-map .leaflet-marker-icon", has_text="Kit"),
@@ -230,8 +230,8 @@ async def test_emergency_page_of_another_hospital_is_not_found(
         server.phone("patient_123", "patient") as patient,
         admin_page(browser, server, "admin_002") as page,
     ):
-        wish = create_emergency_request(condition="Chest pain")
-        emergency_id = (await patient.ask("emergencyRequest", **wish))["data"]["emergencyId"]
+        asked_for = create_emergency_request(condition="Chest pain")
+        emergency_id = (await patient.ask("emergencyRequest", **asked_for))["data"]["emergencyId"]
         await page.goto(f"{server.url}/admin/emergency/emergency/{emergency_id}/change/")
         await expect(page).to_have_url(f"{server.url}/admin/")
         assert "Chest pain" not in await page.content()

@@ -29,8 +29,8 @@ Users = dict[str, User]
 
 def called(users: Users, caller: str, callee: str, **fields: Any) -> str:
     """A call that was taken, and ended."""
-    wish = messages.InitiateCall(receiver_id=callee, call_type="audio", **fields)
-    call_id = str((initiate(users[caller], wish, "one device").ack_data or {})["callId"])
+    request = messages.InitiateCall(receiver_id=callee, call_type="audio", **fields)
+    call_id = str((initiate(users[caller], request, "one device").ack_data or {})["callId"])
     actions.accept(users[callee], messages.AcceptCall(call_id=call_id), "the other")
     actions.end(users[caller], messages.EndCall(call_id=call_id), "one device")
     return call_id

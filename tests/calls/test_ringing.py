@@ -64,9 +64,9 @@ async def test_only_callees_can_accept_or_reject(server: ThreadServer) -> None:
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
     ):
         call_id = await ring(patient, "doctor_123")
-        for word in ("callAccept", "callReject"):
-            refused = await patient.ask(word, callId=call_id)
-            assert (refused["code"], refused["requestType"]) == ("CALL_INVALID_STATE", word)
+        for type_ in ("callAccept", "callReject"):
+            refused = await patient.ask(type_, callId=call_id)
+            assert (refused["code"], refused["requestType"]) == ("CALL_INVALID_STATE", type_)
         await doctor.ask("callAccept", callId=call_id)
         refused = await doctor.ask("callReject", callId=call_id)
         assert refused["code"] == "CALL_INVALID_STATE"
@@ -148,8 +148,8 @@ async def test_call_is_missed_on_time_after_a_restart(users: dict[str, User], se
 
 def test_call_is_missed_once_with_several_servers(users: dict[str, User], settings: LazySettings) -> None:
     settings.HPLUS_RING_SECONDS = 0
-    wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio")
-    initiate(users["doctor_123"], wish, "a device")
+    request = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio")
+    initiate(users["doctor_123"], request, "a device")
 
     def a_server(_number: int) -> int:
         try:
@@ -170,9 +170,11 @@ def test_ringing_wakes_an_offline_phone_and_not_a_connected_one(users: dict[str,
     Connection.objects.create(
         server=ServerProcess.objects.create(host="ward", pid=1), user=users["nurse_001"], role="nurse"
     )
-    wish = messages.InitiateCall(participant_ids=["nurse_001", "doctor_456"], call_type="audio", offer="v=0")
-    made = initiate(users["doctor_123"], wish, "a device").ack_data or {}
-    [waking] = PushOutbox.objects.select_related("device")
-    assert waking.device.user_id == "doctor_456"
-    content = waking.content()
+    request = messages.InitiateCall(
+        participant_ids=["nurse_001", "doctor_456"], call_type="audio", offer="v=0"
+    )
+    made = initiate(users["doctor_123"], request, "a device").ack_data or {}
+    [wakeup] = PushOutbox.objects.select_related("device")
+    assert wakeup.device.user_id == "doctor_456"
+    content = wakeup.content()
     assert content == {"category": "incomingCall", "id": made["callId"], "eventId": content["eventId"]}

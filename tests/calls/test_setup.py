@@ -66,8 +66,8 @@ async def test_call_to_a_callee_without_permission_is_refused(server: ThreadServ
 
 def test_call_belongs_to_the_hospital_of_the_pair(users: Users) -> None:
     for caller, callee, hospital_id in ALLOWED:
-        wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
-        made = initiate(users[caller], wish, "a device").ack_data or {}
+        request = messages.InitiateCall(receiver_id=callee, call_type="audio")
+        made = initiate(users[caller], request, "a device").ack_data or {}
         call = actions.find_call(users[callee], made["callId"])
         assert (call.hospital_id, call.status) == (hospital_id, "ringing")
         actions.end(users[caller], messages.EndCall(call_id=call.pk), "a device")
@@ -140,7 +140,7 @@ async def test_caller_can_call_again_at_once_after_a_crash(server: ThreadServer)
             assert (await doctor.expect("callInitiate", callId=second))["data"]["status"] == "ringing"
 
 
-# The same wish twice
+# The same request twice
 
 
 async def test_repeated_callInitiate_creates_one_call(server: ThreadServer) -> None:
@@ -148,12 +148,12 @@ async def test_repeated_callInitiate_creates_one_call(server: ThreadServer) -> N
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", "hospital_001") as doctor,
     ):
-        wish = {"receiverId": "doctor_123", "callType": "audio", "clientMessageId": "tap-1"}
-        first = await patient.ask("callInitiate", **wish, offer="first offer")
-        again = await patient.ask("callInitiate", **wish, offer="made again")
+        request = {"receiverId": "doctor_123", "callType": "audio", "clientMessageId": "tap-1"}
+        first = await patient.ask("callInitiate", **request, offer="first offer")
+        again = await patient.ask("callInitiate", **request, offer="made again")
         assert (first["status"], again["status"]) == ("ok", "duplicate")
         assert first["data"] == again["data"]
-        other = await patient.ask("callInitiate", **{**wish, "callType": "video"})
+        other = await patient.ask("callInitiate", **{**request, "callType": "video"})
         assert other["code"] == "IDEMPOTENCY_CONFLICT"
 
         # Tapping twice without a clientMessageId is no second call either.
@@ -174,15 +174,15 @@ async def test_two_users_calling_each_other_end_in_one_call(server: ThreadServer
         server.phone("doctor_123", "doctor", "hospital_001") as tablet,
     ):
         call_id = await ring(patient, "doctor_123")
-        wish = {"receiverId": "patient_123", "callType": "audio", "clientMessageId": "back"}
-        back = await doctor.ask("callInitiate", **wish)
+        request = {"receiverId": "patient_123", "callType": "audio", "clientMessageId": "back"}
+        back = await doctor.ask("callInitiate", **request)
         assert back["data"] == {"callId": call_id}
         initiated = await doctor.expect("callInitiated")
         assert (initiated["status"], initiated["data"]["initiatorId"]) == ("active", "patient_123")
         accepted = await patient.expect("callAccept")
         assert (accepted["callId"], accepted["userId"], accepted["answer"]) == (call_id, "doctor_123", None)
         assert (await tablet.expect("callAnsweredElsewhere"))["callId"] == call_id
-        assert (await doctor.ask("callInitiate", **wish))["status"] == "duplicate"
+        assert (await doctor.ask("callInitiate", **request))["status"] == "duplicate"
         await patient.echo()
         assert not patient.heard("callInitiate")
         assert await Call.objects.acount() == 1
@@ -191,8 +191,8 @@ async def test_two_users_calling_each_other_end_in_one_call(server: ThreadServer
 def test_two_concurrent_calls_to_each_other_end_in_one_call(users: Users) -> None:
     def call(caller: str, callee: str) -> str:
         try:
-            wish = messages.InitiateCall(receiver_id=callee, call_type="audio")
-            answer = initiate(users[caller], wish, f"device of {caller}")
+            request = messages.InitiateCall(receiver_id=callee, call_type="audio")
+            answer = initiate(users[caller], request, f"device of {caller}")
             return str((answer.ack_data or {})["callId"])
         finally:
             connection.close()
@@ -210,8 +210,8 @@ def test_concurrent_calls_to_one_callee_ring_once(users: Users) -> None:
 
     def call(caller: str) -> str:
         try:
-            wish = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
-            initiate(users[caller], wish, f"device of {caller}")
+            request = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
+            initiate(users[caller], request, f"device of {caller}")
             return "rings"
         except errors.CallBusy:
             return "busy"
@@ -225,8 +225,8 @@ def test_concurrent_calls_to_one_callee_ring_once(users: Users) -> None:
 
 
 def test_concurrent_accept_on_two_devices_succeeds_once(users: Users) -> None:
-    wish = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
-    made = initiate(users["patient_123"], wish, "device of patient_123").ack_data or {}
+    request = messages.InitiateCall(receiver_id="doctor_123", call_type="audio")
+    made = initiate(users["patient_123"], request, "device of patient_123").ack_data or {}
 
     def take(device: str) -> str:
         try:

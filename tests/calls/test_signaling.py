@@ -70,11 +70,11 @@ async def test_signal_of_a_stranger_is_call_not_found(server: ThreadServer) -> N
         server.phone("admin_001", "admin", "hospital_001") as admin,
     ):
         call_id = await ring(patient, "doctor_123")
-        for word in ("callAccept", "callReject", "callEnd"):
+        for type_ in ("callAccept", "callReject", "callEnd"):
             for phone in (stranger, elsewhere):
-                assert (await phone.ask(word, callId=call_id))["code"] == "CALL_NOT_FOUND"
+                assert (await phone.ask(type_, callId=call_id))["code"] == "CALL_NOT_FOUND"
             # An admin of the hospital may look at it, so it is no secret that it is there.
-            assert (await admin.ask(word, callId=call_id))["code"] == "FORBIDDEN"
+            assert (await admin.ask(type_, callId=call_id))["code"] == "FORBIDDEN"
         await doctor.ask("callAccept", callId=call_id)
         assert (await patient.expect("callAccept"))["data"]["status"] == "active"
 

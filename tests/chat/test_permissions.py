@@ -49,9 +49,9 @@ async def test_joinChatRoom_and_sendMessage_permission_for_every_pair(
         phones[user_id] = await phone.__aenter__()
     for asker, other, hospital, code in PAIRS:
         pair = {"receiverId": other, "hospitalId": hospital}
-        for word, more in (("joinChatRoom", {}), ("sendMessage", {"message": "Hello"})):
-            answer = await phones[asker].ask(word, **pair, **more)
-            assert answer.get("code") == code, (asker, other, hospital, word)
+        for type_, more in (("joinChatRoom", {}), ("sendMessage", {"message": "Hello"})):
+            answer = await phones[asker].ask(type_, **pair, **more)
+            assert answer.get("code") == code, (asker, other, hospital, type_)
     # The same room whoever opens it: each pair above has one, and refused pairs have none.
     allowed = {(*sorted((asker, other)), hospital) for asker, other, hospital, code in PAIRS if code is None}
     assert await ChatRoom.objects.acount() == len(allowed)

@@ -35,10 +35,10 @@ MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 DURABILITY = {f"database.{name}" for name in ("fsync", "full_page_writes", "synchronous_commit")}
 
 
-def run(*words: Any) -> str:
+def run(*arguments: Any) -> str:
     """What the command prints."""
     out = StringIO()
-    call_command(*words, stdout=out)
+    call_command(*arguments, stdout=out)
     return out.getvalue()
 
 
@@ -57,11 +57,11 @@ def production_settings(transactional_db: None, settings: Any, tmp_path: Path) -
     (settings.STATIC_ROOT / "staticfiles.json").touch()
 
 
-def consult(*words: str) -> tuple[str, str]:
+def consult(*arguments: str) -> tuple[str, str]:
     """What the doctor prints, and what is complained about in the end."""
     out = StringIO()
     try:
-        call_command("doctor", *words, stdout=out)
+        call_command("doctor", *arguments, stdout=out)
     except CommandError as complaint:
         return out.getvalue(), str(complaint)
     return out.getvalue(), ""
@@ -161,10 +161,10 @@ def test_doctor_warns_of_non_durable_commits(production_settings: None, value: s
     assert found["database.fsync"] == ("ok" if shown("fsync") == "on" else "wrong")
 
 
-def manage(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """As a process of its own."""
     return subprocess.run(
-        [sys.executable, "manage.py", *words],
+        [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
@@ -183,7 +183,7 @@ def see_doctor(**environment: str) -> tuple[int, dict[str, str], float]:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Takes connections and never says a word."""
+    """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -213,9 +213,9 @@ def test_doctor_reports_missing_migrations(tmp_path: Path) -> None:
     assert (code, found["database"], found["database.migrations"]) == (1, "ok", "wrong")
 
 
-@pytest.mark.parametrize("words", ["seed_demo", "token doctor_123", "connections --json", "verify_audit"])
-def test_command_without_tables_prints_a_sentence(words: str, tmp_path: Path) -> None:
-    ended = manage(*words.split(), DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
+@pytest.mark.parametrize("arguments", ["seed_demo", "token doctor_123", "connections --json", "verify_audit"])
+def test_command_without_tables_prints_a_sentence(arguments: str, tmp_path: Path) -> None:
+    ended = manage(*arguments.split(), DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.splitlines() == [ended.stderr.strip()]
     assert "no such table" in ended.stderr
@@ -226,7 +226,7 @@ def test_command_without_tables_prints_a_sentence(words: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         ("--port 70000", "--port: must be a number from 1 to 65535, not '70000'"),
         ("--port -1", "--port"),
@@ -236,9 +236,9 @@ def test_command_without_tables_prints_a_sentence(words: str, tmp_path: Path) ->
         ("--host nowhere.invalid", "nowhere.invalid port .* can't be used"),
     ],
 )
-def test_serve_refuses_settings_that_admit_nobody(words: str, complaint: str) -> None:
+def test_serve_refuses_settings_that_admit_nobody(arguments: str, complaint: str) -> None:
     with pytest.raises(CommandError, match=complaint):
-        run("serve", *words.split())
+        run("serve", *arguments.split())
 
 
 # token
@@ -265,13 +265,13 @@ def test_issued_token_can_be_short_lived(users: Users) -> None:
 
 
 def test_issued_token_is_printed_with_an_explanation(users: Users) -> None:
-    words = dict(line.split() for line in run("token", "patient_123").splitlines())
-    assert list(words) == ["access", "refresh", "expiresAt"]
-    assert actions.identify_by_token(words["access"]).user.pk == "patient_123"
+    arguments = dict(line.split() for line in run("token", "patient_123").splitlines())
+    assert list(arguments) == ["access", "refresh", "expiresAt"]
+    assert actions.identify_by_token(arguments["access"]).user.pk == "patient_123"
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["nobody"], "There is no user 'nobody'."),
         (["nurse_001"], "The account 'nurse_001' is deactivated"),
@@ -280,10 +280,10 @@ def test_issued_token_is_printed_with_an_explanation(users: Users) -> None:
         (["doctor_123", "--hours", "soon"], "invalid hours value"),
     ],
 )
-def test_invalid_token_request_is_refused(users: Users, words: list[str], complaint: str) -> None:
+def test_invalid_token_request_is_refused(users: Users, arguments: list[str], complaint: str) -> None:
     User.objects.filter(pk="nurse_001").update(is_active=False)
     with pytest.raises(CommandError, match=complaint):
-        run("token", *words)
+        run("token", *arguments)
     assert not Session.objects.exists()
 
 

@@ -42,8 +42,8 @@ def room(users: dict[str, User]) -> str:
 
 
 def say(sender: User, receiver: User, text: str, **more: Any) -> Message:
-    wish = SendMessage(receiver_id=receiver.pk, hospital_id="hospital_001", message=text, **more)
-    made = chat.send(sender, wish).ack_data
+    request = SendMessage(receiver_id=receiver.pk, hospital_id="hospital_001", message=text, **more)
+    made = chat.send(sender, request).ack_data
     assert made is not None
     return Message.objects.get(message_id=made["messageId"])
 

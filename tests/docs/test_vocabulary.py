@@ -151,7 +151,7 @@ PATHS_KEPT = {"hplus/realtime/rest.py": "the HTTP face of actions has this name 
 
 # English and other people's names that only look like the old ones.
 ORDINARY = (
-    r"(?<![a-z])(on|off)[- _]?duty\b",  # crews at work
+    r"(?<![a-z])(on|off)[- _]?duty(?![a-z])",  # crews at work
     r"\b(capital|upper-?case|lower-?case|small) letters\b|\bletters? (case|and digits)\b",  # of a text
     r"__slots__|\bslots=True\b",  # Python
     r"\bletter-spacing\b|\bfirst-letter\b",  # CSS

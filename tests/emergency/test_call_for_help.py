@@ -110,24 +110,24 @@ async def test_flat_frame_with_upper_case_priority_is_accepted(server: ThreadSer
 
 
 async def test_repeated_call_for_help_is_stored_once_and_acknowledged_again(server: ThreadServer) -> None:
-    wish = guide_frames.create_emergency_request()
+    request = guide_frames.create_emergency_request()
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
-        await patient.send("emergencyRequest", clientMessageId="c1", data=wish)
+        await patient.send("emergencyRequest", clientMessageId="c1", data=request)
         first = await patient.expect("ack")
         assert (first["status"], first["clientMessageId"]) == ("ok", "c1")
         await nurse.expect("emergencyAlert")
-        again = {**wish, "timestamp": "2026-11-22T09:16:00"}
+        again = {**request, "timestamp": "2026-11-22T09:16:00"}
         await patient.send("emergencyRequest", clientMessageId="c1", data=again)
         second = await patient.expect("ack")
         assert (second["status"], second["data"]) == ("duplicate", first["data"])
         assert len(patient.heard("emergencyCreated")) == 1
-        await patient.send("emergencyRequest", clientMessageId="c1", data={**wish, "condition": "Burn"})
+        await patient.send("emergencyRequest", clientMessageId="c1", data={**request, "condition": "Burn"})
         await patient.expect_error("IDEMPOTENCY_CONFLICT")
     async with server.phone("patient_123", "patient") as patient:
-        await patient.send("emergencyRequest", clientMessageId="c1", data=wish)
+        await patient.send("emergencyRequest", clientMessageId="c1", data=request)
         created = await patient.expect("emergencyCreated")
         assert created["emergencyId"] == first["data"]["emergencyId"]
         await patient.expect("emergencyStatusUpdate", status="pending")

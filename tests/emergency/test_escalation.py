@@ -117,8 +117,8 @@ async def test_alert_roles_of_the_hospital_are_alerted_first(server: ThreadServe
 def test_escalation_happens_once_with_several_workers(users: dict[str, User]) -> None:
     """Six workers at the same moment, five emergencies that are due."""
     for number in range(5):
-        wish = guide_frames.create_emergency_request(patientId=f"p{number}")
-        request_help(users["patient_123"], RequestHelp.read(wish))
+        request = guide_frames.create_emergency_request(patientId=f"p{number}")
+        request_help(users["patient_123"], RequestHelp.read(request))
     Emergency.objects.update(escalate_at=timezone.now() - timedelta(hours=1))
 
     def work(_: int) -> int:

@@ -43,11 +43,11 @@ class HttpClient:
 
 def test_emergency_from_request_to_report_over_http(server: ThreadServer) -> None:
     patient, medic, admin = (HttpClient(server, who) for who in ("patient_123", "paramedic_456", "admin_001"))
-    wish = guide_frames.create_emergency_request(vitals=VITALS, patientPhone=5550100, clientMessageId="h1")
-    made = patient.http.post("/api/emergencies/", json=wish)
+    request = guide_frames.create_emergency_request(vitals=VITALS, patientPhone=5550100, clientMessageId="h1")
+    made = patient.http.post("/api/emergencies/", json=request)
     assert made.status_code == 201
     emergency_id = made.json()["data"]["emergencyId"]
-    again = patient.http.post("/api/emergencies/", json=wish)
+    again = patient.http.post("/api/emergencies/", json=request)
     assert (again.status_code, again.json()) == (200, {**made.json(), "status": "duplicate"})
 
     listed = medic.get("", status="pending,accepted")["emergencies"]
@@ -114,8 +114,8 @@ def patient_sent(fields: dict[str, Any]) -> dict[str, Any]:
 
 def test_fhir_bundle_is_valid(server: ThreadServer) -> None:
     patient, medic = HttpClient(server, "patient_123"), HttpClient(server, "paramedic_456")
-    wish = guide_frames.create_emergency_request(vitals=VITALS, priority="critical")
-    emergency_id = patient.post("", **wish)["data"]["emergencyId"]
+    request = guide_frames.create_emergency_request(vitals=VITALS, priority="critical")
+    emergency_id = patient.post("", **request)["data"]["emergencyId"]
     medic.post(f"{emergency_id}/response/", action="accept")
     told = medic.get(f"{emergency_id}/fhir/")
     bundle = Bundle.model_validate(told)
@@ -177,9 +177,9 @@ async def test_other_hospital_is_refused_for_every_message_type(server: ThreadSe
             "emergencyTransfer": {"toHospitalId": "hospital_002", "reason": "x"},
             "nearestResponders": {},
         }
-        for word, wish in commands.items():
-            foreign = await admin.ask(word, emergencyId=emergency_id, **wish)
-            missing = await admin.ask(word, emergencyId="no-such", **wish)
+        for type_, request in commands.items():
+            foreign = await admin.ask(type_, emergencyId=emergency_id, **request)
+            missing = await admin.ask(type_, emergencyId="no-such", **request)
             for answer in (foreign, missing):
                 assert answer["code"] == "EMERGENCY_NOT_FOUND"
                 del answer["requestId"], answer["timestamp"]

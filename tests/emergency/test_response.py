@@ -154,8 +154,8 @@ async def test_repeated_status_is_refused_without_notes_and_accepted_with_them(
     async with server.phone("doctor_456", "doctor", "hospital_001") as doctor:
         again = await doctor.ask("emergencyStatusUpdate", data=guide_frames.update_status(row.pk, "accepted"))
         assert again["code"] == "INVALID_TRANSITION"
-        wish = guide_frames.update_status(row.pk, "accepted", notes="setting off")
-        assert (await doctor.ask("emergencyStatusUpdate", data=wish))["type"] == "ack"
+        request = guide_frames.update_status(row.pk, "accepted", notes="setting off")
+        assert (await doctor.ask("emergencyStatusUpdate", data=request))["type"] == "ack"
         told = await doctor.expect("emergencyStatusUpdate")
         assert (told["data"]["status"], told["data"]["notes"]) == ("accepted", "setting off")
 
@@ -227,11 +227,11 @@ async def test_admin_reassigns_a_responder(server: ThreadServer) -> None:
     ):
         emergency_id = await call(patient)
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
-        wish = {"emergencyId": emergency_id, "assigneeId": "technician_001", "reason": "closer"}
-        assert (await crew.ask("emergencyReassign", **wish))["code"] == "FORBIDDEN"
-        foreign = await admin.ask("emergencyReassign", **{**wish, "assigneeId": "paramedic_002"})
+        request = {"emergencyId": emergency_id, "assigneeId": "technician_001", "reason": "closer"}
+        assert (await crew.ask("emergencyReassign", **request))["code"] == "FORBIDDEN"
+        foreign = await admin.ask("emergencyReassign", **{**request, "assigneeId": "paramedic_002"})
         assert foreign["code"] == "USER_NOT_FOUND"
-        assert (await admin.ask("emergencyReassign", **wish))["type"] == "ack"
+        assert (await admin.ask("emergencyReassign", **request))["type"] == "ack"
         for phone in (patient, crew, technician, admin):
             heard = (await phone.expect("emergencyStatusUpdate", notes="closer"))["data"]["emergency"]
             assert (heard["assignedTo"], heard["assignedRole"]) == ("technician_001", "technician")
@@ -249,14 +249,14 @@ async def test_transfer_moves_the_emergency_to_the_other_hospital(server: Thread
         server.phone("doctor_002", "doctor", "hospital_002") as there,
     ):
         emergency_id = await call(patient)
-        wish = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "burns unit"}
-        assert (await patient.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN"
-        assert (await there.ask("emergencyTransfer", **wish))["code"] == "EMERGENCY_NOT_FOUND"
+        request = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "burns unit"}
+        assert (await patient.ask("emergencyTransfer", **request))["code"] == "FORBIDDEN"
+        assert (await there.ask("emergencyTransfer", **request))["code"] == "EMERGENCY_NOT_FOUND"
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
-        assert (await nurse.ask("emergencyTransfer", **wish))["code"] == "FORBIDDEN", "somebody has it"
-        unknown = await crew.ask("emergencyTransfer", **{**wish, "toHospitalId": "nowhere"})
+        assert (await nurse.ask("emergencyTransfer", **request))["code"] == "FORBIDDEN", "somebody has it"
+        unknown = await crew.ask("emergencyTransfer", **{**request, "toHospitalId": "nowhere"})
         assert unknown["code"] == "HOSPITAL_NOT_FOUND"
-        assert (await crew.ask("emergencyTransfer", **wish))["type"] == "ack"
+        assert (await crew.ask("emergencyTransfer", **request))["type"] == "ack"
         for phone in (crew, patient):
             heard = (await phone.expect("emergencyStatusUpdate", notes="burns unit"))["data"]
             assert (heard["status"], heard["emergency"]["hospitalId"]) == ("pending", "hospital_002")
@@ -270,7 +270,7 @@ async def test_transfer_moves_the_emergency_to_the_other_hospital(server: Thread
             "status"
         ] == "accepted"
 
-        untaken = {**wish, "emergencyId": await call(patient)}
+        untaken = {**request, "emergencyId": await call(patient)}
         assert (await nurse.ask("emergencyTransfer", **untaken))["type"] == "ack", "while nobody has it"
         guide_frames.alert(await there.expect("emergencyAlert", emergencyId=untaken["emergencyId"]))
 
@@ -283,9 +283,9 @@ async def test_call_for_help_to_a_diverting_hospital_is_told(server: ThreadServe
         server.phone("admin_001", "admin", "hospital_001") as admin,
     ):
         await patient.ask("joinHospital", hospitalId="hospital_001")
-        wish = {"onDiversion": True, "reason": "no beds"}
-        assert (await nurse.ask("hospitalStatus", **wish))["code"] == "FORBIDDEN"
-        assert (await admin.ask("hospitalStatus", **wish))["type"] == "ack"
+        request = {"onDiversion": True, "reason": "no beds"}
+        assert (await nurse.ask("hospitalStatus", **request))["code"] == "FORBIDDEN"
+        assert (await admin.ask("hospitalStatus", **request))["type"] == "ack"
         for phone in (patient, nurse):
             heard = await phone.expect("hospitalStatus")
             assert (heard["hospitalId"], heard["onDiversion"], heard["reason"]) == (

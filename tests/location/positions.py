@@ -36,7 +36,7 @@ def update(
     }
 
 
-async def tell(phone: Phone, *args: Any, **kwargs: Any) -> None:
+async def send_position(phone: Phone, *args: Any, **kwargs: Any) -> None:
     """As the guide's timer does it: nobody waits for an answer."""
     await phone.send("locationUpdate", data=update(*args, **kwargs))
 

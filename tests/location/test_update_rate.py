@@ -15,7 +15,15 @@ from location import messages
 from location.consumers import LocationConsumer
 from location.models import Fix
 from location.recording import Recorded
-from tests.location.positions import MATTER, OTHER_MATTER, close_grants, open_grant, tell, told, watch
+from tests.location.positions import (
+    MATTER,
+    OTHER_MATTER,
+    close_grants,
+    open_grant,
+    send_position,
+    told,
+    watch,
+)
 from tests.servers import ProcessServer, ThreadServer
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
@@ -79,13 +87,13 @@ async def test_positions_outside_an_emergency_are_written_in_batches(
     async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
         await watch(doctor)
         await told(crew, 1)
-        await tell(crew, 2)
+        await send_position(crew, 2)
         await doctor.expect_that(
             lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 2,
             "the first that could have waited",
         )
         for number in (3, 4, 5):
-            await tell(crew, number)
+            await send_position(crew, number)
         await crew.echo()
         assert await Fix.objects.acount() == 2
         await sync_to_async(server.__exit__)()
@@ -101,7 +109,7 @@ async def test_emergency_position_survives_kill_9(users: object) -> None:
         ):
             await told(crew, 1)
             await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
-            await tell(crew, 2)
+            await send_position(crew, 2)
             await patient.expect("locationUpdate", userId="paramedic_456")
             await sync_to_async(server.kill)()
             assert await crew.expect_close() == await patient.expect_close() == 1006
@@ -116,17 +124,17 @@ async def test_positions_during_an_emergency_are_written_at_once(server: ThreadS
         server.phone("patient_123", "patient") as patient,
     ):
         for number in (1, 2, 3):  # the third waits a minute
-            await tell(crew, number)
+            await send_position(crew, number)
         await crew.echo()
         await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew")
-        await tell(crew, 4)
+        await send_position(crew, 4)
         await patient.expect_that(
             lambda frame: frame["type"] == "locationUpdate" and frame["data"]["location"]["lat"] == 4,
             "what nobody marked as an emergency's",
         )
         await close_grants(MATTER, "completed")
         await told(crew, 5)
-        await tell(crew, 6)
+        await send_position(crew, 6)
         await crew.echo()
         assert [fix.lat async for fix in Fix.objects.order_by("lat")] == [1, 2, 3, 4, 5]
 
@@ -148,7 +156,7 @@ class BatchingHub:
 async def test_pending_position_does_not_undo_an_emergency_that_began_since() -> None:
     """A position on its way knows nothing of the emergency that begins meanwhile."""
     routine = messages.UpdateLocation.read({"location": {"lat": 1.0, "lng": 2.0}})
-    for word in (messages.LocationSharingBegan.type, messages.LocationRequested.type):
+    for type_ in (messages.LocationSharingBegan.type, messages.LocationRequested.type):
         hub = BatchingHub()
         crew: Any = SimpleNamespace(
             hub=SimpleNamespace(batches=hub), user=User(pk="paramedic_456", role="paramedic")
@@ -156,7 +164,7 @@ async def test_pending_position_does_not_undo_an_emergency_that_began_since() ->
         consumer = LocationConsumer(crew)
         consumer.has_reported = True
         consumer.update_location(routine)
-        consumer.on_event(Envelope(event_type=word, frame=""))
+        consumer.on_event(Envelope(event_type=type_, frame=""))
         hub.outcome.set_result(Recorded(is_under_grant=False))
         await asyncio.sleep(0)  # the loop calls back
         assert consumer._must_be_durable(routine)

@@ -80,11 +80,11 @@ def test_mark_as_read_of_own_notifications_only(users: dict[str, User]) -> None:
 
 
 def test_send_over_http_by_permission(users: dict[str, User]) -> None:
-    wish = {"target": {"role": "nurse"}, "title": "Tea", "body": "In the kitchen"}
-    assert Caller(users["doctor_123"]).post(wish) == (201, {"status": "ok", "data": {"recipients": 1}})
+    request = {"target": {"role": "nurse"}, "title": "Tea", "body": "In the kitchen"}
+    assert Caller(users["doctor_123"]).post(request) == (201, {"status": "ok", "data": {"recipients": 1}})
     row = Notification.objects.get()
     assert (row.recipient_id, row.sender_id, row.hospital_id) == ("nurse_001", "doctor_123", "hospital_001")
-    status, refused = Caller(users["patient_123"]).post(wish)
+    status, refused = Caller(users["patient_123"]).post(request)
     assert (status, refused["code"]) == (403, "FORBIDDEN")
 
 

@@ -1,4 +1,4 @@
-"""The two forms of one word: which `data` is the envelope, and which is the notice's own."""
+"""The two forms of `notification`: which `data` is the envelope, and which is the notice's own."""
 
 from __future__ import annotations
 

@@ -77,13 +77,13 @@ def test_push_row_commits_or_rolls_back_with_its_event(device: Device) -> None:
 def test_message_wakes_its_receiver_and_a_receipt_nobody(users: dict[str, User], device: Device) -> None:
     device("patient_123", "of-patient")
     device("doctor_123", "of-doctor")
-    wish = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
-    made = send(users["patient_123"], wish).ack_data
+    request = SendMessage(receiver_id="doctor_123", hospital_id="hospital_001", message="It hurts")
+    made = send(users["patient_123"], request).ack_data
     assert made is not None
     deliver_all([("doctor_123", made["messageId"])])
     mark_as_read(users["doctor_123"], MarkAsRead(message_id=made["messageId"]))
-    words = set(MailboxEntry.objects.values_list("user", "event_type"))
-    assert ("patient_123", "messageRead") in words
+    types = set(MailboxEntry.objects.values_list("user", "event_type"))
+    assert ("patient_123", "messageRead") in types
     row = PushOutbox.objects.get()
     assert (row.device.token, row.content()) == (
         "of-doctor",

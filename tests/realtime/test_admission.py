@@ -47,9 +47,9 @@ async def test_simultaneous_reconnects_are_all_admitted_and_calls_for_help_first
 
 
 def slowly(seconds: float) -> Callable[[list[str]], list[str]]:
-    def shout(words: list[str]) -> list[str]:
+    def shout(texts: list[str]) -> list[str]:
         time.sleep(seconds)
-        return [word.upper() for word in words]
+        return [text.upper() for text in texts]
 
     return shout
 
@@ -58,14 +58,14 @@ async def test_commands_behind_a_flight_fly_together_and_wait_without_a_deadline
     settings.ACTION_TIMEOUT_SECONDS = 0.3  # less than the last one waits
     flights: list[list[str]] = []
 
-    def shout(words: list[str]) -> list[str]:
-        flights.append(words)
-        return slowly(0.2)(words)
+    def shout(texts: list[str]) -> list[str]:
+        flights.append(texts)
+        return slowly(0.2)(texts)
 
     batch = AdmissionBatch[str](shout, most=3)
     first = asyncio.create_task(batch.submit("a"))
     await asyncio.sleep(0.05)
-    behind = [asyncio.create_task(batch.submit(word)) for word in "bcdef"]
+    behind = [asyncio.create_task(batch.submit(text)) for text in "bcdef"]
     assert await asyncio.gather(first, *behind) == list("ABCDEF")
     assert flights == [["a"], ["b", "c", "d"], ["e", "f"]]
 
@@ -86,9 +86,9 @@ async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_li
     settings.ACTION_TIMEOUT_SECONDS = 0.4
     is_frozen = threading.Event()
 
-    def ask(words: list[str]) -> list[str]:
+    def ask(texts: list[str]) -> list[str]:
         is_frozen.wait(5)
-        return words
+        return texts
 
     batch = AdmissionBatch[str](ask)
 
@@ -108,12 +108,12 @@ async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_li
 async def test_one_who_has_gone_is_not_flown(settings: Any) -> None:
     flown: list[str] = []
 
-    def note(words: list[str]) -> list[str]:
-        flown.extend(words)
-        return slowly(0.1)(words)
+    def note(texts: list[str]) -> list[str]:
+        flown.extend(texts)
+        return slowly(0.1)(texts)
 
     batch = AdmissionBatch[str](note)
-    first, gone = (asyncio.create_task(batch.submit(word)) for word in ("first", "gone"))
+    first, gone = (asyncio.create_task(batch.submit(text)) for text in ("first", "gone"))
     await asyncio.sleep(0)
     gone.cancel()
     assert await first == "FIRST"

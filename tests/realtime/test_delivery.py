@@ -248,13 +248,13 @@ async def test_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
 ) -> None:
     patient = await User.objects.aget(pk="patient_123")
 
-    def wish(text: str) -> Command:
+    def request(text: str) -> Command:
         asked = SendMessage(
             receiver_id="doctor_123", hospital_id=HOSPITAL, message=text, client_message_id="c-2"
         )
         return Command(patient, asked)
 
-    first, again, conflict = await in_db_thread(send_all, [wish("Hi"), wish("Hi"), wish("Ho")])
+    first, again, conflict = await in_db_thread(send_all, [request("Hi"), request("Hi"), request("Ho")])
     assert (first.is_duplicate, again.is_duplicate, first.ack_data) == (False, True, again.ack_data)
     assert isinstance(conflict, errors.IdempotencyConflict)
 
@@ -280,7 +280,7 @@ async def test_message_repeated_in_one_batch_or_on_two_servers_is_stored_once(
 class Silence(publisher.Publisher):
     """A channel layer that loses everything."""
 
-    def publish_deliveries(self, posts: list[publisher.Post]) -> None:
+    def publish_deliveries(self, deliveries: list[publisher.Delivery]) -> None:
         return
 
 
@@ -304,7 +304,7 @@ async def test_lost_wake_up_is_repaired_by_reconciliation(server: ThreadServer, 
         with nothing_announced():
             await patient.send("sendMessage", **TO_DOCTOR, message="Into the void", requestId="r1")
             assert (await patient.expect("ack", requestId="r1"))["status"] == "ok"
-            await doctor.expect("newMessage", message="Into the void")  # by a round
+            await doctor.expect("newMessage", message="Into the void")  # by a reconciliation
             await patient.expect("messageDelivered")
             await patient.send("sendMessage", **TO_DOCTOR, message="Again", requestId="r2")
             await patient.expect("ack", requestId="r2")
@@ -340,7 +340,7 @@ async def test_burst_of_messages_keeps_its_order_on_every_socket(
 async def test_backlog_without_wake_ups_is_delivered_at_the_readers_pace(
     server: ThreadServer, settings: Any
 ) -> None:
-    """More letters than the outbox holds, fetched at once: the socket stays and gets all, in order."""
+    """More entries than the outbound queue holds, fetched at once: the client gets all, in order."""
     settings.OUTBOUND_FRAMES = 200
     async with server.phone("doctor_123", "doctor", HOSPITAL) as doctor:
         with nothing_announced():

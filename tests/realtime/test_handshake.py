@@ -26,7 +26,7 @@ HOSPITAL = "hospital_001"
 
 @pytest.fixture
 def quick(settings: Any) -> Any:
-    """Nobody waits a whole second for a close, or for the next round."""
+    """Nobody waits a whole second for a close, or for the next reconciliation."""
     settings.REFUSED_SOCKET_SECONDS = 0.05
     settings.RECONCILE_SECONDS = 0.2
     return settings
@@ -373,14 +373,18 @@ async def test_oversized_handshake_is_answered_at_once(server: ThreadServer) -> 
 async def test_frames_in_the_same_segment_as_the_handshake_are_processed(server: ThreadServer) -> None:
     """In order, and also where a proxy or an impatient client puts all of them into one segment."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    words = [b'{"type":"joinHospital","hospitalId":"hospital_001","requestId":"r%d"}' % n for n in range(3)]
+    frame_texts = [
+        b'{"type":"joinHospital","hospitalId":"hospital_001","requestId":"r%d"}' % n for n in range(3)
+    ]
     writer.write(
         b"GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
         b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        + b"".join(WebSocketFrame(Opcode.TEXT, word).serialize(mask=True) for word in words)
+        + b"".join(WebSocketFrame(Opcode.TEXT, frame_text).serialize(mask=True) for frame_text in frame_texts)
     )
     heard = await asyncio.wait_for(reader.readuntil(b'"requestId":"r2"'), PATIENCE_SECONDS)
-    places = [heard.index(word) for word in (b"connection_established", b'"r0"', b'"r1"', b'"r2"')]
+    places = [
+        heard.index(frame_text) for frame_text in (b"connection_established", b'"r0"', b'"r1"', b'"r2"')
+    ]
     assert places == sorted(places)
     writer.close()

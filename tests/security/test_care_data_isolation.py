@@ -37,7 +37,7 @@ OUTSIDERS = [
     ("admin_002", "admin", "hospital_002"),
 ]
 # E, C, N, R and A stand for an emergency, a call, a notice, a room and a file; U for the person it is about.
-WORDS: list[tuple[str, dict[str, Any]]] = [
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("emergencyResponse", {"emergencyId": "E", "action": "accept"}),
     ("emergencyResponse", {"emergencyId": "E", "action": "reject"}),
     ("emergencyStatusUpdate", {"emergencyId": "E", "status": "cancelled"}),
@@ -86,7 +86,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("/api/emergencies/E/transfer/", {"toHospitalId": "hospital_002", "reason": "because"}),
     ("/api/notifications/read/", {"notificationId": "N"}),
 ]
-DESK = [
+ADMIN_URLS = [
     ("GET", "emergency/emergency/E/export/json/"),
     ("GET", "emergency/emergency/E/export/fhir/"),
     ("POST", "emergency/emergency/E/deed/cancel/"),
@@ -146,15 +146,15 @@ async def test_foreign_and_missing_care_objects_get_the_same_error_on_the_socket
 ) -> None:
     async with a_busy_ward(server) as ids, server.phone(*stranger) as phone:
         is_far = stranger[2] not in (None, HOSPITAL)
-        for word, fields in [*WORDS, *(PEOPLE if is_far else ())]:
-            real = await phone.ask(word, **filled(fields, ids))
-            none = await phone.ask(word, **filled(fields, MISSING))
+        for type_, fields in [*REQUESTS, *(PEOPLE if is_far else ())]:
+            real = await phone.ask(type_, **filled(fields, ids))
+            none = await phone.ask(type_, **filled(fields, MISSING))
             is_same = bare(real, *ids.values()) == bare(none, NOWHERE, NOBODY)
             note("care of others, by socket", let_in=int(not is_same or real["type"] != "error"))
-            assert real["type"] == "error", word
+            assert real["type"] == "error", type_
             assert is_same, (real, none)
-        for word, fields in QUIET:
-            await phone.send(word, **filled(fields, ids))
+        for type_, fields in QUIET:
+            await phone.send(type_, **filled(fields, ids))
         await phone.ask("getMessages", chatRoomId=NOWHERE)
         heard = {frame["type"] for frame in phone.history}
         assert heard <= {"connection_established", "error"}
@@ -199,7 +199,7 @@ async def test_admin_site_of_another_hospital_finds_nothing(server: ThreadServer
         apps = {path.partition("/")[0] for path, _ in pages}
         assert apps >= {"accounts", "chat", "emergency", "calls", "location", "notifications", "realtime"}
         changes = [("GET", path, nothing) for path, nothing in pages]
-        special = [(method, spelt(path, ids), spelt(path, MISSING)) for method, path in DESK]
+        special = [(method, spelt(path, ids), spelt(path, MISSING)) for method, path in ADMIN_URLS]
         for method, path, nothing in changes + special:
             if method == "GET":
                 assert (await in_db_thread(look, "admin_001", method, path))[0] == 200, path
@@ -236,12 +236,12 @@ def bare_path(text: str, path: str) -> str:
 
 
 def test_every_type_with_an_id_is_covered() -> None:
-    """Every word with an id of something in it is asked for what belongs to others."""
+    """Every request with an id in it is sent with ids that belong to others."""
     ids = {"emergency_id", "call_id", "message_id", "chat_room_id", "reply_to", "notification_id"}
     users = {"receiver_id", "participant_ids", "participant_id", "target_user_id", "assignee_id", "target"}
-    words = {handler.request for ear in HPlusConsumer.domains for handler in ear.handlers}
-    naming = {word.type for word in words if set(word.model_fields) & (ids | users)}
-    asked = {word for word, _ in (*WORDS, *PEOPLE, *QUIET, *rooms.WORDS)}
+    types = {handler.request for ear in HPlusConsumer.domains for handler in ear.handlers}
+    naming = {type_.type for type_ in types if set(type_.model_fields) & (ids | users)}
+    asked = {type_ for type_, _ in (*REQUESTS, *PEOPLE, *QUIET, *rooms.REQUESTS)}
     assert naming - asked == set()
 
 

@@ -24,7 +24,7 @@ STRANGERS = [
     ("admin_002", "admin", "hospital_002"),
 ]
 # R and M stand for a room and a message of others.
-WORDS: list[tuple[str, dict[str, Any]]] = [
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("getMessages", {"chatRoomId": "R"}),
     ("markAsRead", {"messageId": "M"}),
     ("markAsRead", {"messageId": "M", "chatRoomId": "R", "upTo": True}),
@@ -63,11 +63,11 @@ async def test_foreign_and_missing_objects_get_the_same_error_on_the_socket(
 ) -> None:
     room_id, message_id = await a_conversation(server)
     async with server.phone(*stranger) as phone:
-        for word, fields in WORDS:
-            fields = fields if word != "sendMessage" else {**OWN_ROOMS[stranger[0]], **fields}
+        for type_, fields in REQUESTS:
+            fields = fields if type_ != "sendMessage" else {**OWN_ROOMS[stranger[0]], **fields}
             theirs = {"R": room_id, "M": message_id}
-            real = await phone.ask(word, **{k: theirs.get(str(v), v) for k, v in fields.items()})
-            none = await phone.ask(word, **{k: NOWHERE if v in theirs else v for k, v in fields.items()})
+            real = await phone.ask(type_, **{k: theirs.get(str(v), v) for k, v in fields.items()})
+            none = await phone.ask(type_, **{k: NOWHERE if v in theirs else v for k, v in fields.items()})
             is_same = bare(real, room_id, message_id) == bare(none, NOWHERE)
             note("rooms and messages of others, by socket", let_in=int(not is_same))
             assert real["type"] == "error"

@@ -89,7 +89,7 @@ async def test_excess_typing_is_dropped_without_an_error(metered: ThreadServer) 
 
 
 async def test_call_for_help_passes_a_flood_of_the_same_user(metered: ThreadServer) -> None:
-    """Behind hundreds of refused messages on the same socket, and when the user is out of all breath."""
+    """Behind hundreds of refused messages on the same socket, and when the user has no frame credit left."""
     async with (
         metered.phone("patient_123", "patient") as phone,
         metered.phone("doctor_123", "doctor", "hospital_001") as doctor,
@@ -185,7 +185,7 @@ async def test_connections_over_the_limit_per_address_are_refused(
 
 @contextlib.asynccontextmanager
 async def a_good_pair(server: Endpoint) -> AsyncIterator[list[float]]:
-    """Two who talk while the block runs; the seconds each word needed."""
+    """Two who talk while the block runs; the seconds each message needed."""
     took: list[float] = []
 
     async def talk(patient: Phone, doctor: Phone) -> None:
@@ -269,19 +269,19 @@ async def knock_a_thousand_times_a_second(port: int, query: str) -> None:
 async def test_flood_of_unlimited_types_is_closed_and_does_not_delay_others(users: object) -> None:
     with ProcessServer(HPLUS_MESSAGES_PER_MINUTE="60") as server:
         async with server.phone("paramedic_456", "paramedic", "hospital_001") as good:
-            for word in ("heartbeat", "ack", "nonsense", "login"):
-                codes, took = await _flood_with(server, word, good)
-                shown_out = 4001 if word == "login" else 4101  # a bad token ends the socket by itself
+            for type_ in ("heartbeat", "ack", "nonsense", "login"):
+                codes, took = await _flood_with(server, type_, good)
+                shown_out = 4001 if type_ == "login" else 4101  # a bad token ends the socket by itself
                 admit = sum(code != shown_out for code in codes)
                 note("flood of words without a limit", rounds=len(codes), let_in=admit)
-                assert set(codes) == {shown_out}, word
-                assert sorted(took)[len(took) // 2] < 1, word
+                assert set(codes) == {shown_out}, type_
+                assert sorted(took)[len(took) // 2] < 1, type_
 
 
-async def _flood_with(server: ProcessServer, word: str, good: Phone) -> tuple[list[int], list[float]]:
+async def _flood_with(server: ProcessServer, type_: str, good: Phone) -> tuple[list[int], list[float]]:
     """How the sockets of one who says it without a pause ended, and how long another waited meanwhile."""
-    frame = json.dumps({"type": word, "seq": 1, "token": "x"})
-    flooders = [await server.phone(f"flooder.{word}", "patient").open() for _ in range(5)]
+    frame = json.dumps({"type": type_, "seq": 1, "token": "x"})
+    flooders = [await server.phone(f"flooder.{type_}", "patient").open() for _ in range(5)]
 
     async def flood(phone: Phone) -> None:
         with contextlib.suppress(websockets.ConnectionClosed):

@@ -48,7 +48,7 @@ async def refused(server: Endpoint, code: str, close_code: int, **query: Any) ->
     phone = await Phone(f"ws://127.0.0.1:{server.port}", **query).open()
     await phone.expect_error(code)
     assert await phone.expect_close() == close_code
-    assert phone.words() == []
+    assert phone.types() == []
     note("false identity at the handshake", let_in=len(phone.heard("connection_established")))
 
 
@@ -148,7 +148,7 @@ TAKEN_AWAY: list[tuple[str, str, Callable[[User], None], str, int]] = [
 async def test_withdrawn_access_closes_sockets_on_every_process_within_five_seconds(
     locked: ThreadServer, users: dict[str, User]
 ) -> None:
-    """Also while somebody stands at the door who does not say who he is; the others stay."""
+    """Also while a connection without an identity waits for its login; the others stay."""
     with ProcessServer(HPLUS_DEMO="0") as other:
         places = (locked, other)
         silent = [await Phone(f"ws://127.0.0.1:{place.port}", **DOCTOR).open() for place in places]

@@ -23,7 +23,7 @@ from tests.phone import Phone
 from tests.servers import ThreadServer
 
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
-EXAMPLES = 4 if ROUNDS == 1 else 50  # of every field of every word
+EXAMPLES = 4 if ROUNDS == 1 else 50  # of every field of every request
 ANSWERS = {"error", "ack", "logoutSuccess", "loginSuccess"}
 FATAL = {messages.Login.type, messages.Logout.type}  # may rightly end the socket
 
@@ -80,7 +80,7 @@ async def test_a_frame_is_one_json_object_of_at_most_64_kib_in_text(server: Thre
         assert await phone.expect_close() == 1009
 
 
-# Every field of every word
+# Every field of every request
 
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -120,25 +120,25 @@ SOUND: dict[str, Any] = {
     "body": "Now",
     "token": "x",
 }
-WORDS = sorted(
+REQUESTS = sorted(
     {handler.request for ear in HPlusConsumer.domains for handler in ear.handlers}
-    | {word for word in wire.subclasses(wire.Request) if word.__module__ == messages.__name__},
-    key=lambda word: str(word.type),
+    | {kind for kind in wire.subclasses(wire.Request) if kind.__module__ == messages.__name__},
+    key=lambda kind: str(kind.type),
 )
 SPEAKERS = [("patient_123", "patient", None), ("admin_001", "admin", "hospital_001")]
 
 
 @st.composite
-def frames(draw: st.DrawFn, word: type[wire.Request], sound: dict[str, Any]) -> list[dict[str, Any]]:
+def frames(draw: st.DrawFn, kind: type[wire.Request], sound: dict[str, Any]) -> list[dict[str, Any]]:
     """For each field of the word a frame where it is odd and the others are sound; flat or under `data`."""
-    fields = {field.alias or name: field for name, field in word.model_fields.items()}
+    fields = {field.alias or name: field for name, field in kind.model_fields.items()}
     plain = {name: _plain(get_args(field.annotation)) for name, field in fields.items()}
     good = {name: value for name in fields if (value := sound.get(name, plain[name])) is not None}
     drawn = []
     for name in fields:
         filled = {**good, name: draw(ODD)}
         is_nested = draw(st.booleans())
-        drawn.append({"type": word.type, "data": filled} if is_nested else {"type": word.type, **filled})
+        drawn.append({"type": kind.type, "data": filled} if is_nested else {"type": kind.type, **filled})
     return drawn
 
 
@@ -162,19 +162,19 @@ async def test_no_field_of_any_type_causes_an_internal_error(
             work = _says_apart(server, odd) if is_fatal else _says(phones[speaker], odd)
             asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
-        for word in WORDS:
-            tried, broken = await asyncio.to_thread(_odd, word, sound, say)
-            note("wrong types in every field of every word", rounds=tried, let_in=broken)
+        for kind in REQUESTS:
+            tried, broken = await asyncio.to_thread(_odd, kind, sound, say)
+            note("wrong types in every field of every request", rounds=tried, let_in=broken)
 
 
-def _odd(word: type[wire.Request], sound: dict[str, Any], say: Callable[..., None]) -> tuple[int, int]:
+def _odd(kind: type[wire.Request], sound: dict[str, Any], say: Callable[..., None]) -> tuple[int, int]:
     """How many frames were sent, and how many of them broke something (it raises then)."""
     tried = broken = 0
 
     @hypothesis_settings(
         max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
-    @given(odd=frames(word, sound), speaker=st.sampled_from(range(len(SPEAKERS))))
+    @given(odd=frames(kind, sound), speaker=st.sampled_from(range(len(SPEAKERS))))
     def every(odd: list[dict[str, Any]], speaker: int) -> None:
         nonlocal tried, broken
         tried += len(odd)
@@ -194,7 +194,7 @@ async def _things_of(patient: Phone) -> dict[str, str]:
         ("emergencyRequest", {**place, "patientId": "p", "condition": "Chest pain", "priority": "low"}),
         ("callInitiate", {**ROOM, "callType": "audio"}),
     ]
-    made = [(await patient.ask(word, **fields))["data"] for word, fields in commands]
+    made = [(await patient.ask(type_, **fields))["data"] for type_, fields in commands]
     return {name: value for data in made for name, value in data.items() if name.endswith("Id")}
 
 

@@ -1,4 +1,4 @@
-"""nginx as the compose file starts it: who dawdles is shown the door, and nobody else notices."""
+"""nginx as the compose file starts it: slow clients are closed, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODY = b"POST /api/auth/token/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 90
 
 @pytest.fixture
 def front(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nginx]:
-    """The front door, in the short form with a fifth of its patience."""
+    """The proxy, in a short form with a fifth of its timeouts."""
     try:
         nginx = Nginx([server.port], IN_THE_FILE)
     except ServiceUnavailable as unavailable:
@@ -58,7 +58,7 @@ class Slow:
     tries: str = "client_header_timeout"
 
     async def lasts_seconds(self, front: Nginx) -> float:
-        """Until the door is closed in its face."""
+        """Until the proxy closes it."""
         tls = front.trust if self.over_tls else None
         reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=tls)
         begun = time.monotonic()
@@ -103,7 +103,7 @@ async def test_slow_clients_are_cut_off_and_others_are_unaffected(front: Nginx) 
     assert sorted(took)[int(len(took) * 0.95)] < 1, max(took)
     cut = [line for line in front.log.read_text().splitlines() if '" 408 ' in line]
     assert len(cut) == EACH * sum(slow.over_tls for slow in SLOW.values())
-    assert all(line.endswith(" - -") for line in cut), "a server behind the door was asked"
+    assert all(line.endswith(" - -") for line in cut), "a server behind the proxy was asked"
 
 
 async def test_proxy_adds_the_address_and_hides_metrics_and_tokens(
@@ -124,12 +124,12 @@ async def test_proxy_adds_the_address_and_hides_metrics_and_tokens(
         assert (await client.get(f"http://127.0.0.1:{server.port}/metrics")).status_code == 200
     log = front.log.read_text()
     assert '"GET /health/live/" 200' in log
-    note("tokens in the log of the front door", let_in=log.count(token))
+    note("tokens in the log of the proxy", let_in=log.count(token))
     assert token not in log
 
 
 async def test_flood_of_handshakes_from_one_address_is_limited(front: Nginx) -> None:
-    """A flood of handshakes from one address: most wait at the door, and some hear 429."""
+    """A flood of handshakes from one address: most wait at the proxy, and some get 429."""
     request = UPGRADE + b"\r\n"
 
     async def knock() -> bytes:

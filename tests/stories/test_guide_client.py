@@ -98,8 +98,8 @@ async def test_conversation_on_two_guide_screens(server: ThreadServer) -> None:
         # The guide clears its text field in code, so `onChanged` never says that the typing has ended.
         assert (await doctor.expect("typing"))["isTyping"] is False
         read = await patient.expect("messageRead")
-        words = [frame["type"] for frame in patient.history]
-        assert words.index("newMessage") < words.index("messageDelivered") < words.index("messageRead")
+        types = [frame["type"] for frame in patient.history]
+        assert types.index("newMessage") < types.index("messageDelivered") < types.index("messageRead")
 
         first = doctor.messages[0]
         assert read["messageId"] == first.message_id

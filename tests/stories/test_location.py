@@ -16,7 +16,7 @@ from tests.location.positions import (
     RIVERSIDE,
     close_grants,
     open_grant,
-    tell,
+    send_position,
     told,
     watch,
 )
@@ -39,7 +39,7 @@ async def test_watching_staff_see_paramedics_of_their_hospital_only(server: Thre
     ):
         await watch(doctor)
         await watch(elsewhere)
-        await tell(crew, 37, -122.5, speed=12.5, heading=90)
+        await send_position(crew, 37, -122.5, speed=12.5, heading=90)
         seen = await doctor.expect("locationUpdate")
         received_at = seen["data"]["location"].pop("receivedAt")
         assert seen == {
@@ -102,7 +102,7 @@ async def test_watchLocations_permission_by_role_and_hospital(server: ThreadServ
         server.phone(*PATIENT) as patient,
         server.phone(*DOCTOR) as doctor,
     ):
-        for phone, wish, code in (
+        for phone, request, code in (
             (patient, {"on": True}, "FORBIDDEN"),
             (patient, {"on": True, "hospitalId": "hospital_001"}, "FORBIDDEN"),
             (doctor, {"on": True, "hospitalId": "hospital_002"}, "HOSPITAL_MISMATCH"),
@@ -111,14 +111,14 @@ async def test_watchLocations_permission_by_role_and_hospital(server: ThreadServ
             (doctor, {}, "VALIDATION_ERROR"),
             (doctor, {"on": "perhaps"}, "VALIDATION_ERROR"),
         ):
-            answer = await phone.ask("watchLocations", **wish)
-            assert answer.get("code") == code, (phone.user_id, wish)
-        for wish in (
+            answer = await phone.ask("watchLocations", **request)
+            assert answer.get("code") == code, (phone.user_id, request)
+        for request in (
             {"on": False},  # what never began
             {"on": True, "hospitalId": "hospital_001", "surprise": 1},
             {"on": True},  # twice
         ):
-            assert (await doctor.ask("watchLocations", **wish))["type"] == "ack", wish
+            assert (await doctor.ask("watchLocations", **request))["type"] == "ack", request
 
 
 async def test_watching_one_emergency_shows_its_subjects_only(server: ThreadServer) -> None:
@@ -175,14 +175,14 @@ async def test_patient_sees_assigned_crew_with_distance_and_eta(server: ThreadSe
         await open_grant(MATTER, "paramedic_456", to_user="patient_123", why="crew", destination=RIVERSIDE)
         await open_grant(MATTER, "patient_123", to_hospital="hospital_001", why="needs help")
         await watch(doctor)
-        await tell(crew, RIVERSIDE[0] + 0.01, RIVERSIDE[1], MATTER, is_emergency=True)
+        await send_position(crew, RIVERSIDE[0] + 0.01, RIVERSIDE[1], MATTER, is_emergency=True)
         seen = (await patient.expect("locationUpdate"))["data"]
         assert (seen["isEmergency"], seen["emergencyId"]) == (True, MATTER)
         assert seen["distanceMeters"] == pytest.approx(1111.95, abs=0.1)
         assert seen["etaSeconds"] == 173  # 1,112 m · 1.4 / 9 m/s
         await doctor.expect("locationUpdate", userId="paramedic_456")
 
-        await tell(patient, is_emergency=True)  # no id: the one open emergency
+        await send_position(patient, is_emergency=True)  # no id: the one open emergency
         assert (await doctor.expect("locationUpdate", userId="patient_123"))["data"]["emergencyId"] == MATTER
         await patient.echo()
         assert len(patient.heard("locationUpdate")) == 1
@@ -244,7 +244,7 @@ async def test_location_request_returns_last_position_and_asks_for_one_fresh(ser
             "targetUserId": "paramedic_456",
             "emergencyId": None,
         }
-        await tell(crew, 38, -122.5)
+        await send_position(crew, 38, -122.5)
         assert (await doctor.expect("locationUpdate"))["data"]["location"]["lat"] == 38.0
         await told(crew, 39, -122.5)  # asked once, answered once
         await doctor.echo()
@@ -291,7 +291,7 @@ async def test_location_request_waits_for_the_first_position(server: ThreadServe
         await crew.expect("locationRequest", userId="doctor_123")
         async with server.phone(*CREW) as second_screen:
             await second_screen.expect("locationRequest", userId="doctor_123")
-        await tell(crew)
+        await send_position(crew)
         await doctor.expect("locationUpdate", userId="paramedic_456")
     async with server.phone(*CREW) as crew:
         await crew.echo()

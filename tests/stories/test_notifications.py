@@ -222,8 +222,10 @@ async def test_push_wakes_a_logged_in_phone_and_not_after_logout(
         assert (device.user_id, device.device_id, device.platform) == ("doctor_123", "pixel", "android")
 
         await nurse.expect("userOffline", userId="doctor_123")
-        away = await nurse.ask("notification", target={"userId": "doctor_123"}, **ROUND, category="rota")
-        assert away["data"] == {"recipients": 1}
+        other_hospital = await nurse.ask(
+            "notification", target={"userId": "doctor_123"}, **ROUND, category="rota"
+        )
+        assert other_hospital["data"] == {"recipients": 1}
         missed = await Notification.objects.aget(category="rota")
         assert (await PushOutbox.objects.aget(subject=missed.pk)).category == "rota"
 
@@ -241,15 +243,15 @@ async def test_first_login_registers_the_device_for_its_own_user_only(
 ) -> None:
     settings.HPLUS_DEMO, settings.REFUSED_SOCKET_SECONDS = False, 0.05
     token = bearer(server, "doctor_123")["Authorization"].removeprefix("Bearer ")
-    wish = {"token": token, "deviceId": "pixel", "pushToken": "of-the-pixel"}
+    request = {"token": token, "deviceId": "pixel", "pushToken": "of-the-pixel"}
     thief = await server.phone("doctor_456", "doctor", HOSPITAL).open()
-    await thief.send("login", **wish)
+    await thief.send("login", **request)
     await thief.expect_error("AUTHENTICATION_FAILED")
     assert await thief.expect_close() == 4001
     assert not await PushDevice.objects.aexists()
 
     doctor = await server.phone("doctor_123", "doctor", HOSPITAL).open()
-    await doctor.send("login", **wish)
+    await doctor.send("login", **request)
     await doctor.expect("connection_established")
     device = await PushDevice.objects.aget()
     assert (device.user_id, device.device_id, device.token) == ("doctor_123", "pixel", "of-the-pixel")

@@ -67,7 +67,7 @@ function replay() {
 }
 
 function markStory(at) {
-  for (const moment of document.querySelectorAll("#hp-story [data-at]")) {
+  for (const moment of document.querySelectorAll("#hp-timeline [data-at]")) {
     moment.classList.toggle("hp-later", Date.parse(moment.dataset.at) > at);
   }
 }
@@ -131,7 +131,7 @@ async function refresh() {
     const answer = await fetch(location.href);
     if (!answer.ok || answer.redirected) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of ["hp-head", "hp-actions", "hp-story"]) {
+    for (const id of ["hp-head", "hp-actions", "hp-timeline"]) {
       if (id === "hp-actions" && document.querySelector("dialog[open]")) continue;
       document.getElementById(id).replaceWith(document.adoptNode(fresh.getElementById(id)));
     }
