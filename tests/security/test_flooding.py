@@ -273,7 +273,7 @@ async def test_flood_of_unlimited_types_is_closed_and_does_not_delay_others(user
                 codes, took = await _flood_with(server, type_, good)
                 shown_out = 4001 if type_ == "login" else 4101  # a bad token ends the socket by itself
                 admit = sum(code != shown_out for code in codes)
-                note("flood of words without a limit", rounds=len(codes), let_in=admit)
+                note("flood of types without a limit", rounds=len(codes), let_in=admit)
                 assert set(codes) == {shown_out}, type_
                 assert sorted(took)[len(took) // 2] < 1, type_
 
