@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from calls import actions, messages, setup
+from calls.models import IS_IN_A_CALL
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 from hplus.realtime.publishing.envelopes import Envelope
@@ -38,6 +39,8 @@ class CallsConsumer(DomainConsumer):
         actions.signal(self.user, request, self.client.connection_id)
 
     # Handshake and events
+
+    arrival_probe = IS_IN_A_CALL
 
     def snapshot(self) -> dict[str, Any]:
         return {"activeCall": actions.active_call(self.user)}

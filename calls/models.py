@@ -230,3 +230,11 @@ class Participant(models.Model):
         if self.has_joined:
             self.left_at = timezone.now()
         self.status, self.ring_due_at, self.dropped_due_at = status, None, None
+
+
+# Of those who connect, the ones who are in a call or being called: SQL on `newcomer`, see DomainConsumer.
+IS_IN_A_CALL = f"""
+SELECT newcomer.user_id
+FROM newcomer JOIN calls_participant participant ON participant.user_id = newcomer.user_id
+WHERE participant.status IN ({", ".join(f"'{part}'" for part in PRESENT)})
+"""

@@ -8,10 +8,10 @@ from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
-from chat import attachments, messages
+from chat import arrivals, attachments, messages
 from chat.models import ChatRoom, Message, Revision
 from chat.sending import send_all
 from hplus import errors
@@ -23,8 +23,7 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.hub.presence import online_among
 from hplus.realtime.models import Contact
-from hplus.realtime.publishing.envelopes import Envelope, envelope_of
-from hplus.realtime.publishing.mailbox import newest_entries_about
+from hplus.realtime.publishing.envelopes import Envelope
 
 JOINED_MESSAGES = 50
 PAGE_CHARACTERS = 500_000  # a page is one frame, and a phone has to read it
@@ -155,28 +154,14 @@ def _peer(user: User, online: set[str]) -> messages.Peer:
 
 
 def unread_counts(user: User) -> list[dict[str, Any]]:
-    """The number of unread messages by room, for `connection_established`."""
-    counted = Message.objects.unread_by(user).order_by().values("room").annotate(count=Count("id"))
-    return [{"chatRoomId": row["room"], "count": row["count"]} for row in counted]
+    """The number of unread messages by room."""
+    return arrivals.unread_counts([user])[user.pk]
 
 
 def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
     """The user's unread messages in a room, as `newMessage` envelopes, oldest first."""
-    return _envelopes_of(user, Message.objects.unread_by(user).filter(room=chat_room_id))
-
-
-def undelivered(user: User) -> list[Envelope]:
-    """The messages that have reached no device of the user, as `newMessage` envelopes, oldest first."""
-    return _envelopes_of(user, Message.objects.undelivered_to(user))
-
-
-def _envelopes_of(user: User, waiting: QuerySet[Message]) -> list[Envelope]:
-    """`newMessage` of each message, from the mailbox; without a `seq` where its entry has expired."""
-    ids = list(waiting.order_by("id").values_list("message_id", flat=True))
-    envelopes = {entry.subject: entry for entry in newest_entries_about(user, messages.NewMessage.type, ids)}
-    for event in messages.NewMessage.rebuild(set(ids) - envelopes.keys()).values():
-        envelopes[event.subject()] = envelope_of(event, event_id=event.subject())
-    return [envelopes[message_id] for message_id in ids if message_id in envelopes]
+    unread = Message.objects.unread_by(user).filter(room=chat_room_id).order_by("id")
+    return arrivals.envelopes_of({user.pk: list(unread.values_list("message_id", flat=True))})[user.pk]
 
 
 # Editing and deleting

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 
-from chat import actions, messages, receipts
+from chat import actions, arrivals, messages, receipts
 from chat.fast_receipts import FastDelivered
 from chat.fast_sending import FastSending
 from chat.message_notification import as_notification
@@ -123,16 +124,29 @@ class ChatConsumer(DomainConsumer):
 
     # The handshake and what arrives
 
-    def snapshot(self) -> dict[str, Any]:
-        return {"unread": actions.unread_counts(self.user)}
+    arrival_probe, settled_probe = arrivals.UNREAD, arrivals.UNDELIVERED
 
-    def on_settled(self) -> Result | None:
-        """Not while a room is being joined, whose unread messages come oldest first."""
-        with self._join_lock:
-            return None if self.rooms else Result(events=actions.undelivered(self.user))
+    @classmethod
+    def snapshot_all(cls, consumers: Sequence[ChatConsumer]) -> list[dict[str, Any]]:
+        counts = arrivals.unread_counts([consumer.user for consumer in consumers])
+        return [{"unread": counts[consumer.user.pk]} for consumer in consumers]
+
+    @classmethod
+    def on_settled_all(cls, consumers: Sequence[ChatConsumer]) -> list[Result | None]:
+        """Return what no device has shown yet; not where a room is open, whose messages come by joining."""
+        waiting = [consumer.user for consumer in consumers if not consumer.rooms]
+        found = arrivals.undelivered(waiting) if waiting else {}
+        return [None if c.rooms else Result(events=found[c.user.pk]) for c in consumers]
+
+    def is_settled(self) -> bool:
+        return not self._join_lock.locked()
+
+    @classmethod
+    def on_ack_all(cls, acks: Sequence[tuple[ChatConsumer, int]]) -> None:
+        receipts.deliver_all_up_to([(consumer.user.pk, seq) for consumer, seq in acks])
 
     def on_ack(self, seq: int) -> None:
-        receipts.deliver_up_to(self.user, seq)
+        receipts.deliver_all_up_to([(self.user.pk, seq)])
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         """Turn a message of a room that is not open here into a notification; drop typing there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from hplus.accounts.models import Hospital, User
+from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 
 
@@ -100,9 +101,10 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def unread_by(self, user: User) -> Self:
         return self._received_by(user).filter(read_at=None)
 
-    def undelivered_to(self, user: User) -> Self:
-        # An undelivered message is unread too; naming that lets the database use the index `message_unread`.
-        return self._received_by(user).filter(read_at=None, delivered_at=None)
+    def unread_by_any(self, users: Iterable[User] | Iterable[str]) -> Self:
+        """What `unread_by` finds for each of these users."""
+        is_seen = Q(receiver__role=Role.PATIENT) | Q(room__hospital=F("receiver__hospital"))
+        return self.filter(is_seen, receiver__in=users, read_at=None, deleted_at=None)
 
     def _received_by(self, user: User) -> Self:
         received = self.filter(receiver=user, deleted_at=None)

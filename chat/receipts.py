@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.utils import timezone
 
@@ -12,7 +12,7 @@ from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
-from hplus.realtime.models import MailboxEntry
+from hplus.realtime.publishing.mailbox import entries_about
 
 ACKNOWLEDGED_MESSAGES = 500
 
@@ -44,16 +44,13 @@ def _deliver(fresh: list[Message]) -> None:
         publish(messages.MessageDelivered.of(message), groups.person(message.sender_id))
 
 
-def deliver_up_to(user: User, seq: int) -> None:
-    """Mark as delivered the messages that the client has acknowledged: its mailbox up to this entry."""
-    waiting = Message.objects.undelivered_to(user).values_list("message_id", flat=True)
-    entries = MailboxEntry.objects.filter(
-        user=user,
-        seq__lte=seq,
-        event_type=messages.NewMessage.type,
-        subject__in=list(waiting[:ACKNOWLEDGED_MESSAGES]),
-    )
-    if reached := [(user.pk, subject) for subject in entries.values_list("subject", flat=True)]:
+def deliver_all_up_to(acks: Sequence[tuple[str, int]]) -> None:
+    """Mark as delivered the messages in the mailbox of each user up to an entry: a list of (userId, seq)."""
+    last = dict(sorted(acks))
+    waiting = Message.objects.unread_by_any(last).filter(delivered_at=None)
+    about = waiting.values_list("receiver", "message_id")[: ACKNOWLEDGED_MESSAGES * len(last)]
+    entries = entries_about(about, messages.NewMessage.type)
+    if reached := [(e.user_id, e.subject) for e in entries if e.seq <= last[e.user_id]]:
         deliver_all(reached)
 
 

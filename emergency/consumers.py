@@ -6,6 +6,7 @@ from typing import Any
 
 from emergency import actions, messages
 from emergency.call_for_help import request_help
+from emergency.models import SEES_AN_OPEN_ONE
 from emergency.response import respond
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
@@ -47,6 +48,8 @@ class EmergencyConsumer(DomainConsumer):
         return actions.watch_board(self.user, request)
 
     # The handshake
+
+    arrival_probe = SEES_AN_OPEN_ONE
 
     def snapshot(self) -> dict[str, Any]:
         return {"activeEmergencies": actions.active(self.user)}

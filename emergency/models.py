@@ -212,6 +212,17 @@ class Emergency(models.Model):
         self.save()
 
 
+# Of those who connect, the ones who see an open one (`visible_to`): SQL on `newcomer`, see DomainConsumer.
+SEES_AN_OPEN_ONE = f"""
+SELECT newcomer.user_id FROM newcomer WHERE EXISTS (
+  SELECT FROM emergency_emergency emergency
+  WHERE emergency.status IN ({", ".join(f"'{status}'" for status in OPEN)}) AND (
+    newcomer.role <> 'patient' AND emergency.hospital_id = newcomer.hospital_id
+    OR emergency.requested_by_id = newcomer.user_id OR emergency.patient_id = newcomer.user_id
+    OR newcomer.is_superuser))
+"""
+
+
 class EntryKind(models.TextChoices):
     REQUESTED = "requested"
     ALERTED = "alerted"

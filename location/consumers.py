@@ -18,6 +18,7 @@ from hplus.realtime.consumers import DomainConsumer, handles, in_loop
 from hplus.realtime.execution.batching import Batch
 from hplus.realtime.publishing.envelopes import Envelope
 from location import actions, messages
+from location.models import IS_SHARED_OR_ASKED_FOR
 from location.recording import ReceivedPosition, Recorded, record_all, record_batched
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class LocationConsumer(DomainConsumer):
     @handles(messages.WatchLocations)
     def watch(self, request: messages.WatchLocations) -> Result:
         return actions.watch(self.user, request)
+
+    arrival_probe = IS_SHARED_OR_ASKED_FOR
 
     def on_connect(self) -> Result:
         """Send the requests for a position that came while this user had no connection."""

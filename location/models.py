@@ -292,3 +292,15 @@ class PositionAccess(models.Model):
 
     def delete(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError("A recorded access cannot be changed.")
+
+
+# Of those who connect, the ones whose position is shared or asked for: SQL on `newcomer`, see DomainConsumer.
+# Some of the inquiries may have expired just now.
+IS_SHARED_OR_ASKED_FOR = """
+SELECT newcomer.user_id FROM newcomer
+WHERE EXISTS (
+    SELECT FROM location_grant access WHERE access.subject_id = newcomer.user_id AND access.closed_at IS NULL)
+  OR EXISTS (
+    SELECT FROM location_inquiry inquiry WHERE inquiry.subject_id = newcomer.user_id
+      AND inquiry.answered_at IS NULL AND inquiry.expires_at > now() - interval '1 minute')
+"""

@@ -6,8 +6,8 @@ consumer: alone it serves `/ws/<domain>/`, and `HPlusConsumer` hosts one of each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 from channels.consumer import AsyncConsumer
 
@@ -97,11 +97,40 @@ class DomainConsumer(AsyncConsumer):
     @classmethod
     def overrides(cls, method: str) -> bool:
         """Whether this domain overrides the method; else it need not be called."""
-        return getattr(cls, method) is not getattr(DomainConsumer, method)
+        own, inherited = getattr(cls, method), getattr(DomainConsumer, method)
+        return getattr(own, "__func__", own) is not getattr(inherited, "__func__", inherited)
 
     @property
     def user(self) -> User:
         return self.client.user
+
+    # In a database thread, for all who connect at once. An SQL text selects `user_id` of those for whom there
+    # may be something, from `newcomer(user_id, role, hospital_id, is_superuser)`; the others are not asked.
+    # Without one all are asked, as on SQLite.
+
+    arrival_probe: ClassVar[str | None] = None  # before `snapshot_all` and `on_connect_all`
+    settled_probe: ClassVar[str | None] = None  # before `on_ack_all` (of the cursor) and `on_settled_all`
+
+    @classmethod
+    def snapshot_all(cls, consumers: Sequence[Self]) -> list[dict[str, Any]]:
+        """Return the domain's part of `connection_established.data` for each of these connections."""
+        return [consumer.snapshot() for consumer in consumers]
+
+    @classmethod
+    def on_connect_all(cls, consumers: Sequence[Self]) -> list[Result | None]:
+        """Return what each new connection gets right after `connection_established`."""
+        return [consumer.on_connect() for consumer in consumers]
+
+    @classmethod
+    def on_ack_all(cls, acks: Sequence[tuple[Self, int]]) -> None:
+        """Each of these clients has everything up to this entry of its mailbox."""
+        for consumer, seq in acks:
+            consumer.on_ack(seq)
+
+    @classmethod
+    def on_settled_all(cls, consumers: Sequence[Self]) -> list[Result | None]:
+        """Return what each connection gets UNDELIVERED_AFTER_SECONDS later."""
+        return [None for _ in consumers]
 
     # In a database thread
 
@@ -113,10 +142,6 @@ class DomainConsumer(AsyncConsumer):
         """Return what a new connection gets right after `connection_established`."""
         return None
 
-    def on_settled(self) -> Result | None:
-        """Return what a connection gets UNDELIVERED_AFTER_SECONDS later."""
-        return None
-
     def on_ack(self, seq: int) -> None:
         """The client has everything up to this entry of its mailbox."""
 
@@ -124,6 +149,10 @@ class DomainConsumer(AsyncConsumer):
         """The connection has ended."""
 
     # In the loop; quick, and never to the database
+
+    def is_settled(self) -> bool:
+        """Whether `on_settled_all` may be asked now; if not, it is asked later."""
+        return True
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         """Return the envelope to deliver to this connection: the same, another, or None for nothing."""

@@ -16,7 +16,9 @@ Asked = Callable[[User], QuerySet[Message]]
 READ_LONG_AGO = 3_000  # so many that to read through them all is no choice
 
 
-@pytest.mark.parametrize("asked", [Message.objects.undelivered_to, Message.objects.unread_by])
+@pytest.mark.parametrize(
+    "asked", [Message.objects.unread_by, lambda user: Message.objects.unread_by_any([user])]
+)
 @pytest.mark.parametrize("user_id", ["patient_123", "doctor_123"])
 def test_unread_messages_are_found_by_index(users: dict[str, User], asked: Asked, user_id: str) -> None:
     doctor, patient, now = users["doctor_123"], users["patient_123"], timezone.now()

@@ -286,8 +286,11 @@ class Client:
 
     # Later, and the end
 
-    def later(self, seconds: float, work: Callable[[], object], where: Any = in_db_thread) -> None:
-        """Run this in a database thread after a while, if the connection still lives. From any thread."""
+    def later(self, seconds: float, work: Any, where: Any = in_db_thread) -> None:
+        """Run this in a database thread after a while, if the connection still lives; or `where(work)`.
+
+        From any thread.
+        """
         self.hub.loop.call_soon_threadsafe(self._start, self.after(seconds, work, where))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -300,7 +303,7 @@ class Client:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def after(self, seconds: float, work: Callable[[], object], where: Any = in_db_thread) -> None:
+    async def after(self, seconds: float, work: Any, where: Any = in_db_thread) -> None:
         await asyncio.sleep(seconds)
         try:
             result = await where(work)

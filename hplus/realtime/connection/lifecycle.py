@@ -27,12 +27,13 @@ from hplus.realtime.connection.admission import (
 from hplus.realtime.connection.client import Client, MakeConsumer
 from hplus.realtime.connection.coming_and_going import (
     Arrival,
-    Cursor,
     Leaver,
     Newcomer,
     arrive_all,
     leave_all,
+    settle_all,
 )
+from hplus.realtime.connection.handlers import Consumer
 from hplus.realtime.connection.handshake import (
     Frame,
     first_frame,
@@ -44,6 +45,7 @@ from hplus.realtime.connection.transport import Receive, Send, transport_of
 from hplus.realtime.hub.departures import Departure
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.models import Connection
+from hplus.realtime.publishing.replay import Cursor
 
 logger = logging.getLogger(__name__)
 
@@ -146,12 +148,20 @@ class ConnectionLifecycle:
             await self._leave(is_clean=False)
             raise
         client.release()
-        for consumer in client.consumers:
-            if consumer.overrides("on_settled"):
-                client.later(
-                    settings.UNDELIVERED_AFTER_SECONDS, consumer.on_settled, self._admission.run_queued
-                )
+        for consumer in arrival.settling:
+            self._settle_later(consumer)
         logger.info("%s connected as %s", client.connection_id, client.user.role)
+
+    def _settle_later(self, consumer: Consumer) -> None:
+        self.client.later(settings.UNDELIVERED_AFTER_SECONDS, consumer, self._settle)
+
+    async def _settle(self, consumer: Consumer) -> Result | None:
+        """Ask a domain what the connection gets now, or later where something is under way there."""
+        if not consumer.is_settled():
+            self._settle_later(consumer)
+            return None
+        result: Result | None = await self._admission.batch(settle_all).submit(consumer)
+        return result
 
     def _row(self, claim: Claim) -> Connection:
         user = self.client.user
@@ -184,7 +194,7 @@ class ConnectionLifecycle:
             timestamp=timezone.now(),
             epoch=arrival.registered.epoch,
             last_seq=last_seq,
-            recovered=bool(arrival.replay and arrival.replay.recovered),
+            recovered=arrival.is_recovered,
             heartbeat_interval=settings.HEARTBEAT_INTERVAL_SECONDS,
             limits=messages.Limits(
                 max_message_bytes=wire.MAX_MESSAGE_BYTES,

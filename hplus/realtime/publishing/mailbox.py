@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from hplus.accounts.models import User
 from hplus.protocol.wire import Durable, subclasses
+from hplus.realtime.execution import prepared
 from hplus.realtime.models import MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope, envelope_of
 
@@ -47,3 +49,51 @@ def newest_entries_about(user: User, event_type: str, subjects: Iterable[str]) -
     newest = sorted({row.subject: row for row in found.order_by("seq")}.values(), key=lambda row: row.seq)
     envelopes = rebuilt_envelopes(newest)
     return [envelopes[row.seq].for_recipient(user.pk, row.seq) for row in newest if row.seq in envelopes]
+
+
+# Of many users at once
+
+ENTRIES_ABOUT = """
+SELECT entry.user_id, entry.seq, entry.event_type, entry.subject, entry.event_id
+FROM unnest(%s::text[], %s::text[]) AS about(user_id, subject)
+JOIN realtime_mailboxentry entry ON entry.user_id = about.user_id AND entry.subject = about.subject
+WHERE entry.event_type = %s
+"""
+
+
+def entries_about(about: Iterable[tuple[str, str]], event_type: str) -> list[MailboxEntry]:
+    """Return the committed entries of this type for pairs of a userId and a subject."""
+    pairs = set(about)
+    user_ids, subjects = [user_id for user_id, _ in pairs], [subject for _, subject in pairs]
+    if prepared.is_available():
+        rows = prepared.statements.fetch(ENTRIES_ABOUT, user_ids, subjects, event_type)
+        return [entry_of(row) for row in rows]
+    found = MailboxEntry.objects.filter(user__in=user_ids, subject__in=subjects, event_type=event_type)
+    return [entry for entry in found if (entry.user_id, entry.subject) in pairs]
+
+
+def entry_of(row: Sequence[Any]) -> MailboxEntry:
+    """Make the instance of a row with user_id, seq, event_type, subject and event_id."""
+    user_id, seq, event_type, subject, event_id = row
+    return MailboxEntry(user_id=user_id, seq=seq, event_type=event_type, subject=subject, event_id=event_id)
+
+
+def newest_entries(subjects: Mapping[str, Iterable[str]], event_type: str) -> dict[str, dict[str, Envelope]]:
+    """userId → subject → the newest entry about it, rebuilt, for users and what each is to be told about."""
+    about = [(user_id, subject) for user_id, own in subjects.items() for subject in own]
+    entries = sorted(entries_about(about, event_type), key=lambda entry: entry.seq) if about else []
+    newest = {(entry.user_id, entry.subject): entry for entry in entries}
+    found: dict[str, dict[str, Envelope]] = {user_id: {} for user_id in subjects}
+    for entry, envelope in envelopes_of(newest.values()):
+        found[entry.user_id][entry.subject] = envelope.for_recipient(entry.user_id, entry.seq)
+    return found
+
+
+def envelopes_of(entries: Iterable[MailboxEntry]) -> Iterator[tuple[MailboxEntry, Envelope]]:
+    """Each entry whose row is still there with its rebuilt envelope; encoded once for all its recipients."""
+    encoded: dict[tuple[str, str], Envelope] = {}
+    for entry, event in rebuilt_events(entries):
+        key = (entry.event_id, entry.event_type)
+        if key not in encoded:
+            encoded[key] = envelope_of(event, event_id=entry.event_id)
+        yield entry, encoded[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,11 +10,13 @@ from django.conf import settings
 from django.utils import timezone
 
 from hplus.accounts.models import User
+from hplus.realtime.execution import prepared
 from hplus.realtime.models import Epoch, MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope
-from hplus.realtime.publishing.mailbox import entries_between
+from hplus.realtime.publishing.mailbox import entries_between, entry_of, envelopes_of
 
 REPLAY_MOST = 10_000
+TOGETHER_MOST = 100  # entries after one cursor that are read with those of others
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,72 @@ def replay_all(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
     """For a handshake: all of it, or it is not recovered; a gap without notice would be a loss."""
     found = replay(user, since, epoch, up_to)
     return Replay(recovered=False, entries=[]) if found.has_more else found
+
+
+# For many who connect at once
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a client has read: the last `seq` it has, and the epoch that counts in."""
+
+    since: int
+    epoch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a user wants to know who connects: all after the cursor, up to the last `seq` of the mailbox."""
+
+    user: User
+    cursor: Cursor
+    epoch: str  # of now
+    last_seq: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is valid and leaves so little that many may be read together."""
+        is_valid = self.cursor.epoch in (None, "", self.epoch) and self.cursor.since <= self.last_seq
+        return is_valid and self.last_seq - self.cursor.since <= TOGETHER_MOST
+
+
+def replay_each(wanted: Sequence[Missed]) -> list[Replay]:
+    """Like `replay_all` for each of these."""
+    together = [missed for missed in wanted if missed.is_short] if prepared.is_available() else []
+    found = dict(zip(map(id, together), _replay_together(together), strict=True))
+    return [found.get(id(missed)) or _replay_one(missed) for missed in wanted]
+
+
+def _replay_one(missed: Missed) -> Replay:
+    return replay_all(missed.user, missed.cursor.since, missed.cursor.epoch, missed.last_seq)
+
+
+ENTRIES_AFTER = """
+SELECT cursor.place, entry.user_id, entry.seq, entry.event_type, entry.subject, entry.event_id
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS cursor(user_id, since, up_to, place)
+JOIN realtime_mailboxentry entry ON entry.user_id = cursor.user_id
+  AND entry.seq > cursor.since AND entry.seq <= cursor.up_to
+ORDER BY entry.user_id, entry.seq
+"""
+
+
+def _replay_together(wanted: Sequence[Missed]) -> list[Replay]:
+    behind = [missed for missed in wanted if missed.cursor.since < missed.last_seq]
+    user_ids, sinces = [missed.user.pk for missed in behind], [missed.cursor.since for missed in behind]
+    last_seqs = [missed.last_seq for missed in behind]
+    rows = prepared.statements.fetch(ENTRIES_AFTER, user_ids, sinces, last_seqs) if behind else []
+    entries = [(behind[place - 1], entry_of(row)) for place, *row in rows]
+    envelopes = {(e.user_id, e.seq): envelope for e, envelope in envelopes_of(e for _, e in entries)}
+    found: dict[int, list[tuple[int, Envelope | None]]] = {id(missed): [] for missed in wanted}
+    for missed, entry in entries:
+        found[id(missed)].append((entry.seq, envelopes.get((entry.user_id, entry.seq))))
+    return [_replay_of(missed, found[id(missed)]) for missed in wanted]
+
+
+def _replay_of(missed: Missed, entries: list[tuple[int, Envelope | None]]) -> Replay:
+    since = missed.cursor.since
+    reaches_back = since == missed.last_seq or bool(entries and entries[0][0] == since + 1)
+    return Replay(reaches_back, entries if reaches_back else [], since if reaches_back else 0)
 
 
 def _reaches_back_to(user: User, since: int, up_to: int) -> bool:
