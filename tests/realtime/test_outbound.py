@@ -24,6 +24,14 @@ def test_an_event_from_before_the_connection_is_written_out_of_order_once() -> N
     assert written.add_other(4)
 
 
+def test_an_event_buffered_while_connecting_is_known_when_it_comes_again_out_of_order() -> None:
+    written = started(after=11)
+    assert not written.add_live(10)
+    assert not written.add_live(11)
+    assert written.add_other(10)
+    assert written.add_other(11)
+
+
 def test_an_event_written_out_of_order_is_not_written_again_live() -> None:
     written = started(after=10)
     assert not written.add_other(11)

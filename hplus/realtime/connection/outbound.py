@@ -37,7 +37,7 @@ class WrittenEvents:
 
     def add_live(self, seq: int) -> bool:
         """Note an event of the stream. Returns whether it has been written out of order already."""
-        self._live = max(self._live, seq)
+        self._note_live(seq)
         if self._others and seq in self._others:
             self._others.discard(seq)
             return True
@@ -45,12 +45,16 @@ class WrittenEvents:
 
     def skip_live(self, seq: int) -> None:
         """Note an event of the stream that is not written as itself."""
-        self._live = max(self._live, seq)
+        self._note_live(seq)
         if self._skipped is None:
             self._skipped = set()
         self._skipped.add(seq)
         if len(self._skipped) > REMEMBERED_EVENTS:
             self._base, self._skipped = self._live, None
+
+    def _note_live(self, seq: int) -> None:
+        self._live = max(self._live, seq)
+        self._base = min(self._base, seq - 1)  # what was buffered while connecting may begin before it
 
     def add_other(self, seq: int) -> bool:
         """Note an event written out of order. Returns whether it has been written already."""
