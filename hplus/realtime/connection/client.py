@@ -240,6 +240,8 @@ class Client:
 
     def deliver(self, envelope: Envelope, seq: int | None = None) -> None:
         """Something has arrived for this connection; with its place in the mailbox where it is durable."""
+        if self.outbound.is_sealed:
+            return
         if self._buffered is not None:
             self._buffered.append((envelope, seq))
             if len(self._buffered) > settings.OUTBOUND_FRAMES:
@@ -282,7 +284,11 @@ class Client:
             self.consumers[number].on_delivered(envelope)
 
     def _too_slow(self) -> None:
+        """Drop what waits, and write only why: an event after the gap would move the cursor past it."""
+        self.outbound.clear()
         self._end_soon(4103, errors.SlowConsumer())
+        self.outbound.seal()
+        self._buffered = self._buffered and []
 
     # Later, and the end
 
@@ -334,15 +340,15 @@ class Client:
 
     def _end_soon(self, code: int, refusal: errors.Refusal | None = None, grace_seconds: float = 5) -> None:
         if self._closing is None and not self.outbound.is_closed:
-            ending = self._end(code, refusal, grace_seconds)
+            if refusal is not None:
+                self.send_event(error_event(refusal))
+                self.outbound.seal()
+            ending = self._end(code, 0 if refusal else grace_seconds, grace_seconds)
             self._closing = asyncio.get_running_loop().create_task(ending)
             self.inbound.is_closed = True
 
-    async def _end(self, code: int, refusal: errors.Refusal | None, grace_seconds: float) -> None:
-        if refusal is None:
-            await self.inbound.drained(grace_seconds)
-        else:
-            self.send_event(error_event(refusal))
+    async def _end(self, code: int, reply_seconds: float, grace_seconds: float) -> None:
+        await self.inbound.drained(reply_seconds)
         await self.outbound.drained(grace_seconds)
         self.outbound.is_closed = True
         await self.transport.close(code)

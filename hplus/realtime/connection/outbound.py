@@ -80,8 +80,8 @@ class Outbound:
     """Frames on their way to one client.
 
     A frame is written at once while the reader keeps up, else it waits. A reader that takes nothing costs
-    at most the bound; then `too_slow` is called. What can be left out is not put in without `has_room`.
-    `on_written` is called for each durable event that has been written.
+    at most the bound; then `too_slow` is called, which must `clear` and `seal`. What can be left out is not
+    put in without `has_room`. `on_written` is called for each durable event that has been written.
     """
 
     __slots__ = (
@@ -92,6 +92,7 @@ class Outbound:
         "_transport",
         "_waiting",
         "is_closed",
+        "is_sealed",
         "written",
     )
 
@@ -104,10 +105,11 @@ class Outbound:
         self._drained: asyncio.Future[None] | None = None
         self.written = WrittenEvents()
         self.is_closed = False
+        self.is_sealed = False
 
     def put(self, frame: bytes, envelope: Envelope | None = None) -> None:
         """Write a frame; with its envelope where it is a durable event."""
-        if self.is_closed:
+        if self.is_closed or self.is_sealed:
             return
         if not self._waiting and self._transport.is_writable:
             self._write(frame, envelope)
@@ -119,7 +121,7 @@ class Outbound:
         if self._waiting or not self._transport.is_writable:
             for frame in frames:
                 self.put(frame)
-        elif not self.is_closed:
+        elif not self.is_closed and not self.is_sealed:
             self._transport.write_many(frames)
             metrics.frames_out.count += len(frames)
 
@@ -150,9 +152,15 @@ class Outbound:
         self._waiting.append((frame, envelope))
         self._bytes += len(frame)
         if self._is_full():
-            self._waiting.clear()
-            self._bytes = 0
             self._too_slow()
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting, self._bytes = None, 0
+
+    def seal(self) -> None:
+        """Take nothing any more; what waits is still written."""
+        self.is_sealed = True
 
     def _is_full(self, share: float = 1) -> bool:
         too_many = self._waiting is not None and len(self._waiting) > settings.OUTBOUND_FRAMES * share
