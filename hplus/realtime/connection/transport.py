@@ -67,6 +67,7 @@ class AsgiTransport:
         self._receive, self._send = receive, send
         self._sink: Sink | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[Any] | None = None
         self._may_read = asyncio.Event()
         self._is_gone = False
 
@@ -89,7 +90,6 @@ class AsgiTransport:
                 await self._send({"type": "websocket.send", "text": frame.decode()})
         except Exception as gone:
             logger.debug("Not written: %s", type(gone).__name__)
-            self._is_gone = True
             return
         finally:
             self._writing = None
@@ -97,6 +97,15 @@ class AsgiTransport:
             self._sink.on_writable()
 
     async def run(self) -> int:
+        self._reading = asyncio.current_task()
+        try:
+            return 1006 if self._is_gone else await self._read()
+        except asyncio.CancelledError:
+            if not self._is_gone:
+                raise
+            return 1006
+
+    async def _read(self) -> int:
         assert self._sink is not None
         while True:
             event = await self._receive()
@@ -111,12 +120,21 @@ class AsgiTransport:
         self._may_read.set()
 
     async def close(self, code: int) -> None:
-        if self._writing is not None:
-            await asyncio.wait({self._writing}, timeout=CLOSE_SECONDS)
         try:
-            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._writing is not None:
+                    await asyncio.wait({self._writing})
+                await self._send({"type": "websocket.close", "code": code})
         except Exception as gone:
             logger.debug("Not closed: %s", type(gone).__name__)
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """End `run`, or the client would stay registered, and be deaf once it reads again."""
+        self._is_gone = True
+        for task in (self._writing, self._reading):
+            if task is not None:
+                task.cancel()
 
 
 def transport_of(scope: dict[str, Any], receive: Receive, send: Send) -> Transport:
