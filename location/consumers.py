@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,14 +14,15 @@ from hplus.accounts.models import Role
 from hplus.realtime.actions import Result
 from hplus.realtime.connection.client import Client
 from hplus.realtime.consumers import DomainConsumer, handles, in_loop
-from hplus.realtime.execution.batching import Batch
+from hplus.realtime.execution.delayed import Delayed
 from hplus.realtime.publishing.envelopes import Envelope
 from location import actions, messages
+from location.fast_recording import FastRecording
 from location.models import IS_SHARED_OR_ASKED_FOR
-from location.recording import ReceivedPosition, Recorded, record_all, record_batched
+from location.recording import ReceivedPosition, Recorded, record_all
 
 logger = logging.getLogger(__name__)
-MAX_BATCH = 1000  # positions in one transaction
+FAST_RECORDING = FastRecording()
 
 
 class LocationConsumer(DomainConsumer):
@@ -43,14 +43,15 @@ class LocationConsumer(DomainConsumer):
         received, change_count = ReceivedPosition(self.user, request, timezone.now()), self.change_count
         if self._must_be_durable(request):
             return partial(self._record, received, change_count)
-        self._batched().add(received).add_done_callback(partial(self._recorded, change_count))
+        self._delayed().add(received, partial(self._recorded, change_count))
         return None
 
     async def _record(self, received: ReceivedPosition, change_count: int) -> Result:
         return self._apply(await self.client.hub.batches.of(record_all).submit(received), change_count)
 
-    def _batched(self) -> Batch[ReceivedPosition]:
-        return self.client.hub.batches.of(record_batched, MAX_BATCH, settings.LOCATION_WRITE_SECONDS)
+    def _delayed(self) -> Delayed[ReceivedPosition]:
+        batches = self.client.hub.batches
+        return batches.delayed(FAST_RECORDING, record_all, settings.LOCATION_WRITE_SECONDS)
 
     def _must_be_durable(self, request: messages.UpdateLocation) -> bool:
         """Only the later positions of a paramedic between emergencies may wait."""
@@ -59,14 +60,12 @@ class LocationConsumer(DomainConsumer):
         is_routine = self.has_reported and self.user.role == Role.PARAMEDIC
         return is_marked or is_awaited or self.is_under_grant or not is_routine
 
-    def _recorded(self, change_count: int, outcome: asyncio.Future[Recorded]) -> None:
-        if outcome.cancelled():
-            return
-        if exception := outcome.exception():
-            unexpected = None if isinstance(exception, errors.Refusal) else exception
-            logger.warning("A position was not recorded: %s", type(exception).__name__, exc_info=unexpected)
-        elif self._apply(outcome.result(), change_count).events:
-            self.client.later(0, outcome.result)
+    def _recorded(self, change_count: int, outcome: Recorded | Exception) -> None:
+        if isinstance(outcome, Exception):
+            unexpected = None if isinstance(outcome, errors.Refusal) else outcome
+            logger.warning("A position was not recorded: %s", type(outcome).__name__, exc_info=unexpected)
+        elif self._apply(outcome, change_count).events:
+            self.client.later(0, lambda: outcome)
 
     def _apply(self, recorded: Recorded, change_count: int) -> Recorded:
         """Take over what the recording found, unless an event has changed it meanwhile."""
@@ -96,7 +95,7 @@ class LocationConsumer(DomainConsumer):
     def on_event(self, envelope: Envelope) -> Envelope | None:
         if envelope.event_type == messages.LocationSharingBegan.type:
             self.is_under_grant, self.change_count = True, self.change_count + 1
-            self._batched().hurry()  # the latest position may wait in the batch
+            self._delayed().hurry()  # the latest position may wait in the batch
             return None
         if envelope.event_type == messages.LocationRequested.type:
             self.is_awaited, self.change_count = True, self.change_count + 1

@@ -123,11 +123,6 @@ def record(user: User, request: messages.UpdateLocation) -> Result:
     return outcome
 
 
-def record_batched(received: list[ReceivedPosition]) -> list[Recorded]:
-    """`record_all` in a batch of its own: positions outside any emergency, written together after a while."""
-    return record_all(received)
-
-
 @action
 def record_all(received: list[ReceivedPosition]) -> list[Recorded]:
     """Store each position and publish it to those who are shown it.
@@ -269,9 +264,14 @@ def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None
     bulk_insert.insert(Latest, [position.row() for position in current], replaces="user_id")
 
 
+def measured_at(received: ReceivedPosition) -> datetime:
+    """The phone's word where it has a zone and is not in the future, else the time of arrival."""
+    said_at, received_at = received.request.location.timestamp, received.received_at
+    return min(parse_zoned(said_at or "") or received_at, received_at)
+
+
 def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
-    measured, user, received_at = draft.received.request.location, draft.user, draft.received.received_at
-    at = min(parse_zoned(measured.timestamp or "") or received_at, received_at)
+    measured, user, at = draft.received.request.location, draft.user, measured_at(draft.received)
     place = (measured.lat, measured.lng)
     return NewPosition(
         user=user,
@@ -281,7 +281,7 @@ def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
         speed_mps=measured.speed,
         heading_degrees=measured.heading,
         at=at,
-        received_at=received_at,
+        received_at=draft.received.received_at,
         said_at=measured.timestamp or "",
         hospital_id=user.hospital_id if draft.is_on_duty else None,
         reason_id=draft.reason_id,

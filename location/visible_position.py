@@ -62,7 +62,7 @@ def _position(position: VisiblePosition) -> messages.Position:
         accuracy=position.accuracy_m or 0.0,
         speed=position.speed_mps,
         heading=position.heading_degrees,
-        timestamp=_timestamp(position),
+        timestamp=timestamp_of(position.said_at, position.at),
         received_at=position.received_at,
         stale=is_stale(position.at, timezone.now()),
         inaccurate=position.is_inaccurate,
@@ -70,10 +70,10 @@ def _position(position: VisiblePosition) -> messages.Position:
     )
 
 
-def _timestamp(position: VisiblePosition) -> str:
+def timestamp_of(said_at: str, at: datetime) -> str:
     """The phone's own text where it is UTC, with the same number of decimals; else RFC 3339."""
-    is_phone_utc = position.said_at.endswith("Z") and parse_zoned(position.said_at) == position.at
-    return position.said_at if is_phone_utc else rfc3339(position.at)
+    is_phone_utc = said_at.endswith("Z") and parse_zoned(said_at) == at
+    return said_at if is_phone_utc else rfc3339(at)
 
 
 def parse_zoned(timestamp: str) -> datetime | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 
-from hplus.realtime.execution.batching import COMMANDS_AT_ONCE, Batch
+from hplus.realtime.execution.batching import Batch
+from hplus.realtime.execution.delayed import Delayed, OnOutcome, settle
 from hplus.realtime.execution.hot_batch import FastMarks, FastPath, HotBatch, MarkBatch
 from hplus.realtime.execution.hot_connection import HotConnection
 
@@ -22,6 +24,7 @@ class Batches:
         self._ordinary: dict[Callable[..., Any], Batch[Any]] = {}
         self._fast: dict[FastPath, list[HotBatch]] = {}
         self._marks: dict[FastMarks, MarkBatch] = {}
+        self._delayed: dict[FastPath, Delayed[Any]] = {}
 
     def open(self) -> None:
         """Connect in the background."""
@@ -29,23 +32,21 @@ class Batches:
             hot.open()
 
     async def drained(self) -> None:
-        """Write what waits."""
+        """Write what waits; what a fast path leaves out is written by the ordinary action."""
+        for delayed in self._delayed.values():
+            delayed.hurry()
         for marks in self._marks.values():
             marks.flush()
-        waiting = [hot.drained() for hot in self._hot] + [
-            batch.drained() for batch in self._ordinary.values()
-        ]
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*(hot.drained() for hot in self._hot))
+        await asyncio.gather(*(batch.drained() for batch in self._ordinary.values()))
 
     async def close(self) -> None:
         await asyncio.gather(*(hot.close() for hot in self._hot))
 
-    def of(
-        self, action: Callable[..., Any], most: int = COMMANDS_AT_ONCE, every_seconds: float = 0
-    ) -> Batch[Any]:
+    def of(self, action: Callable[..., Any], every_seconds: float = 0) -> Batch[Any]:
         """The queue in front of an action that takes a list."""
         if action not in self._ordinary:
-            self._ordinary[action] = Batch(action, most, every_seconds)
+            self._ordinary[action] = Batch(action, every_seconds)
         return self._ordinary[action]
 
     def fast(self, path: FastPath, action: Callable[..., Any], command: Any) -> HotBatch | None:
@@ -58,6 +59,20 @@ class Batches:
         if path not in self._fast:
             self._fast[path] = [HotBatch(hot, path, self.of(action)) for hot in self._hot]
         return self._fast[path][path.key_of(command) % len(self._hot)]
+
+    def delayed(self, path: FastPath, action: Callable[..., Any], every_seconds: float) -> Delayed[Any]:
+        """The queue of commands that wait for others, in front of the action's fast path and the action."""
+        if path not in self._delayed:
+            self._delayed[path] = Delayed(partial(self._submit, path, action), every_seconds)
+        return self._delayed[path]
+
+    def _submit(
+        self, path: FastPath, action: Callable[..., Any], command: Any, on_outcome: OnOutcome
+    ) -> None:
+        if hot := self.fast(path, action, command):
+            hot.submit(command, on_outcome)
+        else:
+            self.of(action).add(command).add_done_callback(partial(settle, on_outcome))
 
     def marks(
         self, path: FastMarks, action: Callable[..., Any], every_seconds: float

@@ -3,8 +3,7 @@
 One command alone is the normal case; nobody waits for a timer. A batch that fails is retried row by
 row, so that one bad row costs one error.
 
-What is worth little alone (a position a second from each of hundreds) may wait for company: such a
-batch is written at most every so many seconds.
+What nobody waits for (marks that a message was delivered) may be written at most every so many seconds.
 """
 
 from __future__ import annotations
@@ -27,17 +26,10 @@ COMMANDS_AT_ONCE = 128
 class Batch(Generic[C]):
     """The queue in front of one action that takes a list and returns an outcome for each."""
 
-    def __init__(
-        self,
-        action: Callable[[list[C]], list[Outcome]],
-        most: int = COMMANDS_AT_ONCE,
-        every_seconds: float = 0,
-    ) -> None:
+    def __init__(self, action: Callable[[list[C]], list[Outcome]], every_seconds: float = 0) -> None:
         self._action = action
-        self._most = most
         self._every_seconds = every_seconds
-        self._hurry = asyncio.Event()
-        self._is_draining = False
+        self._draining = asyncio.Event()
         self._waiting: list[tuple[C, asyncio.Future[Outcome]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -59,26 +51,19 @@ class Batch(Generic[C]):
     async def _write(self) -> None:
         while self._waiting:
             began_at = asyncio.get_running_loop().time()
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            batch, self._waiting = self._waiting[:COMMANDS_AT_ONCE], self._waiting[COMMANDS_AT_ONCE:]
             # Who was told that it failed may try again; it must not be done behind their back.
             batch = [(command, future) for command, future in batch if not future.done()]
             outcomes = await self._outcomes([command for command, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
-            if self._every_seconds and not self._is_draining:
-                await self._wait_for_company(began_at + self._every_seconds)
+            if self._every_seconds:
+                await self._wait_for_others(began_at + self._every_seconds)
 
-    async def _wait_for_company(self, until: float) -> None:
-        """Wait until the next write is due, or what waits has become urgent."""
+    async def _wait_for_others(self, until: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._hurry.wait()
-        self._hurry.clear()
-
-    def hurry(self) -> None:
-        """Write what waits now."""
-        if self._waiting:
-            self._hurry.set()
+                await self._draining.wait()
 
     async def _outcomes(self, commands: list[C]) -> list[Outcome]:
         """Return one outcome for each command, whatever happens: a waiting client is never left alone."""
@@ -95,9 +80,8 @@ class Batch(Generic[C]):
             return [(await self._outcomes([command]))[0] for command in commands]
 
     async def drained(self) -> None:
-        """Write what waits, without waiting for company any more."""
-        self._is_draining = True
-        self._hurry.set()
+        """Write what waits, without waiting for others any more."""
+        self._draining.set()
         if self._task is not None:
             await self._task
 
