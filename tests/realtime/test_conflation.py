@@ -36,13 +36,16 @@ def position(author: str, number: int, topic: str = "") -> Envelope:
     )
 
 
-def conflation_of(*watchers: Watcher, interval_seconds: float = 0.05, only_newest: bool = True) -> Conflation:
+def conflation_of(
+    *watchers: Watcher, interval_seconds: float = 0.05, pace_seconds: float | None = 0
+) -> Conflation:
     """The conflation of a process with these connections; they have just begun."""
 
     def listeners_of(audience: Audience) -> Collection[Watcher]:
         return [watcher for watcher in watchers if watcher.audiences and audience in watcher.audiences]
 
-    conflation = Conflation(lambda: interval_seconds, listeners_of, only_newest=only_newest)
+    pace = None if pace_seconds is None else lambda: pace_seconds
+    conflation = Conflation(lambda: interval_seconds, listeners_of, pace)
     for watcher in watchers:
         conflation.begin(watcher)
     return conflation
@@ -77,19 +80,46 @@ async def test_own_position_and_older_ones_are_not_delivered() -> None:
 
 async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
     """Of the new group, that is; what waited for it elsewhere still comes."""
-    watcher, other = Watcher("watcher", audiences=[OTHER]), Watcher("other")
+    watcher, other = Watcher("watcher", audiences=[OTHER], has_room=False), Watcher("other")
     conflation = conflation_of(watcher, other)
     conflation.offer(AUDIENCE, position("crew", 1))
     conflation.offer(OTHER, position("patient", 1))
+    await until(lambda: other.seen == ["crew1"])
     watcher.audiences = [AUDIENCE, OTHER]
     conflation.join(watcher, AUDIENCE)
-    conflation.offer(AUDIENCE, position("crew", 2))
+    watcher.has_room = True
     await settled(conflation)
-    assert watcher.seen == ["patient1", "crew2"]
+    assert watcher.seen == ["patient1"]
+    conflation.offer(AUDIENCE, position("crew", 2))
     conflation.offer(AUDIENCE, position("crew", 3))
     await settled(conflation)
-    assert watcher.seen[2:] == ["crew3"]
+    assert watcher.seen == ["patient1", "crew3"]
     assert conflation._joined == {}
+
+
+async def test_an_author_is_shown_at_a_pace_and_always_the_newest() -> None:
+    conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
+    now, at = asyncio.get_running_loop().time, list[float]()
+    watcher.write_many = lambda frames: (at.append(now()), watcher.seen.extend(frames))
+    for number in range(10):
+        conflation.offer(AUDIENCE, position("crew", number))
+        await asyncio.sleep(0.05)
+    conflation.offer(AUDIENCE, position("another crew", 1))
+    await settled(conflation)
+    crew = [frame for frame in watcher.seen if frame.startswith("crew")]
+    assert (crew, crew[-1]) == (sorted(crew), "crew9")
+    assert 1 < len(crew) < 5
+    assert watcher.seen.index("another crew1") < watcher.seen.index("crew9")  # one does not wait for others
+
+
+async def test_what_waits_for_its_pace_is_not_shown_once_it_is_revoked() -> None:
+    conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
+    conflation.offer(AUDIENCE, position("crew", 1, "matter"))
+    await until(lambda: watcher.seen == ["crew1"])
+    conflation.offer(AUDIENCE, position("crew", 2, "matter"))
+    conflation.revoke("crew", "matter")
+    await settled(conflation)
+    assert watcher.seen == ["crew1"]
 
 
 async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
@@ -183,7 +213,7 @@ async def test_failing_listener_does_not_keep_events_from_others() -> None:
 
 async def test_where_all_is_shown_it_is_seen_in_the_order_it_came() -> None:
     watcher = Watcher("watcher", audiences=[AUDIENCE, OTHER])
-    conflation = conflation_of(watcher, only_newest=False)
+    conflation = conflation_of(watcher, pace_seconds=None)
     conflation.offer(OTHER, position("crew", 1))
     await settled(conflation)
     assert watcher.seen == ["crew1"]

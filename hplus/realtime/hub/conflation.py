@@ -3,8 +3,8 @@
 Five hundred crews and twenty watchers make ten thousand positions a second, a thousand phones that come
 back at once half a million presence events. So these are not written when they come: all clients get what
 is new together, at most once per interval, and no other event waits for it. Of positions each gets the
-newest of every sender (`latest`), of presence all (`live`). Clients that have seen the same get the same
-frames, so that what a hospital costs grows with its events and with its listeners, not with their product.
+newest of every sender, at a pace (`latest`), of presence all (`live`). Clients that have seen the same get
+the same frames, made once, so that each costs a hospital one write per interval whatever there is to write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 BUSY_SECONDS = 0.005  # so long is written before other work has its turn
 FRAMES_AT_ONCE = 500  # in one write to one client; less than it may have waiting
 REMEMBERED = 1_000  # events of one audience that are not conflated to the newest
-AGAIN_SECONDS = 0.05  # until a client without room is asked again
+GATHER_SECONDS = 0.05  # what is published in several parts is written in one
 
 Event = tuple[int, Envelope]  # its turn: the how many-th event it is
 
@@ -97,24 +97,52 @@ class RecentEvents:
         return [key for key, (_, envelope) in self._events.items() if envelope.author == author]
 
 
+class Pace:
+    """Holds back the newest event of each author until the one before it is `seconds` old."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Envelope] = {}
+        self._released_at: dict[str, float] = {}
+
+    def hold(self, envelope: Envelope) -> None:
+        self._waiting.pop(envelope.author, None)  # so that it stands last
+        self._waiting[envelope.author] = envelope
+
+    def release(self, now: float, seconds: float) -> list[Envelope]:
+        """What may be written now, in the order it came; the rest goes on waiting."""
+        at, never = self._released_at, float("-inf")
+        ready = [author for author in self._waiting if at.get(author, never) + seconds <= now]
+        at.update(dict.fromkeys(ready, now))
+        return [self._waiting.pop(author) for author in ready]
+
+    def revoke(self, author: str, topic: str) -> None:
+        if (waiting := self._waiting.get(author)) and waiting.topic == topic:
+            del self._waiting[author]
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+
 class Conflation:
     """Which clients have something new to get, and the one task that writes it.
 
-    `interval_seconds` lie at least between two writes to one client; with `only_newest` a write has the
-    newest event of each author. `listeners_of` tells who listens as an audience.
+    `interval_seconds` lie at least between two writes to one client. With `pace_seconds` only the newest
+    event of each author counts, and so many seconds lie between two of one author. `listeners_of` tells who
+    listens as an audience.
     """
 
     def __init__(
         self,
         interval_seconds: Callable[[], float],
         listeners_of: Callable[[Audience], Collection[Listener]],
-        *,
-        only_newest: bool,
+        pace_seconds: Callable[[], float] | None = None,
     ) -> None:
         self._interval_seconds, self._listeners_of = interval_seconds, listeners_of
-        self._only_newest = only_newest
+        self._pace_seconds = pace_seconds
         self._turn = 0
         self._recent: dict[Audience, RecentEvents] = {}
+        self._paces: dict[Audience, Pace] = {}
         self._served: dict[Listener, int] = {}  # up to which turn
         self._joined: dict[Listener, dict[Audience, int]] = {}  # after which turn, where that is later
         self._changed: set[Audience] = set()
@@ -123,11 +151,11 @@ class Conflation:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, client: Listener) -> None:
-        """A client gets what comes from now on."""
+        """A client gets what is written from now on."""
         self._served[client] = self._turn
 
     def join(self, client: Listener, audience: Audience) -> None:
-        """A client listens as this audience too; it gets what comes from now on."""
+        """A client listens as this audience too; it gets what is written from now on."""
         if audience in self._recent and self._served.get(client, 0) < self._turn:
             self._joined.setdefault(client, {})[audience] = self._turn
 
@@ -139,37 +167,60 @@ class Conflation:
     def forget(self, audience: Audience) -> None:
         """Nobody listens as this audience any more."""
         self._recent.pop(audience, None)
+        self._paces.pop(audience, None)
         self._changed.discard(audience)
 
     def offer(self, audience: Audience, envelope: Envelope) -> None:
         """To be written with the next write to each listener; to nobody where there is none."""
         if not self._listeners_of(audience):
             return
+        self._changed.add(audience)
+        if self._pace_seconds is None:
+            self._put(audience, envelope)
+        elif pace := self._paces.get(audience):
+            pace.hold(envelope)
+        else:
+            self._paces[audience] = pace = Pace()
+            pace.hold(envelope)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._write_all())
+
+    def _put(self, audience: Audience, envelope: Envelope) -> None:
         self._turn += 1
         recent = self._recent.get(audience)
         if recent is None:
-            recent = self._recent[audience] = RecentEvents(only_newest=self._only_newest)
+            recent = RecentEvents(only_newest=self._pace_seconds is not None)
+            self._recent[audience] = recent
         recent.put(self._turn, envelope)
-        self._changed.add(audience)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._write_all())
 
     def revoke(self, author: str, topic: str) -> None:
         """What of this author and topic has not been written yet must not be written any more."""
         for recent in self._recent.values():
             recent.revoke(author, topic)
+        for pace in self._paces.values():
+            pace.revoke(author, topic)
 
     async def _write_all(self) -> None:
         """Again and again, until nobody has anything to get."""
         now = asyncio.get_running_loop().time
         while self._changed or self._due:
-            interval = max(self._interval_seconds(), AGAIN_SECONDS if self._due else 0)
-            await asyncio.sleep(max(0.0, self._written_at + interval - now()))
-            for audience in self._changed:
-                self._due.update(self._listeners_of(audience))
-            self._changed.clear()
+            due_at = self._written_at + self._interval_seconds()
+            await asyncio.sleep(max(GATHER_SECONDS, due_at - now()))
             self._written_at = now()
+            self._release(now())
             await self._write_due()
+
+    def _release(self, now: float) -> None:
+        """What has changed is due for those who listen, as far as its pace allows."""
+        changed, self._changed = self._changed, set()
+        for audience in changed:
+            if self._pace_seconds is not None:
+                pace = self._paces[audience]
+                for envelope in pace.release(now, self._pace_seconds()):
+                    self._put(audience, envelope)
+                if pace.is_waiting:
+                    self._changed.add(audience)
+            self._due.update(self._listeners_of(audience))
 
     async def _write_due(self) -> None:
         """Everybody once, with a pause after each stretch of work, as long as that took."""
@@ -215,7 +266,7 @@ class Conflation:
             [(only, turn)] = recent
             return only.portions_since(turn)
         in_order = sorted(chain.from_iterable(r.since(turn) for r, turn in recent), key=itemgetter(0))
-        if self._only_newest:
+        if self._pace_seconds is not None:
             in_order = list({envelope.author: (turn, envelope) for turn, envelope in in_order}.values())
             in_order.sort(key=itemgetter(0))
         return portions_of(in_order)

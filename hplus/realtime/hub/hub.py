@@ -46,11 +46,11 @@ class Hub:
         self.streams: dict[str, UserStream] = {}
         self._conflations = {
             "latest": Conflation(
-                lambda: settings.LOCATION_INTERVAL_SECONDS, self._listeners, only_newest=True
+                lambda: settings.LOCATION_FLUSH_SECONDS,
+                self._listeners,
+                lambda: settings.LOCATION_INTERVAL_SECONDS,
             ),
-            "live": Conflation(
-                lambda: settings.PRESENCE_INTERVAL_SECONDS, self._listeners, only_newest=False
-            ),
+            "live": Conflation(lambda: settings.PRESENCE_FLUSH_SECONDS, self._listeners),
         }
         self.is_draining = False
         self._groups: dict[str, set[Listener]] = defaultdict(set)
