@@ -167,7 +167,6 @@ NOT_OURS = (
 # Not translated yet.
 NOT_YET = (
     "emergency/",
-    "calls/",
     "docs/protocol.md",
     "docs/asyncapi.yaml",
     "tests/board/test_emergency_admin.py",
