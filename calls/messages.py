@@ -1,4 +1,4 @@
-"""Requests and events of calls. The session descriptions of the devices pass through and are not stored."""
+"""Calls: ringing, joining, leaving, and signals between devices, which are not stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and events of the chat."""
+"""The chat: rooms of two people, messages, receipts and typing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What can be done with an emergency; socket, REST, admin and commands call the same.
+"""Actions on emergencies; the socket, REST, the admin site and commands call the same ones.
 
-The call for help is in requesting.py, accepting and rejecting in responding.py.
+The call for help is in call_for_help.py, accepting and rejecting in response.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from emergency import audience, messages
+from emergency import audience, messages, timeline
+from emergency.current_state import states_of, status_change
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
-from emergency.observations import observe, tell_who_must_act
+from emergency.observations import notify_if_worse, observe
+from emergency.sharing import share_locations, stop_sharing
 from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
 from hplus import errors
 from hplus.accounts.actions import find_hospital
@@ -25,41 +27,41 @@ from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest_users
 
-LISTED = 100
-LATE_ALERTS = 100  # at one handshake, which has to end in time
+MAX_LISTED = 100
+MAX_LATE_ALERTS = 100  # in one handshake, which has a deadline
 
-# Looking
+# Reading
 
 
 def find_emergency(user: User, emergency_id: str) -> Emergency:
-    """Raises EmergencyNotFound, also for one of another hospital."""
-    return _one(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
+    """Return an emergency the user may see. Raises EmergencyNotFound, also for one of another hospital."""
+    return _find(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
 
 
-def locked(user: User, emergency_id: str) -> Emergency:
-    """The row, ours alone until the deed is done."""
+def lock_emergency(user: User, emergency_id: str) -> Emergency:
+    """Lock an emergency the user may see until the action is done. Raises EmergencyNotFound."""
     visible = Emergency.objects.visible_to(user).filter(pk=emergency_id)
-    return _one(visible.select_for_update(of=("self",)), emergency_id)
+    return _find(visible.select_for_update(of=("self",)), emergency_id)
 
 
-def _one(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
+def _find(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
     emergency = found.first() if "\x00" not in emergency_id else None
     if emergency is None:
         raise errors.EmergencyNotFound(field="emergencyId")
     return emergency
 
 
-def listed(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
-    """The latest emergencies this user may see, in these states."""
-    return audience.shown_all(Emergency.objects.visible_to(user).filter(status__in=statuses)[:LISTED])
+def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
+    """The latest emergencies with these statuses that the user may see."""
+    return states_of(Emergency.objects.visible_to(user).filter(status__in=statuses)[:MAX_LISTED])
 
 
-def active(user: User) -> list[dict[str, Any]]:
-    """The open ones, for a screen that has just been opened."""
-    return [emergency.as_json() for emergency in listed(user, OPEN)]
+def open_emergencies(user: User) -> list[dict[str, Any]]:
+    """The open emergencies the user may see, for `connection_established`."""
+    return [emergency.as_json() for emergency in latest_emergencies(user, OPEN)]
 
 
-def nearest_responders(user: User, request: messages.FindNearest) -> Result:
+def nearest_responders(user: User, request: messages.FindNearestResponders) -> Result:
     """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
@@ -72,7 +74,7 @@ def nearest_responders(user: User, request: messages.FindNearest) -> Result:
 
 
 def watch_board(user: User, request: messages.WatchBoard) -> Result:
-    """Hear of every change, called to it or not: an admin the own hospital's, a superuser any one's.
+    """Subscribe an admin to the board of the own hospital, a superuser to that of any.
 
     Raises ValidationFailed (a superuser has to name one), HospitalNotFound or Forbidden.
     """
@@ -86,11 +88,14 @@ def watch_board(user: User, request: messages.WatchBoard) -> Result:
     return Result(events=[watched], subscribe=[groups.board(hospital_id), groups.staff(hospital_id)])
 
 
-# Alerts for a socket that has just come
+# Alerts for a new connection
 
 
 def unanswered_alerts(user: User) -> list[Envelope]:
-    """What is open and unanswered by this user, each as one alert; whoever was never called is called now."""
+    """`emergencyAlert` of each pending emergency that the user has not replied to.
+
+    A user who was absent when the others were alerted is alerted now.
+    """
     if user.is_patient or user.hospital_id is None:
         return []
     waiting = Emergency.objects.pending().filter(hospital=user.hospital_id).exclude(requested_by=user)
@@ -100,7 +105,7 @@ def unanswered_alerts(user: User) -> list[Envelope]:
     missing = waiting.exclude(pk__in=known.values("emergency"))
     if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
         missing = missing.filter(escalation_level__gt=0)
-    if late := list(missing.values_list("pk", flat=True)[:LATE_ALERTS]):
+    if late := list(missing.values_list("pk", flat=True)[:MAX_LATE_ALERTS]):
         _alert_late(user, late)
     entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
     return newest_entries_about(user, messages.EmergencyAlert.type, entries)
@@ -108,7 +113,7 @@ def unanswered_alerts(user: User) -> list[Envelope]:
 
 @action
 def _alert_late(user: User, emergency_ids: list[str]) -> None:
-    """In the order of their ids, so that no two deeds wait for each other."""
+    """Alert the user, with the rows locked in the order of their ids, so that no two actions deadlock."""
     waiting = Emergency.objects.pending().filter(pk__in=emergency_ids).order_by("pk")
     rows = list(waiting.select_for_update(of=("self",)))
     known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
@@ -122,56 +127,62 @@ def _alert_late(user: User, emergency_ids: list[str]) -> None:
 
 @action
 def update_status(user: User, request: messages.UpdateStatus) -> Result:
-    """Raises EmergencyNotFound, Forbidden or InvalidTransition."""
-    emergency, now = locked(user, request.emergency_id), timezone.now()
+    """Change status or phase, or add notes and vital signs.
+
+    Raises EmergencyNotFound, Forbidden or InvalidTransition.
+    """
+    emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     previous = emergency.status
-    status = _status_asked(emergency, request)
-    _must_be_possible(user, emergency, status, adds=_adds_something(request))
-    _move(emergency, status, request, now)
+    status = _requested_status(emergency, request)
+    _must_be_allowed(user, emergency, status, has_content=_has_content(request))
+    _set_status(emergency, status, request, now)
     observed = observe(emergency, user, request.vitals, now) if request.vitals else None
     if observed:
-        audience.note(emergency, EntryKind.VITALS, user, observed, now)
+        timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
     emergency.save_change()
-    change = audience.status_change(
+    change = status_change(
         emergency, user, now, previous,
         notes=request.notes, vitals=request.vitals or None, completion_details=request.completion_details,
     )  # fmt: skip
-    entry = audience.note(emergency, EntryKind.STATUS, user, change, now)
+    entry = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now)
     if not emergency.is_open:
-        audience.stop_sharing(emergency, emergency.status)
-    audience.tell_status(entry, groups.person(user.pk), emergency=emergency)
-    tell_who_must_act(emergency, observed)
+        stop_sharing(emergency, emergency.status)
+    audience.publish_status(entry, groups.person(user.pk), emergency=emergency)
+    notify_if_worse(emergency, observed)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
-def _status_asked(emergency: Emergency, request: messages.UpdateStatus) -> str:
-    """The first phase after the acceptance makes it in_progress."""
-    asked = request.status or emergency.status
-    begins = request.phase and (emergency.status, asked) == (Status.ACCEPTED, Status.ACCEPTED)
-    return Status.IN_PROGRESS if begins else asked
+def _requested_status(emergency: Emergency, request: messages.UpdateStatus) -> str:
+    """The requested status; the first phase after the acceptance means `in_progress`."""
+    status = request.status or emergency.status
+    begins = request.phase and emergency.status == status == Status.ACCEPTED
+    return Status.IN_PROGRESS if begins else status
 
 
-def _adds_something(request: messages.UpdateStatus) -> bool:
+def _has_content(request: messages.UpdateStatus) -> bool:
     return any((request.phase, request.notes, request.vitals, request.completion_details))
 
 
-def _must_be_possible(user: User, emergency: Emergency, status: str, *, adds: bool) -> None:
-    """First by the status table, then by who asks; what is not a requester's is not, whatever the state."""
+def _must_be_allowed(user: User, emergency: Emergency, status: str, *, has_content: bool) -> None:
+    """Check what a requester may do at all, then the transition, then whether the user is the assignee.
+
+    Raises Forbidden or InvalidTransition.
+    """
     is_staff = user.works_at(emergency.hospital_id)
     if not is_staff and (user.pk != emergency.requested_by_id or status != Status.CANCELLED):
         raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
     is_late = not is_staff and emergency.status not in REQUESTER_MAY_CANCEL
-    is_no_move = status == emergency.status == Status.ACCEPTED and not adds
-    if status not in MOVES[emergency.status] or is_late or is_no_move:
+    is_no_change = status == emergency.status == Status.ACCEPTED and not has_content
+    if status not in MOVES[emergency.status] or is_late or is_no_change:
         raise errors.InvalidTransition(
             f"An emergency that is {emergency.status} can't become {status}.", status=emergency.status
         )
-    is_theirs = user.is_hospital_admin or user.pk == emergency.assigned_to_id
-    if not is_theirs and status != Status.CANCELLED:
+    is_responsible = user.is_hospital_admin or user.pk == emergency.assigned_to_id
+    if not is_responsible and status != Status.CANCELLED:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
 
 
-def _move(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> None:
+def _set_status(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> None:
     if status in (Status.COMPLETED, Status.CANCELLED):
         emergency.close(status, now)
     emergency.status = status
@@ -184,11 +195,11 @@ def _move(emergency: Emergency, status: str, request: messages.UpdateStatus, now
 
 @action
 def reassign(user: User, request: messages.Reassign) -> Result:
-    """An admin of the hospital names who takes it.
+    """Assign an emergency to a member of the staff, as an admin of the hospital.
 
     Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
     """
-    emergency, now = locked(user, request.emergency_id), timezone.now()
+    emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not user.administers(emergency.hospital_id):
         raise errors.Forbidden("Only an admin of the hospital may reassign.")
     assignee = User.objects.staff_of(emergency.hospital_id).filter(pk=request.assignee_id).first()
@@ -196,25 +207,25 @@ def reassign(user: User, request: messages.Reassign) -> Result:
         raise errors.UserNotFound(field="assigneeId")
     _must_be_open(emergency)
     if emergency.assigned_to_id != assignee.pk:
-        _hand_to(emergency, assignee, user, request.reason, now)
+        _reassign_to(emergency, assignee, user, request.reason, now)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
-def _hand_to(emergency: Emergency, assignee: User, admin: User, reason: str, now: datetime) -> None:
-    previous, before = emergency.status, emergency.assigned_to_id
-    if before:
-        close_grants(emergency.pk, "reassigned", subject_id=before)
+def _reassign_to(emergency: Emergency, assignee: User, admin: User, reason: str, now: datetime) -> None:
+    previous, former_id = emergency.status, emergency.assigned_to_id
+    if former_id:
+        close_grants(emergency.pk, "reassigned", subject_id=former_id)
     emergency.assign(assignee, now)
     emergency.save_change()
-    audience.share_locations(emergency)
-    change = audience.status_change(emergency, admin, now, previous, notes=reason)
-    entry = audience.note(emergency, EntryKind.REASSIGNED, admin, change, now)
-    others = [groups.person(pk) for pk in (admin.pk, before) if pk]
-    knows = Alert.objects.filter(emergency=emergency, user=assignee).exclude(entry=None).exists()
-    if not knows and assignee.pk != emergency.requested_by_id:
+    share_locations(emergency)
+    change = status_change(emergency, admin, now, previous, notes=reason)
+    entry = timeline.add_entry(emergency, EntryKind.REASSIGNED, admin, change, now)
+    others = [groups.person(pk) for pk in (admin.pk, former_id) if pk]
+    was_alerted = Alert.objects.filter(emergency=emergency, user=assignee).exclude(entry=None).exists()
+    if not was_alerted and assignee.pk != emergency.requested_by_id:
         audience.alert(emergency, [assignee.pk], now)
-    audience.remember_reply(emergency, assignee, Reply.ACCEPTED, now)
-    audience.tell_status(entry, *others, emergency=emergency)
+    audience.store_reply(emergency, assignee, Reply.ACCEPTED, now)
+    audience.publish_status(entry, *others, emergency=emergency)
 
 
 def _must_be_open(emergency: Emergency) -> None:
@@ -224,12 +235,12 @@ def _must_be_open(emergency: Emergency) -> None:
 
 @action
 def transfer(user: User, request: messages.Transfer) -> Result:
-    """Another hospital takes over: there it is pending, with all its staff's alerts; here it is gone.
+    """Hand an emergency over to another hospital, where it is pending and the staff are alerted.
 
-    By the assignee or an admin; while nobody has it, by any of the staff. Raises EmergencyNotFound,
+    For the assignee or an admin; while nobody is assigned, for any of the staff. Raises EmergencyNotFound,
     Forbidden, HospitalNotFound, ValidationFailed (the same hospital) or InvalidTransition.
     """
-    emergency, now = locked(user, request.emergency_id), timezone.now()
+    emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only staff of the hospital may transfer.")
     if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
@@ -238,23 +249,25 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     hospital = find_hospital(request.to_hospital_id)
     if hospital.pk == emergency.hospital_id:
         raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")
-    _move_to(emergency, hospital.pk, user, request.reason, now)
+    _transfer_to(emergency, hospital.pk, user, request.reason, now)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
-def _move_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
-    previous, left_behind = emergency.status, audience.listeners(emergency)
-    audience.tell_board(emergency)
-    audience.stop_sharing(emergency, "transferred")
+def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
+    previous, left_hospital_id = emergency.status, emergency.hospital_id
+    left_groups = audience.groups_concerned(emergency)
+    stop_sharing(emergency, "transferred")
     Alert.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id
-    emergency.wait_again(audience.due_from_now(emergency))
+    emergency.reset_to_pending(emergency.next_escalation_at())
     emergency.save_change()
-    change = audience.status_change(emergency, user, now, previous, notes=reason)
-    entry = audience.note(emergency, EntryKind.TRANSFERRED, user, change, now)
-    publish(messages.EmergencyStatusUpdate.of(entry), *left_behind, groups.person(user.pk))
-    audience.alert(emergency, audience.audience(emergency), now)
-    audience.share_locations(emergency)
+    change = status_change(emergency, user, now, previous, notes=reason)
+    entry = timeline.add_entry(
+        emergency, EntryKind.TRANSFERRED, user, change, now, left_hospital_id=left_hospital_id
+    )
+    publish(messages.EmergencyStatusUpdate.of(entry), *left_groups, groups.person(user.pk))
+    audience.alert(emergency, audience.users_to_alert(emergency), now)
+    share_locations(emergency)
 
 
 # Diversion
@@ -262,7 +275,10 @@ def _move_to(emergency: Emergency, hospital_id: str, user: User, reason: str, no
 
 @action
 def set_diversion(user: User, request: messages.SetDiversion) -> Result:
-    """An admin says whether the hospital takes patients. A call for help is stored all the same."""
+    """Put the hospital on diversion, or end that, as its admin. Calls for help are still accepted.
+
+    Raises Forbidden.
+    """
     if not user.is_hospital_admin or user.hospital_id is None:
         raise errors.Forbidden("Only an admin of the hospital may say this.")
     hospital = find_hospital(user.hospital_id)

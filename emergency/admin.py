@@ -1,6 +1,6 @@
-"""Emergencies for a hospital's admins: the board, the page of one, and what can be done on it.
+"""Emergencies in the admin site: the live board, and the page of one emergency with its actions.
 
-What is done goes through the same actions as on the socket, so phones hear of it all the same.
+The page calls the same actions as the socket, so phones are told.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from emergency import actions, audience, board, fhir, timeline
-from emergency.case_report import Teller, assignable, clock, other_hospitals, score_words, words
+from emergency import actions, board, fhir, timeline
+from emergency.case_report import (
+    CaseReport,
+    assignable,
+    duration_text,
+    humanized,
+    other_hospitals,
+    score_text,
+)
+from emergency.current_state import state_of
 from emergency.hospital_admin import HospitalAdmin
 from emergency.messages import Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency
@@ -33,8 +41,8 @@ from hplus.protocol.wire import Request
 
 __all__ = ["EmergencyAdmin", "HospitalAdmin"]
 
-# name in the address → the request, as the socket reads it, and the action
-DEEDS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
+# name in the address → the request as the socket reads it, the action, and what the page says after it
+ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
     "assign": (Reassign, actions.reassign, "Assigned."),
     "cancel": (UpdateStatus, actions.update_status, "Cancelled."),
     "transfer": (Transfer, actions.transfer, "Transferred to the other hospital."),
@@ -42,7 +50,7 @@ DEEDS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
 
 
 def front_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the admin site's first page needs for the live board."""
+    """The context of the live board, on the first page of the admin site."""
     try:
         hospital = board.hospital_for(request.user, request.GET.get("hospital", ""))
     except errors.HospitalNotFound:
@@ -65,7 +73,7 @@ def front_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 @admin.register(Emergency)
 class EmergencyAdmin(TenancyAdmin):
-    """The list is Django's; the page of one emergency is a story of its own."""
+    """The list of emergencies, and for each a page with its case report."""
 
     list_display = [
         "priority_shown", "condition_shown", "patient_shown", "status_shown", "assigned_to", "score",
@@ -76,7 +84,7 @@ class EmergencyAdmin(TenancyAdmin):
     search_fields = ["emergency_id", "patient_id", "patient_name", "condition"]
     list_select_related = ["assigned_to"]
     ordering = ["-requested_at"]
-    # How long it took, without whom it was about.
+    # Times, without personal data of the patient.
     exported = [
         "emergency_id", "hospital", "priority", "status", "requested_at", "alerted_at", "accepted_at",
         "on_scene_at", "completed_at", "cancelled_at", "escalation_level", "assigned_to",
@@ -91,8 +99,8 @@ class EmergencyAdmin(TenancyAdmin):
 
     @admin.display(description="status", ordering="status")
     def status_shown(self, emergency: Emergency) -> str:
-        phase = f", {words(emergency.phase)}" if emergency.phase and emergency.is_open else ""
-        return words(emergency.status) + phase
+        phase = f", {humanized(emergency.phase)}" if emergency.phase and emergency.is_open else ""
+        return humanized(emergency.status) + phase
 
     @admin.display(description="condition")
     def condition_shown(self, emergency: Emergency) -> str:
@@ -108,7 +116,7 @@ class EmergencyAdmin(TenancyAdmin):
 
     @admin.display(description="NEWS2")
     def score(self, emergency: Emergency) -> str:
-        return score_words(emergency.current_news2(timezone.now()))
+        return score_text(emergency.current_news2(timezone.now()))
 
     # Pages of its own
 
@@ -116,13 +124,13 @@ class EmergencyAdmin(TenancyAdmin):
         enter = self.admin_site.admin_view
         own = [
             path("board/", enter(self.board_view), name="emergency_board"),
-            path("<str:object_id>/deed/<str:name>/", enter(self.deed_view), name="emergency_deed"),
+            path("<str:object_id>/action/<str:name>/", enter(self.action_view), name="emergency_action"),
             path("<str:object_id>/export/<str:kind>/", enter(self.export_view), name="emergency_export"),
         ]
         return [*own, *super().get_urls()]
 
     def board_view(self, request: HttpRequest) -> HttpResponse:
-        """The board again, for a page that has heard of a change."""
+        """The data of the board, for a page that got `boardChanged`."""
         if not may_administer(request.user):
             raise PermissionDenied
         try:
@@ -146,17 +154,17 @@ class EmergencyAdmin(TenancyAdmin):
         return TemplateResponse(request, "admin/emergency/emergency/page.html", context)
 
     def _page_of(self, emergency: Emergency, user: Any) -> dict[str, Any]:
-        teller = Teller(emergency, user)
+        report, news2 = CaseReport(emergency, user), emergency.current_news2(timezone.now())
         may_act = emergency.is_open and user.administers(emergency.hospital_id)
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
-            "shown": audience.shown(emergency),
-            "status_words": words(emergency.status),
-            "phase_words": words(emergency.phase),
-            "news2_words": score_words(emergency.current_news2(timezone.now())),
-            "took": clock(teller.took_seconds()),
-            "story": teller.story(),
+            "status_text": humanized(emergency.status),
+            "phase_text": humanized(emergency.phase),
+            "news2": news2,
+            "news2_text": score_text(news2),
+            "duration": duration_text(report.duration_seconds()),
+            "events": report.events(),
             "may_act": may_act,
             "assignable": assignable(emergency) if may_act else [],
             "hospitals": other_hospitals(emergency) if may_act else [],
@@ -167,36 +175,36 @@ class EmergencyAdmin(TenancyAdmin):
                 "tileUrl": settings.MAP_TILE_URL,
                 "scene": [emergency.lat, emergency.lng],
                 "requestedAt": emergency.requested_at.isoformat(),
-                "positions": teller.positions(),
-                "names": teller.names,
-                "scores": teller.scores(),
+                "positions": report.positions(),
+                "names": report.names,
+                "scores": report.scores(),
             },
         }
 
-    def deed_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        return require_POST(self._do)(request, object_id, name)
+    def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        return require_POST(self._run_action)(request, object_id, name)
 
-    def _do(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Does what the socket does for this request, and says what came of it."""
+    def _run_action(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Call the action as the socket does, show its result, and go back to the page."""
         emergency = self.get_object(request, unquote(object_id))
-        if emergency is None or name not in DEEDS:
+        if emergency is None or name not in ACTIONS:
             raise Http404
-        command, act, done = DEEDS[name]
-        given = {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
+        request_type, action, success = ACTIONS[name]
+        fields = {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
         if name == "cancel":
-            given["status"] = "cancelled"
+            fields["status"] = "cancelled"
         try:
-            act(request.user, command.read({**given, "emergencyId": emergency.pk}))
-            self.log_change(request, emergency, done)
-            messages.success(request, done)
+            action(request.user, request_type.read({**fields, "emergencyId": emergency.pk}))
+            self.log_change(request, emergency, success)
+            messages.success(request, success)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)
-        has_connection = Emergency.objects.visible_to(request.user).filter(pk=emergency.pk).exists()
-        here = reverse("admin:emergency_emergency_change", args=[emergency.pk])
-        return HttpResponseRedirect(here if has_connection else reverse("admin:index"))
+        is_still_visible = Emergency.objects.visible_to(request.user).filter(pk=emergency.pk).exists()
+        page = reverse("admin:emergency_emergency_change", args=[emergency.pk])
+        return HttpResponseRedirect(page if is_still_visible else reverse("admin:index"))
 
     def export_view(self, request: HttpRequest, object_id: str, kind: str) -> HttpResponse:
-        """The whole emergency as a file: our own JSON, or an HL7 FHIR R4 Bundle."""
+        """Download the whole emergency: as JSON of HPlus, or as an HL7 FHIR R4 Bundle."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         emergency = self.get_object(request, unquote(object_id))
@@ -204,11 +212,13 @@ class EmergencyAdmin(TenancyAdmin):
             raise Http404
         record(request.user, Verb.EXPORT, emergency, kind=kind)
         content = fhir.bundle(emergency) if kind == "fhir" else _as_json(emergency, request.user)
-        kept = {"Content-Disposition": f'attachment; filename="emergency-{emergency.pk}.{kind}.json"'}
+        headers = {"Content-Disposition": f'attachment; filename="emergency-{emergency.pk}.{kind}.json"'}
         types = {"fhir": "application/fhir+json", "json": "application/json"}
-        return JsonResponse(content, headers=kept, content_type=types[kind], json_dumps_params={"indent": 2})
+        return JsonResponse(
+            content, headers=headers, content_type=types[kind], json_dumps_params={"indent": 2}
+        )
 
 
 def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:
-    told = timeline.timeline(emergency, reader).as_json()
-    return {"emergency": audience.shown(emergency).as_json(), "timeline": told["entries"]}
+    entries = timeline.timeline(emergency, reader).as_json()["entries"]
+    return {"emergency": state_of(emergency).as_json(), "timeline": entries}

@@ -1,4 +1,4 @@
-"""What a hospital's board shows: what is open, who is there, where they are, how long people wait."""
+"""The data of a hospital's live board: open emergencies, staff online, positions and response times."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 
-from emergency import audience, response_times
+from emergency import response_times
+from emergency.current_state import states_of
 from emergency.models import Emergency
 from emergency.status import Status
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import Shape
-from hplus.realtime.models import Presence
-from hplus.realtime.models import PresenceStatus as Presently
+from hplus.realtime.models import Presence, PresenceStatus
 from location.actions import latest_at
 from location.models import Latest
 
-SHOWN = 200
+MAX_ROWS = 200
 DAYS = 1
 PRIORITIES = ("critical", "high", "medium", "low")
 
 
-class Row(Shape):
+class BoardEmergency(Shape):
     """One open emergency."""
 
     emergency_id: str
@@ -48,8 +48,8 @@ class Row(Shape):
     lng: float
 
 
-class Person(Shape):
-    """One of the staff who is there."""
+class BoardPerson(Shape):
+    """A member of the staff who is online."""
 
     user_id: str
     name: str
@@ -57,8 +57,8 @@ class Person(Shape):
     status: str
 
 
-class Unit(Shape):
-    """Somebody whose position the hospital may see now."""
+class BoardUnit(Shape):
+    """A user whose position the hospital's staff may see now."""
 
     user_id: str
     name: str
@@ -70,7 +70,9 @@ class Unit(Shape):
     emergency_id: str | None
 
 
-class House(Shape):
+class BoardHospital(Shape):
+    """The hospital and its diversion."""
+
     hospital_id: str
     name: str
     on_diversion: bool
@@ -79,33 +81,33 @@ class House(Shape):
 
 
 class Board(Shape):
-    """Everything on the board, as it stands now."""
+    """Everything on the live board at one time."""
 
     now: datetime
-    hospital: House
-    emergencies: list[Row]
+    hospital: BoardHospital
+    emergencies: list[BoardEmergency]
     open_count: int
-    people: list[Person]
-    units: list[Unit]
+    people: list[BoardPerson]
+    units: list[BoardUnit]
     times: response_times.HospitalTimes
 
 
-def hospital_for(user: User, asked: str = "") -> Hospital | None:
-    """The own hospital, or the one a superuser names, else the first; None where there is none.
+def hospital_for(user: User, requested_id: str = "") -> Hospital | None:
+    """The user's hospital; for a superuser the requested one, else the first; None where there is none.
 
-    Raises HospitalNotFound, also for another hospital than one's own.
+    Raises HospitalNotFound, also where a user requests another hospital.
     """
     if not user.is_superuser:
-        if asked and asked != user.hospital_id:
+        if requested_id and requested_id != user.hospital_id:
             raise errors.HospitalNotFound()
         return user.hospital
-    return find_hospital(asked) if asked else user.hospital or Hospital.objects.first()
+    return find_hospital(requested_id) if requested_id else user.hospital or Hospital.objects.first()
 
 
 def board_of(hospital: Hospital) -> Board:
-    """As many queries for one emergency as for two hundred."""
+    """Read the board, with a fixed number of queries."""
     opened = Emergency.objects.open().filter(hospital=hospital)
-    house = House(
+    hospital_row = BoardHospital(
         hospital_id=hospital.pk,
         name=hospital.name,
         on_diversion=hospital.is_on_diversion,
@@ -114,7 +116,7 @@ def board_of(hospital: Hospital) -> Board:
     )
     return Board(
         now=timezone.now(),
-        hospital=house,
+        hospital=hospital_row,
         emergencies=_rows(opened),
         open_count=opened.count(),
         people=_people(hospital),
@@ -124,7 +126,7 @@ def board_of(hospital: Hospital) -> Board:
 
 
 def urgency(emergency: Emergency) -> tuple[Any, ...]:
-    """What nobody has taken stands first; then by priority, by escalation, and who has waited longest."""
+    """The sort key: pending first; then by priority, escalation level and waiting time."""
     return (
         emergency.status != Status.PENDING,
         PRIORITIES.index(emergency.priority),
@@ -133,15 +135,15 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
     )
 
 
-def _rows(opened: Iterable[Emergency]) -> list[Row]:
-    found = sorted(opened.select_related("assigned_to"), key=urgency)[:SHOWN]  # type: ignore[attr-defined]
-    shown = audience.shown_all(found)
-    return [_row(emergency, visible.eta_seconds) for emergency, visible in zip(found, shown, strict=True)]
+def _rows(opened: Iterable[Emergency]) -> list[BoardEmergency]:
+    found = sorted(opened.select_related("assigned_to"), key=urgency)[:MAX_ROWS]  # type: ignore[attr-defined]
+    states = states_of(found)
+    return [_row(emergency, state.eta_seconds) for emergency, state in zip(found, states, strict=True)]
 
 
-def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
+def _row(emergency: Emergency, eta_seconds: int | None) -> BoardEmergency:
     assignee = emergency.assigned_to
-    return Row(
+    return BoardEmergency(
         emergency_id=emergency.pk,
         url=reverse("admin:emergency_emergency_change", args=[emergency.pk]),
         priority=emergency.priority,
@@ -153,7 +155,7 @@ def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
         requested_at=emergency.requested_at,
         assignee=assignee.display_name if assignee else None,
         assignee_id=emergency.assigned_to_id,
-        eta_seconds=None if emergency.on_scene_at else eta_seconds,  # whoever is there does not arrive
+        eta_seconds=None if emergency.on_scene_at else eta_seconds,
         escalation_level=emergency.escalation_level,
         escalate_at=emergency.escalate_at,
         news2=emergency.current_news2(timezone.now()),
@@ -162,17 +164,17 @@ def _row(emergency: Emergency, eta_seconds: int | None) -> Row:
     )
 
 
-def _people(hospital: Hospital) -> list[Person]:
-    there = Presence.objects.filter(user__in=User.objects.staff_of(hospital.pk))
-    there = there.exclude(status=Presently.OFFLINE).select_related("user")
+def _people(hospital: Hospital) -> list[BoardPerson]:
+    online = Presence.objects.filter(user__in=User.objects.staff_of(hospital.pk))
+    online = online.exclude(status=PresenceStatus.OFFLINE).select_related("user")
     return [
-        Person(user_id=one.pk, name=one.user.display_name, role=one.user.role, status=one.status)
-        for one in there.order_by("user__role", "user__name", "user_id")
+        BoardPerson(user_id=one.pk, name=one.user.display_name, role=one.user.role, status=one.status)
+        for one in online.order_by("user__role", "user__name", "user_id")
     ]
 
 
-def _unit(row: Latest) -> Unit:
-    return Unit(
+def _unit(row: Latest) -> BoardUnit:
+    return BoardUnit(
         user_id=row.user_id,
         name=row.user.display_name,
         role=row.user.role,

@@ -1,4 +1,4 @@
-"""The call for help: stored whatever optional fields look like, then told to those who can come."""
+"""The call for help: stored whatever its optional fields contain, then the staff are alerted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 from django.db import IntegrityError
 from django.utils import timezone
 
-from emergency import audience
+from emergency import audience, timeline
+from emergency.current_state import status_change
 from emergency.lenient import as_age, as_object, as_sex, as_text, as_yes_or_no
 from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp
 from emergency.models import Emergency, Entry, EntryKind
-from emergency.observations import observe, tell_who_must_act
+from emergency.observations import notify_if_worse, observe
+from emergency.sharing import share_locations
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -26,7 +28,7 @@ _NOT_CONTENT = {"requestId", "clientMessageId", "timestamp", "type"}
 
 
 def request_help(user: User, request: RequestHelp) -> Result:
-    """Store it, answer the requester, alert the staff.
+    """Store a call for help, answer the requester and alert the staff.
 
     A patient may call any hospital, staff their own. Raises HospitalNotFound, HospitalMismatch or
     IdempotencyConflict.
@@ -36,7 +38,7 @@ def request_help(user: User, request: RequestHelp) -> Result:
         return repeated
     try:
         return _store(user, request)
-    except IntegrityError:  # the same one came on another socket at the same moment
+    except IntegrityError:  # a repetition on another connection at the same moment
         if repeated := _repeated(user, request):
             return repeated
         raise
@@ -49,7 +51,7 @@ def _must_be_allowed(user: User, hospital_id: str) -> None:
 
 
 def _repeated(user: User, request: RequestHelp) -> Result | None:
-    """The same answer as the first time, with the letters of then; nobody is alerted twice."""
+    """The first result again, with the events of then, for a request with the same clientMessageId."""
     if not request.client_message_id:
         return None
     known = Emergency.objects.filter(requested_by=user, client_message_id=request.client_message_id).first()
@@ -60,8 +62,8 @@ def _repeated(user: User, request: RequestHelp) -> Result | None:
     first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
     entries = [
         entry
-        for word in (EmergencyCreated.type, EmergencyStatusUpdate.type)
-        for entry in newest_entries_about(user, word, first)
+        for event_type in (EmergencyCreated.type, EmergencyStatusUpdate.type)
+        for entry in newest_entries_about(user, event_type, first)
     ]
     return Result(events=entries, ack_data={"emergencyId": known.pk}, is_duplicate=True)
 
@@ -75,26 +77,26 @@ def _fingerprint(request: RequestHelp) -> str:
 @action
 def _store(user: User, request: RequestHelp) -> Result:
     now = timezone.now()
-    emergency = _row(user, request)
+    emergency = _to_row(user, request)
     vitals = as_object(request.vitals)
     observed = observe(emergency, user, vitals, now) if vitals is not None else None
-    called = audience.audience(emergency)
-    emergency.requested_at, emergency.alerted_at = now, now if called else None
-    emergency.escalate_at = audience.due_from_now(emergency)
+    alerted = audience.users_to_alert(emergency)
+    emergency.requested_at, emergency.alerted_at = now, now if alerted else None
+    emergency.escalate_at = emergency.next_escalation_at()
     emergency.save(force_insert=True)
-    created = audience.status_change(emergency, user, now, None, vitals=emergency.vitals)
-    entry = audience.note(emergency, EntryKind.REQUESTED, user, created, now)
+    created = status_change(emergency, user, now, None, vitals=emergency.vitals)
+    entry = timeline.add_entry(emergency, EntryKind.REQUESTED, user, created, now)
     if observed and emergency.readings:
-        audience.note(emergency, EntryKind.VITALS, user, observed, now)
+        timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
     publish(EmergencyCreated.of(entry), groups.person(user.pk))
     publish(EmergencyStatusUpdate.of(entry), groups.person(user.pk))
-    audience.alert(emergency, called, now)
-    tell_who_must_act(emergency, observed)
-    audience.share_locations(emergency)
+    audience.alert(emergency, alerted, now)
+    notify_if_worse(emergency, observed)
+    share_locations(emergency)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
-def _row(user: User, request: RequestHelp) -> Emergency:
+def _to_row(user: User, request: RequestHelp) -> Emergency:
     return Emergency(
         hospital_id=request.hospital_id,
         patient_id=request.patient_id,
@@ -111,7 +113,7 @@ def _row(user: User, request: RequestHelp) -> Emergency:
         priority=request.priority,
         requested_by=user,
         requested_by_role=user.role,
-        warnings=_odd_fields(request),
+        warnings=_unreadable_fields(request),
         original=request.original,
         possible_duplicate_of=_possible_duplicate(request),
         client_message_id=request.client_message_id,
@@ -120,25 +122,27 @@ def _row(user: User, request: RequestHelp) -> Emergency:
     )
 
 
-def _odd_fields(request: RequestHelp) -> list[str]:
-    """The optional fields that were not of the guide's type or not readable, by the client's names."""
+def _unreadable_fields(request: RequestHelp) -> list[str]:
+    """The client's names of optional fields that were of another type or contained unreadable characters."""
     sent: dict[str, Any] = {
         "patientName": request.patient_name,
         "patientPhone": request.patient_phone,
         "location.address": request.location.address,
         "description": request.description,
     }
-    odd = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
+    unreadable = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
     if request.vitals is not None and not isinstance(request.vitals, dict):
-        odd.append("vitals")
-    read = {
+        unreadable.append("vitals")
+    converted = {
         "patientAge": (request.patient_age, as_age),
         "patientSex": (request.patient_sex, as_sex),
         "isPregnant": (request.is_pregnant, as_yes_or_no),
     }
-    odd += [name for name, (value, reader) in read.items() if value is not None and reader(value) is None]
-    understood = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
-    return odd + [name for name, value in understood.items() if request.original.get(name) != value]
+    unreadable += [
+        name for name, (value, convert) in converted.items() if value is not None and convert(value) is None
+    ]
+    ids = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
+    return unreadable + [name for name, value in ids.items() if request.original.get(name) != value]
 
 
 def _is_readable(value: Any) -> bool:
@@ -146,7 +150,7 @@ def _is_readable(value: Any) -> bool:
 
 
 def _possible_duplicate(request: RequestHelp) -> str | None:
-    """The last emergency of this patient here, if that was called within ten minutes."""
+    """The latest emergency of the same patient in the hospital within DUPLICATE_WITHIN."""
     recent = Emergency.objects.filter(
         patient_id=request.patient_id,
         hospital=request.hospital_id,

@@ -1,4 +1,4 @@
-"""The ears of emergencies: one line for each word."""
+"""Emergencies on one connection."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from emergency import actions, messages
 from emergency.call_for_help import request_help
-from emergency.models import SEES_AN_OPEN_ONE
+from emergency.models import SEES_AN_OPEN_EMERGENCY
 from emergency.response import respond
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 
 
 class EmergencyConsumer(DomainConsumer):
-    """What one socket says and hears of emergencies."""
+    """The emergencies of one connection."""
 
     @handles(messages.RequestHelp)
     def request_help(self, request: messages.RequestHelp) -> Result:
@@ -39,20 +39,20 @@ class EmergencyConsumer(DomainConsumer):
     def set_diversion(self, request: messages.SetDiversion) -> Result:
         return actions.set_diversion(self.user, request)
 
-    @handles(messages.FindNearest)
-    def nearest_responders(self, request: messages.FindNearest) -> Result:
+    @handles(messages.FindNearestResponders)
+    def nearest_responders(self, request: messages.FindNearestResponders) -> Result:
         return actions.nearest_responders(self.user, request)
 
     @handles(messages.WatchBoard)
     def watch_board(self, request: messages.WatchBoard) -> Result:
         return actions.watch_board(self.user, request)
 
-    # The handshake
+    # Handshake
 
-    arrival_probe = SEES_AN_OPEN_ONE
+    arrival_probe = SEES_AN_OPEN_EMERGENCY
 
     def snapshot(self) -> dict[str, Any]:
-        return {"activeEmergencies": actions.active(self.user)}
+        return {"activeEmergencies": actions.open_emergencies(self.user)}
 
     def on_connect(self) -> Result:
         return Result(events=actions.unanswered_alerts(self.user))

@@ -1,10 +1,14 @@
-"""When nobody comes: due rows, claimed by whichever worker locks them first."""
+"""Escalate emergencies that nobody accepts, and end diversions on time.
+
+What is due stands in rows; the server that locks a row first does the work.
+"""
 
 from __future__ import annotations
 
 from django.utils import timezone
 
-from emergency import audience, messages
+from emergency import audience, messages, timeline
+from emergency.current_state import state_of
 from emergency.models import Emergency, EntryKind
 from hplus.accounts.models import Hospital, Role, User
 from hplus.notifications.actions import notify
@@ -12,18 +16,18 @@ from hplus.realtime import groups
 from hplus.realtime.actions import action, publish
 
 HIGHEST_LEVEL = 2
-AT_ONCE = 100
+MAX_ESCALATED = 100
 
 
 def escalate_due() -> int:
-    """Every pending emergency whose time has come goes one level up. Returns how many."""
+    """Escalate the pending emergencies that are due by one level. Returns how many."""
     due = Emergency.objects.filter(escalate_at__lte=timezone.now()).order_by("escalate_at")
-    return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:AT_ONCE]))
+    return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:MAX_ESCALATED]))
 
 
 @action
 def _escalate(emergency_id: str) -> bool:
-    """Level 1 calls all staff; level 2 tells the admins, and again each time after."""
+    """Level 1 alerts all staff; level 2 notifies the admins, and again each time it is due."""
     now = timezone.now()
     claimed = Emergency.objects.select_for_update(skip_locked=True, of=("self",)).filter(
         pk=emergency_id, escalate_at__lte=now
@@ -32,16 +36,16 @@ def _escalate(emergency_id: str) -> bool:
     if emergency is None:
         return False
     emergency.escalation_level = min(emergency.escalation_level + 1, HIGHEST_LEVEL)
-    emergency.escalate_at = audience.due_from_now(emergency)
+    emergency.escalate_at = emergency.next_escalation_at()
     emergency.save_change()
-    audience.note(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
-    audience.alert_the_rest(emergency, now)
+    timeline.add_entry(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
+    audience.alert_remaining(emergency, now)
     if emergency.escalation_level == HIGHEST_LEVEL:
-        _tell_admins(emergency)
+        _notify_admins(emergency)
     return True
 
 
-def _tell_admins(emergency: Emergency) -> None:
+def _notify_admins(emergency: Emergency) -> None:
     admins = User.objects.staff_of(emergency.hospital_id).filter(role=Role.ADMIN)
     waited_s = round((timezone.now() - emergency.requested_at).total_seconds())
     waiting = f"{waited_s // 60} min" if waited_s >= 120 else f"{waited_s} s"
@@ -51,12 +55,12 @@ def _tell_admins(emergency: Emergency) -> None:
         title="Nobody has accepted an emergency",
         body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
         priority="urgent",
-        data={"emergencyId": emergency.pk, "emergency": audience.shown(emergency).as_json()},
+        data={"emergencyId": emergency.pk, "emergency": state_of(emergency).as_json()},
     )
 
 
 def end_diversions() -> int:
-    """A diversion ends by itself at the time its admin named."""
+    """End the diversions whose `until` has passed. Returns how many."""
     over = Hospital.objects.filter(is_on_diversion=True, diversion_until__lte=timezone.now())
     return sum(_end_diversion(pk) for pk in list(over.values_list("pk", flat=True)))
 

@@ -1,4 +1,4 @@
-"""An emergency as an HL7 FHIR R4 Bundle, for the hospital's own systems.
+"""Export an emergency as an HL7 FHIR R4 Bundle, for the hospital's own systems.
 
 Codes: LOINC for the vital signs (https://hl7.org/fhir/R4/observation-vitalsigns.html), UCUM for
 units, HL7 v3 ActCode and ActPriority for the encounter.
@@ -48,7 +48,7 @@ Resource = dict[str, Any]
 
 
 def bundle(emergency: Emergency) -> Resource:
-    """Patient, Location, Encounter and one Observation for each vital sign measured."""
+    """Return a Bundle of Patient, Location, Encounter and one Observation for each measured vital sign."""
     measured = Entry.objects.filter(emergency=emergency, kind=EntryKind.VITALS)
     observations = [each for entry in measured for each in _observations(emergency, entry)]
     resources = [_patient(emergency), _location(emergency), _encounter(emergency), *observations]

@@ -1,4 +1,4 @@
-"""A hospital's page: whom it calls, how long it waits, what it aims at, and whether it takes patients."""
+"""The admin page of a hospital: whom it alerts, when it escalates, its targets and its diversion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hplus.accounts.admin import HospitalAdmin as PlainHospitalAdmin
 from hplus.accounts.models import STAFF_ROLES, Hospital
 
 DAY = 24 * 3600
-SECONDS = "In seconds from the call; what nine in ten should keep."
+TARGETS_HELP = "In seconds from the call; what nine in ten should keep."
 ESCALATIONS = {f"escalate_{priority}": priority for priority in reversed(Priority.values)}
 TARGETS = {f"target_{step}": step for step in default_targets()}
 DIVERSION = ("is_on_diversion", "diversion_reason", "diversion_until")
@@ -36,7 +36,7 @@ def _seconds(label: str, *, required: bool) -> forms.IntegerField:
 
 
 class HospitalForm(forms.ModelForm):
-    """The hospital with its policy, each number a field of its own."""
+    """The hospital with its policy, each number in a field of its own."""
 
     alert_roles = forms.MultipleChoiceField(
         choices=[(role, role) for role in STAFF_ROLES],
@@ -54,7 +54,7 @@ class HospitalForm(forms.ModelForm):
         label="On diversion",
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="Phones of staff and patients are told at once. A call for help is taken all the same.",
+        help_text="Phones of staff and patients are told at once. Calls for help are still accepted.",
     )
     diversion_reason = forms.CharField(
         label="Reason", max_length=500, required=False, widget=UnfoldAdminTextInputWidget
@@ -74,11 +74,12 @@ class HospitalForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
 
     def policy(self, hospital: Hospital) -> HospitalPolicy:
-        said = self.cleaned_data
+        """The policy with the submitted values, not saved yet."""
+        fields = self.cleaned_data
         policy = HospitalPolicy.of(hospital.pk)
-        escalations = {priority: said[name] for name, priority in ESCALATIONS.items() if said[name]}
-        policy.alert_roles, policy.escalation_seconds = said["alert_roles"], escalations or None
-        policy.targets = {step: said[name] for name, step in TARGETS.items()}
+        escalations = {priority: fields[name] for name, priority in ESCALATIONS.items() if fields[name]}
+        policy.alert_roles, policy.escalation_seconds = fields["alert_roles"], escalations or None
+        policy.targets = {step: fields[name] for name, step in TARGETS.items()}
         return policy
 
 
@@ -99,7 +100,7 @@ admin.site.unregister(Hospital)
 @admin.register(Hospital)
 class HospitalAdmin(PlainHospitalAdmin):
     form = HospitalForm
-    fields = None  # type: ignore[assignment] # fieldsets, by who looks
+    fields = None  # type: ignore[assignment] # get_fieldsets instead
 
     def get_fieldsets(self, request: HttpRequest, obj: Hospital | None = None) -> list[Any]:
         diversion = [("Diversion", {"fields": list(DIVERSION)})] if obj else []
@@ -114,16 +115,16 @@ class HospitalAdmin(PlainHospitalAdmin):
                     "description": "In seconds. Empty: as set for the whole installation.",
                 },
             ),
-            ("Response times, targets", {"fields": list(TARGETS), "description": SECONDS}),
+            ("Response times, targets", {"fields": list(TARGETS), "description": TARGETS_HELP}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Hospital | None = None) -> tuple[str, ...]:
-        """Only an admin of the hospital itself may divert: the action would refuse anybody else."""
+        """Only an admin of the hospital may set the diversion: the action refuses anybody else."""
         may_divert = obj is not None and request.user.administers(obj.pk)
         return (*(("hospital_id",) if obj else ()), *(() if may_divert else DIVERSION))
 
     def save_model(self, request: HttpRequest, obj: Hospital, form: HospitalForm, change: bool) -> None:
-        """The name here, the policy in its row, the diversion through its action: phones have to hear it."""
+        """Save the name and the policy; set the diversion through its action, which publishes it."""
         if change:
             Hospital.objects.filter(pk=obj.pk).update(name=obj.name)
         else:
@@ -132,13 +133,13 @@ class HospitalAdmin(PlainHospitalAdmin):
         if set(DIVERSION) & set(form.changed_data):
             self._divert(request, form.cleaned_data)
 
-    def _divert(self, request: HttpRequest, said: dict[str, Any]) -> None:
-        command = SetDiversion(
-            on_diversion=said["is_on_diversion"],
-            reason=said["diversion_reason"] or None,
-            until=said["diversion_until"],
+    def _divert(self, request: HttpRequest, fields: dict[str, Any]) -> None:
+        diversion = SetDiversion(
+            on_diversion=fields["is_on_diversion"],
+            reason=fields["diversion_reason"] or None,
+            until=fields["diversion_until"],
         )
         try:
-            set_diversion(request.user, command)
+            set_diversion(request.user, diversion)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)

@@ -1,7 +1,7 @@
-"""What to make of an optional field that is not of the type the guide says.
+"""Convert optional fields that are not of the guide's types.
 
-An emergency is never refused for one. What was sent stays in the row; what goes out has the
-guide's types, since a phone drops a frame that has not.
+No emergency is refused for one. The row keeps what was sent; what goes out has the guide's types, because a
+phone drops a frame with any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 
 def as_text(value: Any) -> str | None:
-    """A text of it for people: a number in digits, the parts of an object or a list in a row."""
+    """Return a text to be read: a number in digits, the parts of an object or list with commas between."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -27,20 +27,20 @@ def as_text(value: Any) -> str | None:
 
 
 def as_object(value: Any) -> dict[str, Any] | None:
-    """An object of it; anything else that says something goes under `asSent`."""
+    """Return an object as it is; any other value goes under `asSent`, an empty one is None."""
     if isinstance(value, dict):
         return value
     return {"asSent": value} if value or (value == 0 and not isinstance(value, bool)) else None
 
 
 def as_id(value: Any, most: int) -> str | None:
-    """A text up to that long, or nothing."""
+    """Return a text of up to `most` characters; None for anything else."""
     text = as_text(value) if not isinstance(value, dict | list) else None
     return text if text and text.strip() and len(text) <= most else None
 
 
 def as_age(value: Any) -> int | None:
-    """Whole years from 0 to 130: of a number, "7", "7 years" or "8 months"."""
+    """Return whole years from 0 to 130, of a number, "7", "7 years" or "8 months"; None for anything else."""
     found = None if isinstance(value, bool) else _AGE.fullmatch(str(value))
     if not found:
         return None
@@ -49,16 +49,17 @@ def as_age(value: Any) -> int | None:
 
 
 def as_sex(value: Any) -> str | None:
-    """One of female, male, other and unknown."""
-    said = value.strip().lower() if isinstance(value, str) else ""
-    return _SEXES.get(said)
+    """Return female, male, other or unknown; None for anything else."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return _SEXES.get(text)
 
 
 def as_yes_or_no(value: Any) -> bool | None:
+    """Return a boolean, also of a text like "yes"; None for anything else."""
     if isinstance(value, bool):
         return value
-    said = value.strip().lower() if isinstance(value, str) else ""
-    return {"yes": True, "true": True, "no": False, "false": False}.get(said)
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return {"yes": True, "true": True, "no": False, "false": False}.get(text)
 
 
 OLDEST_YEARS = 130
@@ -74,11 +75,11 @@ _TEXT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 _OBJECT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})
 _NUMBER_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "null"}]})
 _FLAG_SCHEMA = WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "null"}]})
-# Taken as they come: nothing optional stops an emergency.
-Sent = Annotated[Any, _TEXT_SCHEMA]
-SentNumber = Annotated[Any, _NUMBER_SCHEMA]
-SentFlag = Annotated[Any, _FLAG_SCHEMA]
-SentObject = Annotated[Any, _OBJECT_SCHEMA]
-# Taken as they come, and read as a text or an object.
+# Accepted whatever their type: nothing optional stops an emergency.
+AnyText = Annotated[Any, _TEXT_SCHEMA]
+AnyNumber = Annotated[Any, _NUMBER_SCHEMA]
+AnyFlag = Annotated[Any, _FLAG_SCHEMA]
+AnyObject = Annotated[Any, _OBJECT_SCHEMA]
+# Accepted whatever their type, and converted to a text or an object.
 LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
 LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]

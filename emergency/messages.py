@@ -1,4 +1,4 @@
-"""The words of an emergency."""
+"""Emergencies: calling for help, alerts, responses, status, transfers, diversion and the live board."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from emergency.lenient import LenientObject, LenientText, Sent, SentFlag, SentNumber, SentObject, as_id
+from emergency.lenient import AnyFlag, AnyNumber, AnyObject, AnyText, LenientObject, LenientText, as_id
 from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
@@ -19,11 +19,11 @@ from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, Optiona
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
-def _tidy(value: Any) -> Any:
+def _normalized(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-# What a client says
+# Requests
 
 
 class Scene(Shape):
@@ -31,11 +31,17 @@ class Scene(Shape):
 
     lat: Latitude
     lng: Longitude
-    address: Sent = None
+    address: AnyText = None
 
 
 class RequestHelp(Request):
-    """Somebody needs help here."""
+    """Call for help: a patient any hospital, staff their own.
+
+    The `ack` has the `emergencyId`; you get `emergencyCreated` and `emergencyStatusUpdate`, the hospital's
+    staff `emergencyAlert`. It is never rate limited, and no optional field of another type makes it fail:
+    `warnings` names those that were not understood. Sent again with the same `clientMessageId`, it alerts
+    nobody twice and gets the same answer.
+    """
 
     type = "emergencyRequest"
     rate_limited = False
@@ -45,21 +51,21 @@ class RequestHelp(Request):
     hospital_id: Id
     location: Scene
     condition: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    priority: Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_tidy)]
-    patient_name: Sent = None
-    patient_phone: Sent = None
-    description: Sent = None
-    vitals: SentObject = None
-    patient_age: SentNumber = None
-    patient_sex: Sent = None
-    is_pregnant: SentFlag = None
+    priority: Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_normalized)]
+    patient_name: AnyText = None
+    patient_phone: AnyText = None
+    description: AnyText = None
+    vitals: AnyObject = None
+    patient_age: AnyNumber = None
+    patient_sex: AnyText = None
+    is_pregnant: AnyFlag = None
     request_id: Annotated[str | None, BeforeValidator(partial(as_id, most=150))] = None
     client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_what_was_sent(cls, given: Any) -> Any:
+    def _keep_original(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
         own = cls.model_fields
@@ -67,7 +73,12 @@ class RequestHelp(Request):
 
 
 class Respond(Request):
-    """I take this emergency, or I can't."""
+    """Accept an emergency (`action: accept`) or decline it (`reject`), as staff of its hospital.
+
+    The first to accept becomes the assignee; `error` EMERGENCY_ALREADY_ASSIGNED for the others. Everybody
+    concerned gets `emergencyResponse`. A `reject` by the assignee gives the emergency back: it is pending
+    again, and the others are alerted anew.
+    """
 
     type = "emergencyResponse"
     rate_limited = False
@@ -80,7 +91,12 @@ class Respond(Request):
 
 
 class UpdateStatus(Request):
-    """This is how it stands with the emergency."""
+    """Report the status or the phase of an emergency, with notes and vital signs.
+
+    For the assignee and the hospital's admins; the requester may set `cancelled` until somebody is on the
+    way. Everybody concerned gets `emergencyStatusUpdate`, with the NEWS2 score of the vital signs. `error`
+    INVALID_TRANSITION where the emergency can't take that status.
+    """
 
     type = "emergencyStatusUpdate"
     emergency_id: Id
@@ -91,14 +107,17 @@ class UpdateStatus(Request):
     completion_details: LenientObject = None
 
     @model_validator(mode="after")
-    def _says_where_it_stands(self) -> Self:
+    def _must_have_status_or_phase(self) -> Self:
         if self.status is None and self.phase is None:
             raise missing("status")
         return self
 
 
 class Reassign(Request):
-    """From now on this person takes the emergency."""
+    """Assign an open emergency to a member of the hospital's staff, as an admin of the hospital.
+
+    The assignee gets `emergencyAlert` unless alerted before, everybody concerned `emergencyStatusUpdate`.
+    """
 
     type = "emergencyReassign"
     emergency_id: Id
@@ -107,7 +126,11 @@ class Reassign(Request):
 
 
 class Transfer(Request):
-    """This emergency goes to another hospital."""
+    """Hand an open emergency over to another hospital: it is pending there, and its staff are alerted.
+
+    For the assignee or an admin; while nobody is assigned, for any of the staff. Everybody concerned gets
+    `emergencyStatusUpdate`; the first hospital does not see the emergency any more.
+    """
 
     type = "emergencyTransfer"
     emergency_id: Id
@@ -116,7 +139,10 @@ class Transfer(Request):
 
 
 class SetDiversion(Request):
-    """My hospital can take nobody for now, or can again."""
+    """Put your hospital on diversion, as its admin, or end the diversion; `until` ends it by itself.
+
+    Staff, and patients who joined the hospital, get `hospitalStatus`. A call for help is still accepted.
+    """
 
     type = "hospitalStatus"
     on_diversion: bool
@@ -124,31 +150,39 @@ class SetDiversion(Request):
     until: AwareDatetime | None = None
 
 
-class FindNearest(Request):
-    """Who of us is closest to this emergency?"""
+class FindNearestResponders(Request):
+    """Ask which of the hospital's staff are nearest to an emergency. For staff of that hospital.
+
+    The answer is `nearestResponders`.
+    """
 
     type = "nearestResponders"
     emergency_id: Id
 
 
 class WatchBoard(Request):
-    """I have the board of this hospital before me."""
+    """Subscribe this connection to everything that changes on a hospital's live board. For its admins.
+
+    The answer is `boardWatched`; then `boardChanged` comes with each change. A superuser names the hospital.
+    """
 
     type = "watchBoard"
     hospital_id: OptionalId = None
 
 
-# What HPlus says
+# Events
 
 
 class Place(Shape):
+    """Where help is needed, in degrees (WGS 84)."""
+
     lat: float
     lng: float
     address: str | None
 
 
 class EmergencyRequest(Shape):
-    """An emergency as every reader gets it: the guide's keys, then HPlus's own."""
+    """An emergency as it stands: the guide's fields, then those of HPlus."""
 
     emergency_id: str
     patient_id: str
@@ -179,7 +213,7 @@ class EmergencyRequest(Shape):
     patient_sex: str | None = None
     is_pregnant: bool | None = None
 
-    _SAME: ClassVar[tuple[str, ...]] = (
+    _COPIED: ClassVar[tuple[str, ...]] = (
         "emergency_id", "patient_id", "patient_name", "patient_phone", "hospital_id", "condition",
         "description", "priority", "status", "requested_by_role", "assigned_role", "estimated_arrival",
         "vitals", "phase", "times", "possible_duplicate_of", "escalation_level", "version",
@@ -195,12 +229,12 @@ class EmergencyRequest(Shape):
             assigned_to=emergency.assigned_to_id,
             eta_seconds=eta_seconds,
             news2=emergency.current_news2(timezone.now()),
-            **{name: getattr(emergency, name) for name in cls._SAME},
+            **{name: getattr(emergency, name) for name in cls._COPIED},
         )
 
 
-class _FromEntry(Durable):
-    """Something happened in an emergency; told now, and told again, from the timeline's entry."""
+class _EntryEvent(Durable):
+    """An event of an emergency, made and rebuilt from the entry of its timeline."""
 
     entry_id: str = Field(exclude=True)
 
@@ -216,8 +250,8 @@ class _FromEntry(Durable):
         return {entry.pk: cls.of(entry) for entry in Entry.objects.filter(pk__in=list(subjects))}
 
 
-class EmergencyCreated(_FromEntry):
-    """Your call for help is stored; this is its id."""
+class EmergencyCreated(_EntryEvent):
+    """Your call for help is stored under this `emergencyId`, and the hospital's staff are alerted."""
 
     type = "emergencyCreated"
     emergency_id: str
@@ -231,8 +265,8 @@ class EmergencyCreated(_FromEntry):
         return self.emergency_id
 
 
-class EmergencyAlert(_FromEntry):
-    """Somebody needs help, and you may take it."""
+class EmergencyAlert(_EntryEvent):
+    """An emergency needs somebody, and you may take it: answer with `emergencyResponse`."""
 
     type = "emergencyAlert"
     flattened = True
@@ -253,6 +287,8 @@ class EmergencyAlert(_FromEntry):
 
 
 class Response(Shape):
+    """What a member of the staff answered, and the emergency after that."""
+
     emergency_id: str
     action: Literal["accept", "reject"]
     status: str
@@ -268,8 +304,11 @@ class Response(Shape):
     emergency: EmergencyRequest
 
 
-class EmergencyResponse(_FromEntry):
-    """Somebody has taken the emergency, or can't."""
+class EmergencyResponse(_EntryEvent):
+    """Somebody has accepted the emergency, or declined it.
+
+    The requester gets a decline only when everybody who is online and was to be alerted has declined.
+    """
 
     type = "emergencyResponse"
     data: Response
@@ -285,6 +324,8 @@ class EmergencyResponse(_FromEntry):
 
 
 class StatusChange(Shape):
+    """What was reported, by whom, and the emergency after that."""
+
     emergency_id: str
     status: str
     previous_status: str | None
@@ -298,8 +339,8 @@ class StatusChange(Shape):
     emergency: EmergencyRequest
 
 
-class EmergencyStatusUpdate(_FromEntry):
-    """The emergency has come this far."""
+class EmergencyStatusUpdate(_EntryEvent):
+    """The status or the phase of an emergency has changed, or notes or vital signs were added."""
 
     type = "emergencyStatusUpdate"
     data: StatusChange
@@ -312,7 +353,7 @@ class EmergencyStatusUpdate(_FromEntry):
 
 
 class HospitalStatus(Event):
-    """This hospital can take nobody for now, or can again."""
+    """A hospital has gone on diversion, or has ended it."""
 
     type = "hospitalStatus"
     hospital_id: str
@@ -327,7 +368,7 @@ class HospitalStatus(Event):
 
 
 class Responder(Shape):
-    """One of the staff, seen from the emergency."""
+    """A member of the staff, with distance in metres, seconds by road and seconds since the position."""
 
     user_id: str
     name: str
@@ -337,7 +378,7 @@ class Responder(Shape):
 
 
 class NearestResponders(Event):
-    """These are the closest, the nearest first."""
+    """Answers `nearestResponders`: staff with a fresh position, the nearest first."""
 
     type = "nearestResponders"
     emergency_id: str
@@ -345,14 +386,14 @@ class NearestResponders(Event):
 
 
 class BoardWatched(Event):
-    """From now on you hear when the board of this hospital changes."""
+    """Answers `watchBoard`: from now on this connection gets `boardChanged` of this hospital."""
 
     type = "boardWatched"
     hospital_id: str
 
 
 class BoardChanged(Event):
-    """Something has changed on the board of this hospital; look again."""
+    """Something about this emergency has changed on the hospital's board: read the board again over HTTP."""
 
     type = "boardChanged"
     hospital_id: str

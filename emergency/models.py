@@ -1,4 +1,4 @@
-"""Emergencies, what happened in each, who was called to it, and how a hospital wants to be called."""
+"""Emergencies with their timelines and alerts, and the policy of each hospital."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from emergency.news2 import outdated
-from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Status
-from emergency.status import Phase as PhaseWord
+from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Phase, Status
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
 
 NEWS2_FROM_AGE = 16
-# An older reading says nothing of the patient as they are now.
+# An older reading does not count any more.
 READINGS_COUNT_FOR = timedelta(minutes=60)
 
 
@@ -32,7 +32,7 @@ class Priority(models.TextChoices):
 
 class EmergencyQuerySet(models.QuerySet["Emergency"]):
     def visible_to(self, user: User) -> Self:
-        """Staff see their hospital's; everyone sees what they asked for, or what is about them."""
+        """Those the user requested or is the patient of; for staff also their hospital's; a superuser all."""
         if user.is_superuser:
             return self
         own = Q(requested_by=user) | Q(patient_id=user.pk)
@@ -48,17 +48,17 @@ class EmergencyQuerySet(models.QuerySet["Emergency"]):
 
 
 class Emergency(models.Model):
-    """One call for help, as it stands now. What happened on the way is in its entries.
+    """One call for help as it stands now; its entries have what happened before.
 
-    `original` is what the phone sent, word for word; the other columns hold what goes out, in the
-    types of the integration guide.
+    `original` is what the phone sent, unchanged; the other columns are what goes out, in the types of the
+    integration guide.
     """
 
     emergency_id = models.CharField(
         "emergencyId", max_length=36, primary_key=True, default=new_id, editable=False
     )
     hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="emergencies")
-    # Need not be the userId of anybody: a bystander may call for a stranger.
+    # Not necessarily a userId: a bystander may call for a stranger.
     patient_id = models.CharField("patientId", max_length=150, db_index=True)
     patient_name = models.TextField("patientName", null=True, blank=True)  # noqa: DJ001 null on the wire
     patient_phone = models.TextField("patientPhone", null=True, blank=True)  # noqa: DJ001 null on the wire
@@ -72,13 +72,13 @@ class Emergency(models.Model):
     description = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
     priority = models.CharField(max_length=10, choices=Priority)
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
-    phase = models.CharField(max_length=20, choices=PhaseWord, null=True, blank=True)  # noqa: DJ001 null on the wire
+    phase = models.CharField(max_length=20, choices=Phase, null=True, blank=True)  # noqa: DJ001 null on the wire
     requested_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     requested_by_role = models.CharField(max_length=20, choices=Role)
     assigned_to = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     assigned_role = models.CharField(max_length=20, choices=Role, null=True, blank=True)  # noqa: DJ001 null on the wire
     estimated_arrival = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
-    # As sent, the latest of each key; `readings` are what was understood of them (see vitals.py).
+    # As sent, the latest value of each key; `readings` is what vitals.py understood of them.
     vitals = models.JSONField(null=True, blank=True)
     readings = models.JSONField(default=dict, blank=True)
     news2 = models.JSONField(null=True, blank=True)
@@ -87,11 +87,11 @@ class Emergency(models.Model):
     possible_duplicate_of = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001 null on the wire
     client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
     client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 as sent, or nothing
-    # Tells a repeated request from another one under the same clientMessageId.
+    # Tells a repetition from another request under the same clientMessageId.
     fingerprint = models.CharField(max_length=64, blank=True)
     version = models.PositiveIntegerField(default=1)
     escalation_level = models.PositiveSmallIntegerField(default=0)
-    # When it escalates unless somebody accepts; whichever worker locks the row first does it.
+    # When it escalates unless somebody accepts; the server that locks the row first does it.
     escalate_at = models.DateTimeField(null=True, blank=True)
 
     requested_at = models.DateTimeField()
@@ -114,7 +114,7 @@ class Emergency(models.Model):
         verbose_name_plural = "emergencies"
         indexes = [
             models.Index(fields=["hospital", "-requested_at"], name="emergency_of_hospital"),
-            # What every new socket asks for: a few among all there ever were, whoever may see them why.
+            # Every new connection reads the open ones: few among all rows.
             models.Index(fields=["-requested_at"], name="emergency_open", condition=Q(status__in=OPEN)),
             models.Index(
                 fields=["escalate_at"], name="emergency_due", condition=Q(escalate_at__isnull=False)
@@ -159,19 +159,19 @@ class Emergency(models.Model):
 
     @property
     def times(self) -> dict[str, str]:
-        """What has been stamped, by NEMSIS eTimes number, and the phases by their own word too."""
+        """The times that are set, by NEMSIS eTimes number; those of phases also by the name of the phase."""
         stamped = ((key, getattr(self, column)) for key, column in (ETIMES | STAMPS).items())
         return {key: rfc3339(at) for key, at in stamped if at is not None}
 
     @property
     def news2_not_applicable(self) -> str | None:
-        """Why NEWS2 says nothing of this patient: it is made for people from 16 who are not pregnant."""
+        """Why there is no score for this patient: NEWS2 is made for people from 16 who are not pregnant."""
         if self.patient_age is not None and self.patient_age < NEWS2_FROM_AGE:
             return "age"
         return "pregnancy" if self.is_pregnant else None
 
     def current_news2(self, now: datetime) -> dict[str, Any] | None:
-        """The score; while the emergency is open, one of a set over 60 minutes old is incomplete."""
+        """The score; in an open emergency, one of observations over 60 minutes old is incomplete."""
         if not self.news2 or not self.is_open:
             return self.news2
         taken_at = parse_datetime(self.news2.get("observedAt", ""))
@@ -179,41 +179,46 @@ class Emergency(models.Model):
         return self.news2 if is_current else outdated(self.news2)
 
     def stamp(self, phase: str, now: datetime) -> None:
-        """The phase it is in, with the time it was first reached."""
+        """Set the phase, and its time if it is reached for the first time."""
         self.phase = phase
         if getattr(self, STAMPS[phase]) is None:
             setattr(self, STAMPS[phase], now)
 
     def assign(self, user: User, now: datetime) -> None:
-        """From now on this is theirs; nobody has set off yet."""
-        self._forget_unit()
+        """Make the user the assignee: accepted, and without a phase."""
+        self._clear_assignment()
         self.status, self.assigned_to, self.assigned_role = Status.ACCEPTED, user, user.role
         self.accepted_at, self.escalate_at = now, None
 
-    def wait_again(self, escalate_at: datetime) -> None:
-        """Nobody's any more."""
-        self._forget_unit()
+    def reset_to_pending(self, escalate_at: datetime) -> None:
+        """Make it pending again, without an assignee."""
+        self._clear_assignment()
         self.status, self.assigned_to, self.assigned_role = Status.PENDING, None, None
         self.accepted_at, self.escalation_level, self.escalate_at = None, 0, escalate_at
 
-    def _forget_unit(self) -> None:
-        """The times of a unit that turned back are in the timeline; the next one starts afresh."""
+    def _clear_assignment(self) -> None:
+        """Clear phase, estimate and times for the next unit; the timeline keeps those of the last one."""
         self.phase = self.estimated_arrival = None
         for column in STAMPS.values():
             setattr(self, column, None)
 
     def close(self, status: str, now: datetime) -> None:
+        """Set a final status and its time."""
         self.status, self.escalate_at = status, None
         setattr(self, "completed_at" if status == Status.COMPLETED else "cancelled_at", now)
 
+    def next_escalation_at(self) -> datetime:
+        """When it escalates if nobody accepts it from now on."""
+        return timezone.now() + HospitalPolicy.of(self.hospital_id).escalation_delay(self.priority)
+
     def save_change(self) -> None:
-        """Write the row, locked by this deed, as its next version."""
+        """Save the row, which the action has locked, as its next version."""
         self.version += 1
         self.save()
 
 
-# Of those who connect, the ones who see an open one (`visible_to`): SQL on `newcomer`, see DomainConsumer.
-SEES_AN_OPEN_ONE = f"""
+# Connecting users who see an open emergency (`visible_to`): SQL on `newcomer`, see DomainConsumer.
+SEES_AN_OPEN_EMERGENCY = f"""
 SELECT newcomer.user_id FROM newcomer WHERE EXISTS (
   SELECT FROM emergency_emergency emergency
   WHERE emergency.status IN ({", ".join(f"'{status}'" for status in OPEN)}) AND (
@@ -234,8 +239,8 @@ class EntryKind(models.TextChoices):
     TRANSFERRED = "transferred"
 
 
-# What one deed does has one time; then the cause stands before what came of it.
-TOLD_IN_ORDER = (
+# Entries of one action have the same time; this is their order, the cause before its effect.
+ORDER_IN_ONE_ACTION = (
     EntryKind.REQUESTED,
     EntryKind.VITALS,
     EntryKind.ESCALATED,
@@ -248,9 +253,9 @@ TOLD_IN_ORDER = (
 
 
 class Entry(models.Model):
-    """One thing that happened: who, when by the server's clock, and what. Never changed.
+    """An entry of the timeline: what happened, by whom, and when by the server's clock. Never changed.
 
-    An event that went out is told again from here, so `data` is what was said.
+    Events are rebuilt from it, so `data` is what the event contained.
     """
 
     entry_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
@@ -271,16 +276,16 @@ class Entry(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise ValidationError("What happened can't be changed.")
+            raise ValidationError("An entry can't be changed.")
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        raise ValidationError("What happened can't be deleted.")
+        raise ValidationError("An entry can't be deleted.")
 
     @property
-    def place(self) -> tuple[datetime, int]:
-        """Where it stands in the story."""
-        return self.at, TOLD_IN_ORDER.index(EntryKind(self.kind))
+    def sort_key(self) -> tuple[datetime, int]:
+        """The place in the timeline."""
+        return self.at, ORDER_IN_ONE_ACTION.index(EntryKind(self.kind))
 
 
 class Reply(models.TextChoices):
@@ -290,16 +295,16 @@ class Reply(models.TextChoices):
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
-    def users(self) -> list[str]:
+    def user_ids(self) -> list[str]:
         return list(self.values_list("user_id", flat=True))
 
 
 class Alert(models.Model):
-    """One person called to one emergency, and what came back."""
+    """One user alerted to one emergency, and the reply."""
 
     emergency = models.ForeignKey(Emergency, on_delete=models.CASCADE, related_name="alerts", db_index=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
-    # The alert as it was last told; somebody may also answer without having been called.
+    # The entry of the last alert; null for a user who replied without having been alerted.
     entry = models.ForeignKey(Entry, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     reply = models.CharField(max_length=10, choices=Reply, default=Reply.NONE, blank=True)
     replied_at = models.DateTimeField(null=True, blank=True)
@@ -321,20 +326,20 @@ def default_alert_roles() -> list[str]:
 
 
 def default_targets() -> dict[str, int]:
-    """Seconds from the call to each step that nine in ten should keep."""
+    """Seconds from the call to each step; nine in ten emergencies should keep them."""
     return {"alert": 5, "accept": 60, "scene": 480}
 
 
 class HospitalPolicyQuerySet(models.QuerySet["HospitalPolicy"]):
     def visible_to(self, user: User) -> Self:
-        """An admin's own hospital's; a superuser all."""
+        """For an admin that of the hospital; for a superuser all."""
         if user.is_superuser:
             return self
         return self.filter(hospital=user.hospital_id) if user.is_hospital_admin else self.none()
 
 
 class HospitalPolicy(models.Model):
-    """How a hospital wants to be called. Without a row the defaults hold."""
+    """Whom a hospital alerts first, when it escalates, and its targets. Without a row the defaults apply."""
 
     hospital = models.OneToOneField(
         Hospital, on_delete=models.CASCADE, primary_key=True, related_name="emergency_policy"
@@ -357,6 +362,7 @@ class HospitalPolicy(models.Model):
 
     @classmethod
     def of(cls, hospital_id: str) -> HospitalPolicy:
+        """The hospital's policy, or an unsaved one with the defaults."""
         return cls.objects.filter(pk=hospital_id).first() or cls(hospital_id=hospital_id)
 
     def clean(self) -> None:
@@ -365,8 +371,8 @@ class HospitalPolicy(models.Model):
             _must_be_seconds("escalation_seconds", self.escalation_seconds, Priority.values)
         _must_be_seconds("targets", self.targets, default_targets())
 
-    def wait(self, priority: str) -> timedelta:
-        """How long nobody may accept before it escalates."""
+    def escalation_delay(self, priority: str) -> timedelta:
+        """How long an emergency may wait for an acceptance before it escalates."""
         seconds = {**settings.HPLUS_ESCALATION_SECONDS, **(self.escalation_seconds or {})}
         return timedelta(seconds=seconds[priority])
 
@@ -377,9 +383,9 @@ def _must_be_roles(value: Any) -> None:
 
 
 def _must_be_seconds(field: str, value: Any, names: Iterable[str]) -> None:
-    wanted = set(names)
-    is_mapping = isinstance(value, dict) and set(value) <= wanted
+    allowed = set(names)
+    is_mapping = isinstance(value, dict) and set(value) <= allowed
     if not is_mapping or not all(
         type(seconds) in (int, float) and seconds >= 0 for seconds in value.values()
     ):
-        raise ValidationError({field: f"Seconds for some of: {', '.join(sorted(wanted))}."})
+        raise ValidationError({field: f"Seconds for some of: {', '.join(sorted(allowed))}."})

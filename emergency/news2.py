@@ -66,7 +66,7 @@ def news2(
 
 
 def outdated(news2: dict[str, Any]) -> dict[str, Any]:
-    """The score as it is shown once its set is too old: incomplete, and only a high band stays."""
+    """The score once its observations are too old: incomplete, and without a band unless that is high."""
     return {**news2, "complete": False, "band": news2["band"] if news2["band"] == "high" else None}
 
 
@@ -86,7 +86,7 @@ def _severity(news2: dict[str, Any] | None) -> tuple[int, int]:
 
 
 def band(score: int, highest_points: int) -> str:
-    """7 and more is high, 5 and 6 medium; less is low, unless a single parameter scores 3."""
+    """From 7 high, from 5 medium, below low; `lowMedium` where a single parameter scores 3."""
     if score >= 7:
         return "high"
     if score >= 5:
@@ -95,7 +95,10 @@ def band(score: int, highest_points: int) -> str:
 
 
 def _points(name: str, readings: Readings) -> int | None:
-    """None where it is missing; for SpO2 on scale 2 also where nobody said air or oxygen and it matters."""
+    """The points of one parameter; None where it is missing.
+
+    On scale 2 SpO2 is missing too where its points depend on oxygen and that was not reported.
+    """
     value = readings.get(name)
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Take a set of observations: what counts of it, the score, and who is told that a patient gets worse."""
+"""Score a set of observations, and notify the responsible staff when a patient gets worse."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CLINICIANS = (Role.DOCTOR, Role.NURSE, Role.PARAMEDIC)
 def observe(emergency: Emergency, user: User, vitals: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Score one set of observations; return the data of its timeline entry.
 
-    A reading that the set names and that can't be read takes the earlier one away. Earlier readings of
-    the last 60 minutes still raise the score; only a set with all seven completes it.
+    A reading that the set names but that is unreadable withdraws the earlier one. Earlier readings of the
+    last 60 minutes count for the score; only a set with all seven completes it.
     """
     readings, unreadable = read_vitals(vitals, by_clinician=user.role in CLINICIANS)
     withdrawn = withdrawn_by(vitals, readings)
@@ -66,7 +66,7 @@ def _recent_readings(emergency: Emergency, now: datetime) -> Readings:
     return readings
 
 
-def tell_who_must_act(emergency: Emergency, observed: dict[str, Any] | None) -> None:
+def notify_if_worse(emergency: Emergency, observed: dict[str, Any] | None) -> None:
     """Notify the assignee and the hospital's doctors where the set shows a patient who got worse."""
     if not observed or not observed["worsened"]:
         return

@@ -1,4 +1,4 @@
-"""Accepting and rejecting: the first who accepts has it."""
+"""Accepting and rejecting an emergency: the first to accept becomes the assignee."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from emergency import audience, messages
-from emergency.actions import find_emergency, locked
+from emergency import audience, messages, timeline
+from emergency.actions import find_emergency, lock_emergency
+from emergency.current_state import state_of, status_change
 from emergency.models import Alert, Emergency, Entry, EntryKind, Reply
+from emergency.sharing import share_locations
 from emergency.status import Status
 from hplus import errors
 from hplus.accounts.models import User
@@ -19,7 +21,7 @@ from location.actions import close_grants
 
 
 def respond(user: User, request: messages.Respond) -> Result:
-    """Take it or decline it, as staff of its hospital.
+    """Accept or reject an emergency, as staff of its hospital.
 
     Raises Forbidden (a patient), EmergencyNotFound, EmergencyAlreadyAssigned or InvalidTransition.
     """
@@ -37,10 +39,10 @@ def respond(user: User, request: messages.Respond) -> Result:
 
 @action
 def _accept(user: User, request: messages.Respond) -> None:
-    """The first wins, by one conditional update; the same responder again is well."""
+    """Accept; one conditional update decides who is first. Repeating an acceptance is no error."""
     now = timezone.now()
     waiting = Emergency.objects.pending().filter(pk=request.emergency_id, hospital=user.hospital_id)
-    has_won = waiting.update(
+    is_first = waiting.update(
         status=Status.ACCEPTED,
         assigned_to=user,
         assigned_role=user.role,
@@ -48,72 +50,77 @@ def _accept(user: User, request: messages.Respond) -> None:
         escalate_at=None,
         estimated_arrival=request.estimated_arrival,
     )
-    emergency = locked(user, request.emergency_id)
-    if not has_won and not _accepts_again(user, emergency, request):
+    emergency = lock_emergency(user, request.emergency_id)
+    if not is_first and not _accepts_again(user, emergency, request):
         return
     emergency.save_change()
-    audience.remember_reply(emergency, user, Reply.ACCEPTED, now)
-    audience.share_locations(emergency)
-    entry = _note_response(emergency, user, request, now)
-    publish(messages.EmergencyResponse.of(entry), *audience.listeners(emergency))
+    audience.store_reply(emergency, user, Reply.ACCEPTED, now)
+    share_locations(emergency)
+    entry = _add_response_entry(emergency, user, request, now)
+    publish(messages.EmergencyResponse.of(entry), *audience.groups_concerned(emergency))
 
 
 def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) -> bool:
-    """Whether the assignee has something new to say: another estimated arrival."""
+    """Whether the assignee accepts again with another estimated arrival, which is then set.
+
+    Raises InvalidTransition (closed) or EmergencyAlreadyAssigned (to somebody else).
+    """
     if not emergency.is_open:
         raise errors.InvalidTransition(status=emergency.status)
     if emergency.assigned_to_id != user.pk:
         raise errors.EmergencyAlreadyAssigned(
             assignedTo=emergency.assigned_to_id, assignedRole=emergency.assigned_role
         )
-    is_news = request.estimated_arrival not in (None, emergency.estimated_arrival)
-    if is_news:
+    is_new = request.estimated_arrival not in (None, emergency.estimated_arrival)
+    if is_new:
         emergency.estimated_arrival = request.estimated_arrival
-    return is_news
+    return is_new
 
 
 @action
 def _reject(user: User, request: messages.Respond) -> None:
-    """Leaves it as it is, unless it was theirs; when it is somebody else's or over, nobody needs to hear."""
-    emergency, now = locked(user, request.emergency_id), timezone.now()
+    """Reject. The assignee releases the emergency by it.
+
+    The requester hears of it only when everybody has rejected; after an acceptance or the end nobody does.
+    """
+    emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if emergency.assigned_to_id == user.pk and emergency.is_open:
         _release(emergency, user, request, now)
         return
-    audience.remember_reply(emergency, user, Reply.REJECTED, now)
-    entry = _note_response(emergency, user, request, now)
+    audience.store_reply(emergency, user, Reply.REJECTED, now)
+    entry = _add_response_entry(emergency, user, request, now)
     if emergency.status == Status.PENDING:
-        hearing = audience.listeners(emergency)
-        is_hopeless = _nobody_is_left(emergency)
-        but = [] if is_hopeless else [emergency.requested_by_id]
-        publish(messages.EmergencyResponse.of(entry), *hearing, groups.person(user.pk), but=but)
+        listeners = audience.groups_concerned(emergency)
+        but = [] if _have_all_rejected(emergency) else [emergency.requested_by_id]
+        publish(messages.EmergencyResponse.of(entry), *listeners, groups.person(user.pk), but=but)
 
 
-def _nobody_is_left(emergency: Emergency) -> bool:
-    """Whether everyone who is there and could accept has rejected."""
-    rejected = Alert.objects.filter(emergency=emergency, reply=Reply.REJECTED).users()
-    return not online_among(set(audience.audience(emergency)) - set(rejected))
+def _have_all_rejected(emergency: Emergency) -> bool:
+    """Whether everybody who is online and was to be alerted has rejected."""
+    rejected = Alert.objects.filter(emergency=emergency, reply=Reply.REJECTED).user_ids()
+    return not online_among(set(audience.users_to_alert(emergency)) - set(rejected))
 
 
 def _release(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> None:
-    """Pending again; the others are alerted anew, and the waiting begins anew."""
+    """Make it pending again, restart the escalation, and alert the others anew."""
     previous = emergency.status
-    emergency.wait_again(audience.due_from_now(emergency))
+    emergency.reset_to_pending(emergency.next_escalation_at())
     emergency.save_change()
     close_grants(emergency.pk, "released", subject_id=user.pk)
-    audience.share_locations(emergency)
-    audience.remember_reply(emergency, user, Reply.REJECTED, now)
-    response = _note_response(emergency, user, request, now)
-    change = audience.status_change(emergency, user, now, previous, notes=request.rejection_reason)
-    status = audience.note(emergency, EntryKind.STATUS, user, change, now)
-    hearing = [*audience.listeners(emergency), groups.person(user.pk)]
-    publish(messages.EmergencyResponse.of(response), *hearing)
-    publish(messages.EmergencyStatusUpdate.of(status), *hearing)
-    others = {*audience.audience(emergency), *audience.called_before(emergency)} - {user.pk}
+    share_locations(emergency)
+    audience.store_reply(emergency, user, Reply.REJECTED, now)
+    response = _add_response_entry(emergency, user, request, now)
+    change = status_change(emergency, user, now, previous, notes=request.rejection_reason)
+    status = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now)
+    listeners = [*audience.groups_concerned(emergency), groups.person(user.pk)]
+    publish(messages.EmergencyResponse.of(response), *listeners)
+    publish(messages.EmergencyStatusUpdate.of(status), *listeners)
+    others = {*audience.users_to_alert(emergency), *audience.staff_alerted_before(emergency)} - {user.pk}
     audience.alert(emergency, others, now)
 
 
-def _note_response(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> Entry:
-    said = messages.Response(
+def _add_response_entry(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> Entry:
+    response = messages.Response(
         emergency_id=emergency.pk,
         action=request.action,
         status=emergency.status,
@@ -126,6 +133,6 @@ def _note_response(emergency: Emergency, user: User, request: messages.Respond, 
         response_notes=request.response_notes,
         rejection_reason=request.rejection_reason,
         timestamp=now,
-        emergency=audience.shown(emergency),
+        emergency=state_of(emergency),
     )
-    return audience.note(emergency, EntryKind.RESPONDED, user, said, now)
+    return timeline.add_entry(emergency, EntryKind.RESPONDED, user, response, now)

@@ -1,4 +1,4 @@
-"""How long people wait for a hospital: percentiles of its response times against its targets."""
+"""Percentiles of a hospital's response times, compared with its targets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hplus import errors
 from hplus.accounts.models import User
 from hplus.protocol.wire import Shape
 
-# step → the column whose time counts from the call
+# step → the column with its time
 STEPS = {"alert": "alerted_at", "accept": "accepted_at", "scene": "on_scene_at"}
 
 
 class StepTimes(Shape):
-    """Seconds from the call to one step; null where it was never reached."""
+    """Seconds from the call to one step, as percentiles; null where no emergency reached it."""
 
     count: int
     p50: float | None
@@ -30,7 +30,7 @@ class StepTimes(Shape):
 
 
 class HospitalTimes(Shape):
-    """One hospital's response times since then; `withinTarget` is a share from 0 to 1."""
+    """The response times of a hospital since a time; `withinTarget` is a share from 0 to 1."""
 
     hospital_id: str
     since: datetime
@@ -39,19 +39,20 @@ class HospitalTimes(Shape):
 
 
 def of_hospital(hospital_id: str, days: int) -> HospitalTimes:
+    """The response times of the last days, for alert, acceptance and arrival at the scene."""
     since = timezone.now() - timedelta(days=days)
-    called = Emergency.objects.filter(hospital=hospital_id, requested_at__gte=since)
+    emergencies = Emergency.objects.filter(hospital=hospital_id, requested_at__gte=since)
     targets = {**default_targets(), **HospitalPolicy.of(hospital_id).targets}
     steps = {}
     for step, column in STEPS.items():
-        reached = called.exclude(**{column: None}).annotate(waited=F(column) - F("requested_at"))
+        reached = emergencies.exclude(**{column: None}).annotate(waited=F(column) - F("requested_at"))
         seconds = sorted(waited.total_seconds() for waited in reached.values_list("waited", flat=True))
         steps[step] = _times(seconds, targets[step])
-    return HospitalTimes(hospital_id=hospital_id, since=since, emergencies=called.count(), steps=steps)
+    return HospitalTimes(hospital_id=hospital_id, since=since, emergencies=emergencies.count(), steps=steps)
 
 
 def own_hospital(user: User, days: int) -> HospitalTimes:
-    """Raises Forbidden for whoever is no staff of a hospital."""
+    """The response times of the user's hospital. Raises Forbidden for anybody but staff."""
     if user.is_patient or user.hospital_id is None:
         raise errors.Forbidden("Only staff of a hospital may see its response times.")
     return of_hospital(user.hospital_id, days)
@@ -69,7 +70,7 @@ def _times(seconds: Sequence[float], target_s: float) -> StepTimes:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The nearest rank: the smallest value that so many percent of all do not exceed."""
+    """The nearest-rank percentile of sorted seconds, rounded to milliseconds; None where there are none."""
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)], 3)

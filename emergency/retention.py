@@ -1,4 +1,4 @@
-"""What becomes of emergencies when their time is over: the times stay, the people go."""
+"""Anonymise emergencies after the retention time: their times stay, personal data is removed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from emergency.status import OPEN
 from hplus.protocol.wire import REMOVED
 
 BATCH_ROWS = 200
-# What people say in words or numbers about the patient, wherever it stands in an entry.
-TELLING = {
+# The keys with personal data, at any depth of an entry.
+PERSONAL_FIELDS = {
     "address", "completionDetails", "condition", "description", "isPregnant", "lat", "lng",
     "location", "message", "news2", "notes", "original", "parameters", "patientAge", "patientId",
     "patientName", "patientPhone", "patientSex", "readings", "reason", "rejectionReason",
@@ -24,14 +24,17 @@ TELLING = {
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How much `anonymise` would replace."""
+    """How many rows `anonymise` would change."""
     return {"emergencies": _emergencies(before, kept).count()}
 
 
 def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """Closed emergencies from before that time, but those by or about the people kept."""
+    """Anonymise closed emergencies from before that time, except those by or about the users `kept`.
+
+    Returns how many rows were changed.
+    """
     count = 0
-    while done := _next(before, kept):
+    while done := _anonymise_batch(before, kept):
         count += done
     return {"emergencies": count}
 
@@ -43,19 +46,19 @@ def _emergencies(before: datetime, kept: Collection[str]) -> QuerySet[Emergency]
 
 
 @transaction.atomic
-def _next(before: datetime, kept: Collection[str]) -> int:
+def _anonymise_batch(before: datetime, kept: Collection[str]) -> int:
     rows = list(_emergencies(before, kept).select_for_update(of=("self",))[:BATCH_ROWS])
     for row in rows:
-        _forget(row)
+        _anonymise_row(row)
     entries = list(Entry.objects.filter(emergency__in=rows))
     for entry in entries:
-        entry.data = without_people(entry.data)
+        entry.data = without_personal_data(entry.data)
     Entry.objects.bulk_update(entries, ["data"], batch_size=200)
     return len(rows)
 
 
-def _forget(row: Emergency) -> None:
-    """Where it was is kept to about ten kilometres."""
+def _anonymise_row(row: Emergency) -> None:
+    """Remove personal data; the place is rounded to about ten kilometres."""
     row.patient_id = row.patient_name = row.condition = REMOVED
     row.patient_phone = row.address = row.description = row.estimated_arrival = None
     row.lat, row.lng = round(row.lat, 1), round(row.lng, 1)
@@ -65,12 +68,15 @@ def _forget(row: Emergency) -> None:
     row.save()
 
 
-def without_people(value: Any) -> Any:
-    """The same shape, with nothing in it that tells of a patient."""
+def without_personal_data(value: Any) -> Any:
+    """Return the JSON value with the same structure, its personal data replaced."""
     if isinstance(value, list):
-        return [without_people(item) for item in value]
+        return [without_personal_data(item) for item in value]
     if isinstance(value, dict):
-        return {key: _blank(item) if key in TELLING else without_people(item) for key, item in value.items()}
+        return {
+            key: _blank(item) if key in PERSONAL_FIELDS else without_personal_data(item)
+            for key, item in value.items()
+        }
     return value
 
 

@@ -1,4 +1,4 @@
-"""The one table of what may become of an emergency, and of what each phase stamps."""
+"""The states of an emergency, the transitions between them, its phases, and the time that each sets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Status(models.TextChoices):
 OPEN = (Status.PENDING, Status.ACCEPTED, Status.IN_PROGRESS)
 ASSIGNED = (Status.ACCEPTED, Status.IN_PROGRESS, Status.COMPLETED)
 
-# What `emergencyStatusUpdate` may ask for. The rest of the way is gone by deeds of their own:
-# pending → accepted by `emergencyResponse` or `emergencyReassign`; back to pending when the
-# assignee releases it, or when another hospital takes over. Staying where one is adds a note,
-# a phase or vitals; `in_progress` may also come twice, for a finger that taps twice.
+# The transitions by `emergencyStatusUpdate`. Others have requests of their own: pending → accepted by
+# `emergencyResponse` or `emergencyReassign`; back to pending when the assignee releases it, or by
+# `emergencyTransfer`. The same status again adds notes, a phase or vital signs; `in_progress` may come twice
+# without them, because people tap twice.
 MOVES: dict[str, frozenset[str]] = {
     Status.PENDING: frozenset({Status.CANCELLED}),
     Status.ACCEPTED: frozenset({Status.ACCEPTED, Status.IN_PROGRESS, Status.CANCELLED}),
@@ -27,7 +27,7 @@ MOVES: dict[str, frozenset[str]] = {
     Status.COMPLETED: frozenset(),
     Status.CANCELLED: frozenset(),
 }
-# A requester may call it off until somebody is on the way.
+# The requester may cancel it until somebody is on the way.
 REQUESTER_MAY_CANCEL = (Status.PENDING, Status.ACCEPTED)
 
 
@@ -41,7 +41,7 @@ class Phase(models.TextChoices):
     IN_SERVICE = "inService"
 
 
-# phase → the column it stamps
+# phase → the column with its time
 STAMPS: dict[str, str] = {
     Phase.EN_ROUTE: "en_route_at",
     Phase.ON_SCENE: "on_scene_at",

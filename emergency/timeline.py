@@ -1,19 +1,49 @@
-"""An emergency from its first minute to its last: entries and positions in one order of time."""
+"""The timeline of an emergency: adding entries, and reading them together with the positions."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from emergency.messages import BoardChanged
 from emergency.models import Emergency, Entry
 from hplus.accounts.models import User
 from hplus.protocol.wire import Shape, rfc3339
+from hplus.realtime import groups
+from hplus.realtime.actions import publish
 from location.actions import read_track
 from location.models import Fix
 
+# Writing
 
-class Moment(Shape):
-    """One thing that happened, or one position of somebody who took part."""
+
+def add_entry(
+    emergency: Emergency,
+    kind: str,
+    by: User | None,
+    data: Shape | dict[str, Any],
+    now: datetime,
+    *,
+    left_hospital_id: str | None = None,
+) -> Entry:
+    """Add an entry, which is never changed, and publish `boardChanged` to the hospital's board.
+
+    `left_hospital_id`: the hospital that has given the emergency away, whose board has changed too.
+    """
+    for hospital_id in filter(None, (left_hospital_id, emergency.hospital_id)):
+        changed = BoardChanged(hospital_id=hospital_id, emergency_id=emergency.pk)
+        publish(changed, groups.board(hospital_id))
+    fields = data.as_json() if isinstance(data, Shape) else data
+    return Entry.objects.create(
+        emergency=emergency, kind=kind, at=now, by=by, by_role=by.role if by else "", data=fields
+    )
+
+
+# Reading
+
+
+class TimelineEntry(Shape):
+    """An entry, or a position of somebody who took part."""
 
     entry_id: str | None
     kind: str
@@ -24,37 +54,41 @@ class Moment(Shape):
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        """Without the emergency as it stood then: every entry would repeat the one before."""
-        said = {key: value for key, value in entry.data.items() if key != "emergency"}
+        """Leaves out the state of the emergency, which every entry repeats."""
+        data = {key: value for key, value in entry.data.items() if key != "emergency"}
         return cls(
             entry_id=entry.pk,
             kind=entry.kind,
             at=entry.at,
             by=entry.by_id,
             by_role=entry.by_role or None,
-            data=said,
+            data=data,
         )
 
     @classmethod
     def of_position(cls, fix: Fix) -> Self:
-        place = {"lat": fix.lat, "lng": fix.lng, "accuracy": fix.accuracy_m, "measuredAt": rfc3339(fix.at)}
+        data = {"lat": fix.lat, "lng": fix.lng, "accuracy": fix.accuracy_m, "measuredAt": rfc3339(fix.at)}
         return cls(
-            entry_id=None, kind="position", at=fix.received_at, by=fix.user_id, by_role=None, data=place
+            entry_id=None, kind="position", at=fix.received_at, by=fix.user_id, by_role=None, data=data
         )
 
 
 class Timeline(Shape):
-    """Everything that happened in an emergency, the first thing first."""
+    """Everything that happened in an emergency, in the order of time."""
 
     type: Literal["emergencyTimeline"] = "emergencyTimeline"
     emergency_id: str
-    entries: list[Moment]
+    entries: list[TimelineEntry]
+
+
+def entries_of(emergency: Emergency) -> list[Entry]:
+    """The entries in order: by time, and of one action the cause before its effect."""
+    return sorted(Entry.objects.filter(emergency=emergency), key=lambda entry: entry.sort_key)
 
 
 def timeline(emergency: Emergency, reader: User) -> Timeline:
-    """For these eyes; that the positions in it were read is recorded."""
-    happened = sorted(Entry.objects.filter(emergency=emergency), key=lambda entry: entry.place)
-    entries = [Moment.of(entry) for entry in happened]
-    positions = [Moment.of_position(fix) for fix in read_track(reader, emergency.pk)]
-    ordered = sorted([*entries, *positions], key=lambda moment: moment.at)
+    """The timeline with positions; the reader's access to the positions is recorded."""
+    entries = [TimelineEntry.of(entry) for entry in entries_of(emergency)]
+    positions = [TimelineEntry.of_position(fix) for fix in read_track(reader, emergency.pk)]
+    ordered = sorted([*entries, *positions], key=lambda entry: entry.at)
     return Timeline(emergency_id=emergency.pk, entries=ordered)

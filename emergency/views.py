@@ -1,4 +1,4 @@
-"""Emergencies over HTTP: same rules, same actions, same shapes as the socket."""
+"""Emergencies over HTTP: the actions and shapes of the socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from emergency import actions, audience, fhir, messages, response_times, timeline
+from emergency import actions, fhir, messages, response_times, timeline
 from emergency.call_for_help import request_help
+from emergency.current_state import state_of
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
@@ -30,16 +31,16 @@ def _statuses(text: str) -> str:
     return text
 
 
-class Wanted(Shape):
+class EmergencyQuery(Shape):
     status: Annotated[str, AfterValidator(_statuses)] = ",".join(Status.values)
 
 
-class Days(Shape):
+class DaysQuery(Shape):
     days: Annotated[int, Field(ge=1, le=366)] = 30
 
 
 class Emergencies(Shape):
-    """The latest emergencies, the newest first."""
+    """Emergencies, the newest first."""
 
     emergencies: list[messages.EmergencyRequest]
 
@@ -51,38 +52,38 @@ class EmergenciesView(APIView):
         responses=Emergencies,
     )
     def get(self, request: Request) -> Response:
-        """The latest 100 I may see, by `status` (several with commas between)."""
-        statuses = query_of(request, Wanted).status.split(",")
-        return shaped(Emergencies(emergencies=actions.listed(request.user, statuses)))
+        """List the latest 100 emergencies one may see, by `status` (several with commas between)."""
+        statuses = query_of(request, EmergencyQuery).status.split(",")
+        return shaped(Emergencies(emergencies=actions.latest_emergencies(request.user, statuses)))
 
     @described(messages.RequestHelp, ActionResult)
     def post(self, request: Request) -> Response:
-        """Somebody needs help here (`emergencyRequest`)."""
+        """Call for help (`emergencyRequest`)."""
         return response_of(request_help(request.user, body_of(request, messages.RequestHelp)), 201)
 
     def get_throttles(self) -> list[Any]:
-        """A call for help is never too much."""
+        """A call for help is never rate limited."""
         return [] if self.request.method == "POST" else list(super().get_throttles())
 
 
 class EmergencyView(APIView):
     @described(None, messages.EmergencyRequest)
     def get(self, request: Request, emergency_id: str) -> Response:
-        """One emergency as it stands now."""
-        return shaped(audience.shown(actions.find_emergency(request.user, emergency_id)))
+        """Read one emergency as it stands now."""
+        return shaped(state_of(actions.find_emergency(request.user, emergency_id)))
 
 
 class TimelineView(APIView):
     @described(None, timeline.Timeline)
     def get(self, request: Request, emergency_id: str) -> Response:
-        """Everything that happened, the first thing first."""
+        """Read everything that happened in an emergency, in the order of time."""
         return shaped(timeline.timeline(actions.find_emergency(request.user, emergency_id), request.user))
 
 
 class TrackView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
-        """Where those who took part were, as GeoJSON (RFC 7946)."""
+        """Read the positions of those who took part, as GeoJSON (RFC 7946)."""
         emergency = actions.find_emergency(request.user, emergency_id)
         return Response(collection(read_track(request.user, emergency.pk)))
 
@@ -90,20 +91,20 @@ class TrackView(APIView):
 class FhirView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
-        """The emergency as an HL7 FHIR R4 Bundle."""
+        """Read an emergency as an HL7 FHIR R4 Bundle."""
         return Response(fhir.bundle(actions.find_emergency(request.user, emergency_id)))
 
 
 class NearestView(APIView):
     @described(None, messages.NearestResponders)
     def get(self, request: Request, emergency_id: str) -> Response:
-        """Staff with a fresh position, the nearest first (`nearestResponders`)."""
-        asked: Any = messages.FindNearest(emergency_id=emergency_id)
-        return response_of(actions.nearest_responders(request.user, asked))
+        """List staff with a fresh position, the nearest first (`nearestResponders`)."""
+        query: Any = messages.FindNearestResponders(emergency_id=emergency_id)
+        return response_of(actions.nearest_responders(request.user, query))
 
 
 class ResponseTimesView(APIView):
     @extend_schema(parameters=[OpenApiParameter("days", int)], responses=response_times.HospitalTimes)
     def get(self, request: Request) -> Response:
-        """How long people wait for my hospital, against its targets."""
-        return shaped(response_times.own_hospital(request.user, query_of(request, Days).days))
+        """Read the response times of the signed-in user's hospital, compared with its targets."""
+        return shaped(response_times.own_hospital(request.user, query_of(request, DaysQuery).days))

@@ -45,7 +45,7 @@ _NAMES = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
 # What a key reads into, where that is not the reading of its own name.
 _PARTS = {"bloodPressure": ("systolic", "diastolic"), "fio2": ("onOxygen",)}
 
-# What is taken for a measurement of a living body: per minute, %, mmHg, °C.
+# The range of values that a living body can have: per minute, %, mmHg, °C.
 POSSIBLE: dict[str, tuple[float, float]] = {
     "respirationRate": (0, 120),
     "spo2": (30, 100),
@@ -54,9 +54,9 @@ POSSIBLE: dict[str, tuple[float, float]] = {
     "pulse": (0, 350),
     "temperature": (20, 46),
 }
-MOST_OXYGEN_LITRES = 70  # a high-flow cannula's; `oxygen: 97` is a saturation, and no flow
+MAX_OXYGEN_LITRES = 70  # of a high-flow cannula; `oxygen: 97` is a saturation, not a flow
 # `oxygen: "97 %"` may be a saturation; up to here a percentage is a fraction of inspired oxygen.
-MOST_OXYGEN_PERCENT = 60
+MAX_OXYGEN_PERCENT = 60
 AIR_PERCENT = 21
 MMHG_PER_KPA = 7.50062
 _PER_MINUTE = {
@@ -120,9 +120,9 @@ def read_vitals(vitals: dict[str, Any] | None, *, by_clinician: bool = False) ->
         name, unit = _name_of(key)
         if name is None or value is None:
             continue
-        understood = _understand(name, value, unit)
-        found.append((key, understood))
-        if set(understood) != set(_readings_of(name)):
+        reading = _read(name, value, unit)
+        found.append((key, reading))
+        if set(reading) != set(_readings_of(name)):
             unreadable.append(key)
     readings, doubted = _agreed(found)
     if not by_clinician:
@@ -155,13 +155,13 @@ def _readings_of(name: str) -> tuple[str, ...]:
 def _agreed(found: list[tuple[str, Readings]]) -> tuple[Readings, list[str]]:
     """The readings without contradiction, and the keys of the others."""
     values: dict[str, list[Any]] = {}
-    for _, understood in found:
-        for name, value in understood.items():
+    for _, reading in found:
+        for name, value in reading.items():
             values.setdefault(name, []).append(value)
     readings = {name: given[0] for name, given in values.items() if all(each == given[0] for each in given)}
     if "systolic" in readings and readings["systolic"] <= readings.get("diastolic", 0):
         del readings["systolic"], readings["diastolic"]
-    return readings, [key for key, understood in found if not set(understood) <= set(readings)]
+    return readings, [key for key, reading in found if not set(reading) <= set(readings)]
 
 
 def _plain(text: Any) -> str:
@@ -180,7 +180,7 @@ def _name_of(key: str) -> tuple[str | None, str]:
     return None, ""
 
 
-def _understand(name: str, value: Any, unit: str) -> Readings:
+def _read(name: str, value: Any, unit: str) -> Readings:
     if name == "bloodPressure":
         return _pressures(value, unit)
     if name == "fio2":
@@ -233,13 +233,13 @@ def _yes_or_no(value: Any, unit: str) -> bool | None:
         return value
     number, unit = _number_and_unit(value, unit)
     if number is None:
-        said = _plain(value)
-        return said in _YES if said in _YES or said in _NO else None
+        answer = _plain(value)
+        return answer in _YES if answer in _YES or answer in _NO else None
     if unit not in _UNITS["onOxygen"]:
         return None
     if unit in ("%", "percent"):
-        return _is_more_than_air(number) if number <= MOST_OXYGEN_PERCENT else None
-    return number > 0 if 0 <= number <= MOST_OXYGEN_LITRES else None
+        return _is_more_than_air(number) if number <= MAX_OXYGEN_PERCENT else None
+    return number > 0 if 0 <= number <= MAX_OXYGEN_LITRES else None
 
 
 def _is_more_than_air(fio2: float | None) -> bool | None:

@@ -1,4 +1,4 @@
-"""Requests and events of location."""
+"""Location: positions, requests for one, and watching them."""
 
 from __future__ import annotations
 

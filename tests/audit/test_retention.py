@@ -21,7 +21,7 @@ from chat import attachments, legal_hold
 from chat.messages import SendMessage
 from chat.models import Attachment, ChatRoom, Message
 from emergency.models import Emergency
-from emergency.retention import without_people
+from emergency.retention import without_personal_data
 from hplus.accounts.models import User
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import seed_people
@@ -155,7 +155,7 @@ def test_anonymised_timeline_entry_keeps_its_shape() -> None:
         "notes": "He fell",
         "data": [{"patientName": "Pat", "lat": 1.5, "vitals": {"pulse": 9}}],
     }
-    assert without_people(said) == {
+    assert without_personal_data(said) == {
         "status": "completed", "notes": "(removed)",
         "data": [{"patientName": "(removed)", "lat": 0.0, "vitals": {}}],
     }  # fmt: skip

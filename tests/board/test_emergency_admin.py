@@ -167,7 +167,7 @@ def test_admin_sees_own_hospital_only_and_superuser_any(users: dict[str, User]) 
     assert two.get(page_of(emergency_id)).status_code == 302
     assert two.get(f"{LIST}{emergency_id}/export/json/").status_code == 404
     request = {"notes": "x"}
-    assert two.post(f"{LIST}{emergency_id}/deed/cancel/", request).status_code == 404
+    assert two.post(f"{LIST}{emergency_id}/action/cancel/", request).status_code == 404
     assert Emergency.objects.get().status == "pending"
 
 
@@ -208,7 +208,7 @@ def test_timeline_has_messages_and_calls_of_this_emergency_only(users: dict[str,
     for user_id in ("nurse_001", "patient_123"):
         Participant.objects.create(call=call, user=users[user_id])
     answer = admin_client_of("admin_001").get(page_of(emergency_id))
-    kinds = [moment.kind for moment in answer.context["story"]]
+    kinds = [event.kind for event in answer.context["events"]]
     assert kinds == ["requested", "vitals", "alerted", "message", "call"]
     html = answer.content.decode()
     assert "Please hurry &lt;b&gt;" in html
@@ -225,7 +225,7 @@ def test_reading_exporting_and_changing_an_emergency_is_audited(users: dict[str,
     assert json.loads(told.content)["timeline"][0]["kind"] == "requested"
     bundle = json.loads(admin_client.get(f"{LIST}{emergency_id}/export/fhir/").content)
     assert bundle["resourceType"] == "Bundle"
-    admin_client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "False alarm"})
+    admin_client.post(f"{LIST}{emergency_id}/action/cancel/", {"notes": "False alarm"})
     written = Record.objects.filter(object_id=emergency_id).order_by("number").values_list("verb", flat=True)
     assert list(written) == ["read", "export", "export", "change"]
 
@@ -234,7 +234,7 @@ def test_admin_actions_obey_the_same_rules_as_the_socket(users: dict[str, User])
     admin_client, emergency_id = admin_client_of("admin_001"), call_for_help(users)
 
     def do(name: str, **fields: str) -> str:
-        answer = admin_client.post(f"{LIST}{emergency_id}/deed/{name}/", fields, follow=True)
+        answer = admin_client.post(f"{LIST}{emergency_id}/action/{name}/", fields, follow=True)
         return [str(message) for message in answer.context["messages"]][-1]
 
     assert "reason" in do("assign", assigneeId="doctor_123")
@@ -243,10 +243,10 @@ def test_admin_actions_obey_the_same_rules_as_the_socket(users: dict[str, User])
     emergency = Emergency.objects.get()
     assert (emergency.assigned_to_id, emergency.status) == ("doctor_123", "accepted")
     root = admin_client_of("root")
-    root.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"})
+    root.post(f"{LIST}{emergency_id}/action/cancel/", {"notes": "x"})
     assert Emergency.objects.get().status != "cancelled"
-    assert admin_client.get(f"{LIST}{emergency_id}/deed/cancel/").status_code == 405
-    assert admin_client.post(f"{LIST}{emergency_id}/deed/delete/").status_code == 404
+    assert admin_client.get(f"{LIST}{emergency_id}/action/cancel/").status_code == 405
+    assert admin_client.post(f"{LIST}{emergency_id}/action/delete/").status_code == 404
     assert do("transfer", toHospitalId="hospital_002", reason="Full") == "Transferred to the other hospital."
     assert Emergency.objects.get().hospital_id == "hospital_002"
     assert admin_client.get(page_of(emergency_id)).status_code == 302
@@ -256,7 +256,7 @@ def test_admin_actions_obey_the_same_rules_as_the_socket(users: dict[str, User])
 def test_post_without_csrf_token_is_refused(users: dict[str, User]) -> None:
     emergency_id = call_for_help(users)
     client = admin_client_of("admin_001", enforce_csrf_checks=True)
-    assert client.post(f"{LIST}{emergency_id}/deed/cancel/", {"notes": "x"}).status_code == 403
+    assert client.post(f"{LIST}{emergency_id}/action/cancel/", {"notes": "x"}).status_code == 403
     assert Emergency.objects.get().status == "pending"
 
 

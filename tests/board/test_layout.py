@@ -87,7 +87,7 @@ def half_an_hour_ago(emergency_id: str) -> None:
     times = {"requested_at": begun, "alerted_at": begun + timedelta(seconds=2)}
     times |= {"accepted_at": begun + timedelta(seconds=75), "on_scene_at": begun + timedelta(minutes=7)}
     Emergency.objects.filter(pk=emergency_id).update(**times)
-    entries = sorted(Entry.objects.filter(emergency=emergency_id), key=lambda entry: entry.place)
+    entries = sorted(Entry.objects.filter(emergency=emergency_id), key=lambda entry: entry.sort_key)
     for step, entry in enumerate(entries):
         Entry.objects.filter(pk=entry.pk).update(at=begun + timedelta(seconds=75 * max(0, step - 2)))
     for step, fix in enumerate(Fix.objects.filter(reason_id=emergency_id).order_by("id")):

@@ -40,7 +40,7 @@ def test_drill_with_tokens_prints_a_table(server: ThreadServer, settings: Any) -
 def test_drill_with_a_loss_exits_with_1(server: ThreadServer) -> None:
     Hospital.objects.create(pk="drill_hospital", name="Drill")
     HospitalPolicy.objects.create(hospital_id="drill_hospital", alert_roles=["nurse"])
-    with pytest.raises(CommandError, match="never heard the alert") as lost:
+    with pytest.raises(CommandError, match="never got the alert") as lost:
         drill(server, emergencies=1, crews=1, patience=0.5)
     assert lost.value.returncode == 1
 

@@ -89,7 +89,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
 ADMIN_URLS = [
     ("GET", "emergency/emergency/E/export/json/"),
     ("GET", "emergency/emergency/E/export/fhir/"),
-    ("POST", "emergency/emergency/E/deed/cancel/"),
+    ("POST", "emergency/emergency/E/action/cancel/"),
     ("POST", "chat/chatroom/R/hold/"),
     ("POST", "chat/chatroom/R/release/"),
     ("GET", "chat/chatroom/R/attachments/A/"),

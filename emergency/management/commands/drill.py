@@ -1,4 +1,4 @@
-"""A fire drill: whole emergencies, played against a server that runs."""
+"""Play whole emergencies against a running server, like a fire drill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 from websockets.exceptions import WebSocketException
 
-from emergency.drill import Drill, Played, Player, Refused
+from emergency.drill import Drill, PlayedEmergency, Player, Refused
 from emergency.response_times import percentile
 from hplus.accounts.models import Hospital, Session, Token, TokenKind, User
 
@@ -39,15 +39,15 @@ class Command(BaseCommand):
             raise CommandError("A drill needs at least one emergency, one patient and one crew.")
         if not options["patience"] > 0:
             raise CommandError("A drill needs some --patience: seconds above 0.")
-        patients = cast("patient", options["patients"])
-        crews = cast("paramedic", options["crews"])
+        patients = players("patient", options["patients"])
+        crews = players("paramedic", options["crews"])
         with tqdm(total=options["emergencies"], desc="Emergencies", unit="") as bar:
             drill = Drill(options["url"], options["patience"], bar.update)
             try:
                 played = asyncio.run(drill.play(patients, crews, options["emergencies"]))
-            except (OSError, TimeoutError, WebSocketException) as nobody:
+            except (OSError, TimeoutError, WebSocketException) as failure:
                 raise CommandError(
-                    f"Nobody answers at {options['url']} ({nobody}). Start a server on the same database "
+                    f"Nobody answers at {options['url']} ({failure}). Start a server on the same database "
                     "with `make run` or `manage.py serve`, or name another with --url."
                 ) from None
             except Refused as refusal:
@@ -63,8 +63,8 @@ class Command(BaseCommand):
             raise CommandError("; ".join(found["lost"][:10]), returncode=1)
 
 
-def cast(role: str, count: int) -> list[Player]:
-    """So many people of the drill's own hospital, made if they are not there; in demo mode names suffice."""
+def players(role: str, count: int) -> list[Player]:
+    """Return so many users of the drill's own hospital, created if missing; demo mode needs no tokens."""
     hospital, _ = Hospital.objects.get_or_create(pk=HOSPITAL, defaults={"name": "Drill"})
     return [_player(role, number, hospital) for number in range(1, count + 1)]
 
@@ -82,8 +82,8 @@ def _token(user: User) -> str:
     return Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)[0]
 
 
-def summary(played: list[Played]) -> dict[str, Any]:
-    """Seconds at the 50th, 90th and 99th percentile of each step, and everything that was lost."""
+def summary(played: list[PlayedEmergency]) -> dict[str, Any]:
+    """Return the seconds of each step at the 50th, 90th and 99th percentile, and all that was lost."""
     steps = {}
     for step in STEPS:
         seconds = sorted(each.seconds[step] for each in played if step in each.seconds)
@@ -92,7 +92,7 @@ def summary(played: list[Played]) -> dict[str, Any]:
     return {
         "emergencies": len(played),
         "steps": steps,
-        "lost": [what for each in played for what in each.lost],
+        "lost": [lost for each in played for lost in each.lost],
     }
 
 

@@ -67,8 +67,8 @@ function replay() {
 }
 
 function markStory(at) {
-  for (const moment of document.querySelectorAll("#hp-timeline [data-at]")) {
-    moment.classList.toggle("hp-later", Date.parse(moment.dataset.at) > at);
+  for (const event of document.querySelectorAll("#hp-timeline [data-at]")) {
+    event.classList.toggle("hp-later", Date.parse(event.dataset.at) > at);
   }
 }
 

@@ -1,0 +1,58 @@
+"""An emergency as it stands now, in the shapes that clients get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from emergency.messages import EmergencyRequest, StatusChange
+from emergency.models import Emergency
+from emergency.status import Status
+from hplus.accounts.models import User
+from location.actions import fresh_positions
+from location.geo import Point, distance_m, eta_seconds
+
+UNDERWAY = (Status.ACCEPTED, Status.IN_PROGRESS)
+
+
+def state_of(emergency: Emergency) -> EmergencyRequest:
+    """The emergency, with the seconds its assignee still needs."""
+    return states_of([emergency])[0]
+
+
+def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
+    """Each emergency, with the seconds its assignee still needs, where a fresh position is known."""
+    found = list(emergencies)
+    assignees = {emergency.assigned_to_id for emergency in found if _is_awaited(emergency)}
+    positions = fresh_positions(assignees - {None}) if assignees else {}
+    return [EmergencyRequest.of(emergency, _eta_seconds(emergency, positions)) for emergency in found]
+
+
+def _is_awaited(emergency: Emergency) -> bool:
+    return emergency.status in UNDERWAY and emergency.on_scene_at is None
+
+
+def _eta_seconds(emergency: Emergency, positions: dict[str, Point]) -> int | None:
+    position = positions.get(emergency.assigned_to_id or "")
+    if position is None or not _is_awaited(emergency):
+        return None
+    return eta_seconds(distance_m(position, (emergency.lat, emergency.lng)))
+
+
+def status_change(
+    emergency: Emergency, by: User, now: datetime, previous: str | None, **details: Any
+) -> StatusChange:
+    """The data of `emergencyStatusUpdate`. `details`: notes, vitals and completion_details, if any."""
+    fields = {"notes": None, "vitals": None, "completion_details": None, **details}
+    return StatusChange(
+        emergency_id=emergency.pk,
+        status=emergency.status,
+        previous_status=previous,
+        phase=emergency.phase,
+        updated_by=by.pk,
+        updated_by_role=by.role,
+        timestamp=now,
+        emergency=state_of(emergency),
+        **fields,
+    )
