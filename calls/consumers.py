@@ -6,6 +6,7 @@ from typing import Any
 
 from calls import actions, messages, setup
 from calls.models import IS_IN_A_CALL
+from hplus.protocol.wire import subclasses
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 from hplus.realtime.publishing.envelopes import Envelope
@@ -13,6 +14,8 @@ from hplus.realtime.publishing.envelopes import Envelope
 
 class CallsConsumer(DomainConsumer):
     """The calls of one device."""
+
+    watched_events = subclasses(messages.CallEvent)
 
     @handles(messages.InitiateCall)
     def initiate(self, request: messages.InitiateCall) -> Result:

@@ -193,7 +193,7 @@ class CallInitiated(Event):
         )
 
 
-class _CallEvent(Event):
+class CallEvent(Event):
     """An event for everybody in a call, except for the connection that caused it."""
 
     call_id: str
@@ -206,7 +206,7 @@ class _CallEvent(Event):
         return self.caused_by
 
 
-class IncomingCall(_CallEvent):
+class IncomingCall(CallEvent):
     """Somebody calls you: ring until `expiresAt`, then `callAccept` or `callReject`.
 
     A device that connects while the call rings gets it too, without `offer`.
@@ -241,7 +241,7 @@ class IncomingCall(_CallEvent):
         )
 
 
-class CallAccepted(_CallEvent):
+class CallAccepted(CallEvent):
     """A person has joined the call. Without `answer`, that person's device waits for your offer."""
 
     type = "callAccept"
@@ -250,14 +250,14 @@ class CallAccepted(_CallEvent):
     data: CallRecord
 
 
-class CallAnsweredElsewhere(_CallEvent):
+class CallAnsweredElsewhere(CallEvent):
     """Another of your devices has accepted or declined the call: stop ringing."""
 
     type = "callAnsweredElsewhere"
     outcome: Literal["accepted", "rejected"]
 
 
-class CallRejected(_CallEvent):
+class CallRejected(CallEvent):
     """A person has declined the call; `data.status` tells whether the call goes on."""
 
     type = "callReject"
@@ -266,7 +266,7 @@ class CallRejected(_CallEvent):
     data: CallRecord
 
 
-class CallEnded(_CallEvent):
+class CallEnded(CallEvent):
     """A person has left the call, missed it or lost the connection; `data.status` says if it goes on."""
 
     type = "callEnd"
@@ -275,7 +275,7 @@ class CallEnded(_CallEvent):
     data: CallRecord
 
 
-class ParticipantAdded(_CallEvent):
+class ParticipantAdded(CallEvent):
     """A person is being added to the call, and rings."""
 
     type = "callAddParticipant"
@@ -284,7 +284,7 @@ class ParticipantAdded(_CallEvent):
     data: CallRecord
 
 
-class CallSignalled(_CallEvent):
+class CallSignalled(CallEvent):
     """An offer, an answer or an ICE candidate from the device of another person in the call."""
 
     type = "callSignal"

@@ -28,6 +28,8 @@ TYPING_REPEAT_SECONDS = 3  # the other side is told no more often that typing go
 class ChatConsumer(DomainConsumer):
     """The conversations of one connection; it knows which rooms its screen has open."""
 
+    watched_events = (messages.NewMessage, messages.TypingShown)
+
     def __init__(self, client: Client | None = None) -> None:
         super().__init__(client)
         self.rooms: dict[tuple[str, str], str] = {}  # (other side, hospital) → chatRoomId
@@ -150,7 +152,7 @@ class ChatConsumer(DomainConsumer):
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         """Turn a message of a room that is not open here into a notification; drop typing there."""
-        if envelope.event_type == messages.NewMessage.type and envelope.author == self.user.pk:
+        if envelope.event_type == messages.NewMessage.type and envelope.author == self.client.user_id:
             self._stop_typing_after(envelope)
         is_elsewhere = envelope.topic not in self.rooms.values()
         if envelope.event_type == messages.TypingShown.type and is_elsewhere:
@@ -160,8 +162,8 @@ class ChatConsumer(DomainConsumer):
         return envelope
 
     def on_delivered(self, envelope: Envelope) -> None:
-        if envelope.event_type == messages.NewMessage.type and envelope.author != self.user.pk:
+        if envelope.event_type == messages.NewMessage.type and envelope.author != self.client.user_id:
             marks = self.client.hub.batches.marks(
                 FAST_DELIVERED, receipts.deliver_all, settings.RECEIPT_WRITE_SECONDS
             )
-            marks.add((self.user.pk, envelope.subject))
+            marks.add((self.client.user_id, envelope.subject))

@@ -28,6 +28,8 @@ FAST_RECORDING = FastRecording()
 class LocationConsumer(DomainConsumer):
     """The positions that one connection sends and sees."""
 
+    watched_events = (messages.LocationSharingBegan, messages.LocationRequested)
+
     def __init__(self, client: Client | None = None) -> None:
         super().__init__(client)
         self.is_under_grant = False  # an open grant is about this user: no position may be lost

@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from django.db import connection
+from django.db.models import F
 
 from hplus.operations.serving import Server, configuration, listening_socket
+from hplus.realtime.models import ServerProcess
 from tests.phone import Phone
 from tests.waiting import PATIENCE_SECONDS
 
@@ -150,6 +153,13 @@ def database_url() -> str:
     user, password = database["USER"], database["PASSWORD"]
     secret = f":{password}" if password else ""
     return f"postgres://{user}{secret}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
+async def has_reconciled(user_id: str) -> bool:
+    """Whether the server of this user has compared itself with the database, and counted the others."""
+    later = F("started_at") + timedelta(seconds=1)  # it was seen when it began, too
+    seen = ServerProcess.objects.filter(connection__user=user_id, seen_at__gt=later)
+    return await seen.aexists()
 
 
 def several(count: int, *arguments: str) -> Iterator[ProcessServer]:

@@ -39,8 +39,8 @@ def _take(request: Request) -> float:
     user = request.user
     with _lock:
         if user.is_authenticated:
-            return _users.of(str(user.pk)).take()
-        return _addresses.of(request.META.get("REMOTE_ADDR", "")).take()
+            return _users.take(str(user.pk))
+        return _addresses.take(request.META.get("REMOTE_ADDR", ""))
 
 
 def forget() -> None:

@@ -11,11 +11,12 @@ from hplus.realtime.publishing.envelopes import Envelope
 class NotificationsConsumer(DomainConsumer):
     """Notices on one connection."""
 
+    watched_events = (messages.Announced,)
+
     @handles(messages.Notify)
     def do(self, request: messages.Notify) -> Result:
         return actions.do(self.user, request)
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         """Drop announcements for staff, who get the same notice through their mailbox."""
-        is_announcement = envelope.event_type == messages.Announced.type and not envelope.event_id
-        return None if is_announcement and not self.user.is_patient else envelope
+        return None if not envelope.event_id and not self.user.is_patient else envelope

@@ -35,16 +35,13 @@ class TallyByType:
     """Such a counter for each type."""
 
     def __init__(self, name: str, documentation: str) -> None:
-        self._counts: defaultdict[str, int] = defaultdict(int)
+        self.counts: defaultdict[str, int] = defaultdict(int)
         self._family = (name, documentation)
         REGISTRY.register(self)
 
-    def count(self, type_: str) -> None:
-        self._counts[type_] += 1
-
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(*self._family, labels=["type"])
-        for type_, count in self._counts.items():
+        for type_, count in self.counts.items():
             family.add_metric([type_], count)
         yield family
 

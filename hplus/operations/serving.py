@@ -59,7 +59,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _is_plain = False  # the direct line reads; else the library is in the middle of something
     _rest = b""  # the beginning of a frame on the direct line
     _is_paused = False  # the sink has enough to do
-    _is_congested = False  # the transport's buffer is over its high-water mark
+    is_writable = True  # the transport's buffer is under its high-water mark
     _disconnected: asyncio.Future[int] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -161,10 +161,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     # Writing
 
-    @property
-    def is_writable(self) -> bool:
-        return not self._is_congested
-
     def write(self, frame: bytes) -> None:
         if not self.disconnected and not self.close_sent:
             self.transport.write(_header(TEXT, len(frame)) + frame)
@@ -175,11 +171,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._is_congested = True
+        self.is_writable = False
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._is_congested = False
+        self.is_writable = True
         if self._sink is not None:
             self._sink.on_writable()
 

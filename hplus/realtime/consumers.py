@@ -79,10 +79,15 @@ class DomainConsumer(AsyncConsumer):
     """One domain on one connection. Override what the domain needs."""
 
     handlers: ClassVar[tuple[Handler, ...]] = ()
+    watched_events: ClassVar[
+        Sequence[type[wire.Event]]
+    ] = ()  # that `on_event` and `on_delivered` are called for
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.handlers = tuple(m.handler for m in vars(cls).values() if hasattr(m, "handler"))
+        if (cls.overrides("on_event") or cls.overrides("on_delivered")) and not cls.watched_events:
+            raise TypeError(f"{cls.__name__} watches no events: name them in `watched_events`")
 
     def __init__(self, client: Client | None = None) -> None:
         self.client: Client = client  # type: ignore[assignment]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from django.db.models import F
 
 from hplus.accounts.models import User
 from hplus.realtime.hub import neighbours
-from hplus.realtime.models import ServerProcess
-from tests.phone import Phone
-from tests.servers import ProcessServer
+from tests.servers import ProcessServer, has_reconciled
 from tests.waiting import until
 
 HOSPITAL = "hospital_001"
@@ -19,16 +16,16 @@ TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
 
 async def test_a_server_is_alone_once_the_database_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     known = neighbours.Neighbours()
-    assert not known.is_alone
+    assert not known.is_alone()
     known.note_registered(False)
-    assert known.is_alone
+    assert known.is_alone()
     known.note_heard()
-    assert not known.is_alone
+    assert not known.is_alone()
     monkeypatch.setattr(neighbours, "HELLO_COUNTS_SECONDS", -1)
     known.note_heard()
-    assert known.is_alone
+    assert known.is_alone()
     known.note_registered(True)
-    assert not known.is_alone
+    assert not known.is_alone()
 
 
 async def test_a_server_that_has_just_started_gets_messages_from_one_that_was_alone(
@@ -36,16 +33,10 @@ async def test_a_server_that_has_just_started_gets_messages_from_one_that_was_al
 ) -> None:
     with ProcessServer() as first:
         async with first.phone("doctor_123", "doctor", HOSPITAL) as doctor:
-            await until(lambda: _is_alone(doctor), seconds=20)
+            await until(lambda: has_reconciled("doctor_123"), seconds=20)
             with ProcessServer() as second:
                 async with second.phone("patient_123", "patient") as patient:
                     await doctor.send("sendMessage", **TO_PATIENT, message="Are you there?")
                     assert (await patient.expect("newMessage"))["data"]["message"] == "Are you there?"
                     await patient.send("sendMessage", **TO_DOCTOR, message="Yes.")
                     await doctor.expect("newMessage", message="Yes.")
-
-
-async def _is_alone(doctor: Phone) -> bool:
-    """Long enough for a reconciliation: its server has counted the others since."""
-    seen = ServerProcess.objects.filter(connection__user="doctor_123", seen_at__gt=F("started_at"))
-    return await seen.aexists()

@@ -19,7 +19,7 @@ from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Command, Result
 from hplus.realtime.connection import actions
-from hplus.realtime.connection.handlers import Consumer, Handler, handler_table, overriding
+from hplus.realtime.connection.handlers import Consumer, Handler, handler_table, watchers
 from hplus.realtime.connection.handshake import Frame, ack_of, error_event
 from hplus.realtime.connection.inbound import Inbound
 from hplus.realtime.connection.outbound import Outbound
@@ -58,17 +58,19 @@ class Client:
         "inbound",
         "outbound",
         "transport",
+        "user_id",
     )
 
     def __init__(
         self, hub: Hub, identity: Identity, transport: Transport, hosted: Iterable[MakeConsumer]
     ) -> None:
         self.hub, self.identity, self.transport = hub, identity, transport
+        self.user_id = identity.user.user_id
         self.consumers = [make_consumer(self) for make_consumer in hosted]
         classes = tuple(type(consumer) for consumer in self.consumers)
         self._table = handler_table(classes)
-        self._event_consumers = overriding(classes, "on_event")
-        self._delivery_consumers = overriding(classes, "on_delivered")
+        self._event_consumers = watchers(classes, "on_event")
+        self._delivery_consumers = watchers(classes, "on_delivered")
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
@@ -83,10 +85,6 @@ class Client:
     @property
     def user(self) -> User:
         return self.identity.user
-
-    @property
-    def user_id(self) -> str:
-        return self.identity.user.user_id
 
     @property
     def expires_at(self) -> datetime | None:
@@ -133,7 +131,7 @@ class Client:
         consumer = self.consumers[number]
         if handler.must_buffer(consumer, request):
             self._buffered = []
-        metrics.requests.count(request.type)
+        metrics.requests.counts[request.type] += 1
         handling = RequestHandling(self, consumer, handler, request, frame, came_at, on_done)
         if handler.in_loop:
             return handling.answer_in_loop()
@@ -262,7 +260,7 @@ class Client:
                 self.outbound.put(taken.stamped(seq), taken)
 
     def _taken_by_consumers(self, envelope: Envelope) -> Envelope | None:
-        for number in self._event_consumers:
+        for number in self._event_consumers.get(envelope.event_type, ()):
             taken = self.consumers[number].on_event(envelope)
             if taken is None:
                 return None
@@ -280,7 +278,7 @@ class Client:
             self.deliver(envelope, seq)
 
     def _on_written(self, envelope: Envelope) -> None:
-        for number in self._delivery_consumers:
+        for number in self._delivery_consumers.get(envelope.event_type, ()):
             self.consumers[number].on_delivered(envelope)
 
     def _too_slow(self) -> None:

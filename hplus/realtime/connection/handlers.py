@@ -38,6 +38,7 @@ class Consumer(Protocol):
     handlers: Sequence[Handler]
     arrival_probe: ClassVar[str | None]
     settled_probe: ClassVar[str | None]
+    watched_events: Sequence[type[wire.Event]]
 
     @classmethod
     def overrides(cls, method: str) -> bool: ...
@@ -63,6 +64,11 @@ def handler_table(classes: tuple[type[Consumer], ...]) -> dict[str, tuple[int, H
 
 
 @cache
-def overriding(classes: tuple[type[Consumer], ...], method: str) -> tuple[int, ...]:
-    """The numbers of the consumers that do anything there."""
-    return tuple(number for number, c in enumerate(classes) if c.overrides(method))
+def watchers(classes: tuple[type[Consumer], ...], method: str) -> dict[str, tuple[int, ...]]:
+    """Type of an event → the numbers of the consumers whose `method` (`on_event`, `on_delivered`) sees it."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, consumer in enumerate(classes):
+        if consumer.overrides(method):
+            for event in consumer.watched_events:
+                found[event.type] = (*found.get(event.type, ()), number)
+    return found

@@ -23,8 +23,8 @@ ABUSE_FRAMES = 600  # refused for their rate, one after another
 class Handling(Protocol):
     """What becomes of a frame: the connection answers or refuses it."""
 
-    @property
-    def user_id(self) -> str: ...
+    user_id: str
+
     def request_class(self, request_type: object) -> type[wire.Request] | None: ...
     def refuse(self, refusal: errors.Refusal, frame: Frame) -> None: ...
     def reply_to_heartbeat(self, frame: Frame) -> None: ...
@@ -129,14 +129,14 @@ class Inbound:
         """Frames of any type above the frame rate limit are refused before anything is done for them."""
         if not settings.HPLUS_MESSAGES_PER_MINUTE:
             return None
-        wait_seconds = rate_limits.frame_limits.of(self._client.user_id).take()
+        wait_seconds = rate_limits.frame_limits.take(self._client.user_id)
         return self._rate_limited(wait_seconds) if wait_seconds else None
 
     def take_message_credit(self, came_at: float) -> None:
         """Spend a credit of the message rate limit. Raises RateLimited."""
         if not settings.HPLUS_MESSAGES_PER_MINUTE:
             return
-        if wait_seconds := rate_limits.message_limits.of(self._client.user_id).take():
+        if wait_seconds := rate_limits.message_limits.take(self._client.user_id):
             raise self._rate_limited(wait_seconds)
         if came_at > self._refused_at:
             self._rate_refusals = 0

@@ -41,14 +41,15 @@ class Buckets:
         self._make, self._most = make, most
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    def of(self, key: str) -> Bucket:
+    def take(self, key: str) -> float:
+        """Spend one credit of this key. Returns 0, or the seconds until there will be one."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = self._make()
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
-        return bucket
+        return bucket.take()
 
     def forget(self) -> None:
         self._buckets.clear()

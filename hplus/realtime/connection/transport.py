@@ -32,13 +32,10 @@ class Sink(Protocol):
 class Transport(Protocol):
     """One client's line."""
 
+    is_writable: bool  # whether the reader keeps up; if not, `on_writable` is called once it does
+
     def attach(self, sink: Sink) -> None:
         """Tell the sink from now on when it may write again; frames go to it with `run`."""
-        ...
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the reader keeps up; if not, `on_writable` is called once it does."""
         ...
 
     def write(self, frame: bytes) -> None:
@@ -66,6 +63,7 @@ class AsgiTransport:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         self._sink: Sink | None = None
+        self.is_writable = True
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[Any] | None = None
         self._may_read = asyncio.Event()
@@ -74,14 +72,11 @@ class AsgiTransport:
     def attach(self, sink: Sink) -> None:
         self._sink = sink
 
-    @property
-    def is_writable(self) -> bool:
-        return self._writing is None
-
     def write(self, frame: bytes) -> None:
         self.write_many((frame,))
 
     def write_many(self, frames: Sequence[bytes]) -> None:
+        self.is_writable = False
         self._writing = asyncio.get_running_loop().create_task(self._write(frames))
 
     async def _write(self, frames: Sequence[bytes]) -> None:
@@ -92,7 +87,7 @@ class AsgiTransport:
             logger.debug("Not written: %s", type(gone).__name__)
             return
         finally:
-            self._writing = None
+            self._writing, self.is_writable = None, True
         if self._sink is not None:
             self._sink.on_writable()
 

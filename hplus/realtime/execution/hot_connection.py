@@ -75,6 +75,7 @@ class HotConnection:
         self._opened: psycopg.Connection[Any]
         self._socket = -1
         self._pg: pq.abc.PGconn | None = None  # while it is open
+        self.is_open = False
         self._waiting: deque[Source] = deque()
         self._flight: Flight | None = None
         self._ready: Flight | None = None  # next, after a statement that prepares for it
@@ -85,10 +86,6 @@ class HotConnection:
         self._plan_again_at = 0.0
         self._opening: asyncio.Task[None] | None = None
         self._is_closed = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._pg is not None
 
     # Opening
 
@@ -105,7 +102,7 @@ class HotConnection:
                 logger.warning("The hot connection is not there: %s", type(unreachable).__name__)
                 await asyncio.sleep(REOPEN_SECONDS)
                 continue
-            self._pg = self._opened.pgconn
+            self._pg, self.is_open = self._opened.pgconn, True
             self._prepared.clear()
             self._plan_again_at = self._loop.time() + PLAN_AGAIN_SECONDS
             self._socket = self._pg.socket  # libpq forgets it with the connection
@@ -231,7 +228,7 @@ class HotConnection:
 
     def _break(self, failed: Failed) -> None:
         """Give the connection up; what was on its way may be done or not."""
-        pg, self._pg = self._pg, None
+        pg, self._pg, self.is_open = self._pg, None, False
         flight, self._flight = self._flight, None
         if self._timer is not None:
             self._timer.cancel()

@@ -38,9 +38,7 @@ class Hub:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.neighbours = Neighbours()
-        self.publisher = Publisher(
-            self.loop, self._route, self._has_connection, lambda: self.neighbours.is_alone
-        )
+        self.publisher = Publisher(self.loop, self._route, self._has_connection, self.neighbours.is_alone)
         self.server = ServerRegistration()
         self.clients: set[Listener] = set()
         self.streams: dict[str, UserStream] = {}

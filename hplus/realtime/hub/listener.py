@@ -18,13 +18,12 @@ class Listener(Protocol):
     """One connection, as the hub sees it."""
 
     connection_id: str
+    user_id: str
     connection: Connection | None  # its row, while it is registered
     group_names: set[str]
 
     @property
     def user(self) -> User: ...
-    @property
-    def user_id(self) -> str: ...
     @property
     def expires_at(self) -> datetime | None: ...
     @property

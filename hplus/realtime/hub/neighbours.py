@@ -24,6 +24,5 @@ class Neighbours:
     def note_heard(self) -> None:
         self._heard_until = asyncio.get_running_loop().time() + HELLO_COUNTS_SECONDS
 
-    @property
     def is_alone(self) -> bool:
         return not self._are_registered and asyncio.get_running_loop().time() > self._heard_until
