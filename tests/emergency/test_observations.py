@@ -19,8 +19,8 @@ from tests.servers import ThreadServer
 
 async def _taken(patient: Phone, crew: Phone, **given: Any) -> str:
     """The emergencyId of a call that the crew has accepted."""
-    wish = guide_frames.create_emergency_request(**given)
-    emergency_id = str((await patient.ask("emergencyRequest", data=wish))["data"]["emergencyId"])
+    request = guide_frames.create_emergency_request(**given)
+    emergency_id = str((await patient.ask("emergencyRequest", data=request))["data"]["emergencyId"])
     await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
     return emergency_id
 
@@ -120,8 +120,8 @@ async def test_child_or_pregnant_patient_has_no_score(
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
-        wish = guide_frames.create_emergency_request(vitals=NORMAL, **known)
-        await patient.ask("emergencyRequest", data=wish)
+        request = guide_frames.create_emergency_request(vitals=NORMAL, **known)
+        await patient.ask("emergencyRequest", data=request)
         seen = guide_frames.alert(await nurse.expect("emergencyAlert"))
         score = {"score": None, "band": None, "complete": False, "notApplicable": reason}
         assert seen["news2"].items() >= score.items()
@@ -130,8 +130,8 @@ async def test_child_or_pregnant_patient_has_no_score(
 
 async def test_unreadable_age_never_stops_a_call(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as patient:
-        wish = guide_frames.create_emergency_request(patientAge="old", patientSex=4, isPregnant="maybe")
-        await patient.send("emergencyRequest", data=wish)
+        request = guide_frames.create_emergency_request(patientAge="old", patientSex=4, isPregnant="maybe")
+        await patient.send("emergencyRequest", data=request)
         made = (await patient.expect("emergencyCreated"))["data"]
         assert (made["patientAge"], made["patientSex"], made["isPregnant"]) == (None, None, None)
         assert made["warnings"] == ["patientAge", "patientSex", "isPregnant"]
