@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from calls import messages
@@ -123,8 +124,13 @@ def notify_missed(person: Participant) -> None:
 
 def mark_missed_calls() -> int:
     """End the ringing of participants after HPLUS_RING_SECONDS. Returns how many."""
-    due = Participant.objects.filter(status=ParticipantStatus.RINGING, ring_due_at__lte=timezone.now())
-    return sum(_mark_missed_in(call_id) for call_id in sorted(set(due.values_list("call", flat=True)[:200])))
+    due = unanswered(timezone.now()).values_list("call", flat=True)
+    return sum(_mark_missed_in(call_id) for call_id in sorted(set(due[:200])))
+
+
+def unanswered(now: datetime) -> QuerySet[Participant]:
+    """The participants who have been called for long enough."""
+    return Participant.objects.filter(status=ParticipantStatus.RINGING, ring_due_at__lte=now)
 
 
 @action
@@ -148,6 +154,12 @@ def drop_lost_participants() -> int:
     _set_dropped_due(list(lost.values_list("pk", flat=True)), due_at)
     due = joined.without_connection().filter(dropped_due_at__lte=timezone.now())
     return sum(_drop_from(call_id) for call_id in sorted(set(due.values_list("call", flat=True)[:200])))
+
+
+def maybe_lost(_now: datetime) -> QuerySet[Participant]:
+    """Participants without a connection, and those who were without one."""
+    joined = Participant.objects.joined()
+    return joined.without_connection() | joined.filter(dropped_due_at__isnull=False)
 
 
 def _set_dropped_due(participants: list[int], due_at: object) -> None:

@@ -5,6 +5,9 @@ What is due stands in rows; the server that locks a row first does the work.
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import audience, messages, timeline
@@ -21,8 +24,12 @@ MAX_ESCALATED = 100
 
 def escalate_due() -> int:
     """Escalate the pending emergencies that are due by one level. Returns how many."""
-    due = Emergency.objects.filter(escalate_at__lte=timezone.now()).order_by("escalate_at")
+    due = emergencies_to_escalate(timezone.now()).order_by("escalate_at")
     return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:MAX_ESCALATED]))
+
+
+def emergencies_to_escalate(now: datetime) -> QuerySet[Emergency]:
+    return Emergency.objects.filter(escalate_at__lte=now)
 
 
 @action
@@ -61,8 +68,12 @@ def _notify_admins(emergency: Emergency) -> None:
 
 def end_diversions() -> int:
     """End the diversions whose `until` has passed. Returns how many."""
-    over = Hospital.objects.filter(is_on_diversion=True, diversion_until__lte=timezone.now())
+    over = hospitals_to_reopen(timezone.now())
     return sum(_end_diversion(pk) for pk in list(over.values_list("pk", flat=True)))
+
+
+def hospitals_to_reopen(now: datetime) -> QuerySet[Hospital]:
+    return Hospital.objects.filter(is_on_diversion=True, diversion_until__lte=now)
 
 
 @action

@@ -8,12 +8,18 @@ from calls import teardown
 from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
 from emergency.consumers import EmergencyConsumer
-from emergency.escalation import end_diversions, escalate_due
+from emergency.escalation import (
+    emergencies_to_escalate,
+    end_diversions,
+    escalate_due,
+    hospitals_to_reopen,
+)
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
 from hplus.operations.retention import anonymise_expired
 from hplus.push.actions import delete_old_pushes, send_due_pushes
+from hplus.push.models import PushOutbox
 from hplus.realtime.consumers import HostConsumer
 from hplus.realtime.hub import expiry
 from hplus.realtime.process import close_unknown_path
@@ -56,18 +62,18 @@ socket_urls = [
 ]
 
 JOBS = [
-    PeriodicJob(escalate_due, every_seconds=0.5),
-    PeriodicJob(end_diversions, every_seconds=5),
+    PeriodicJob(escalate_due, every_seconds=0.5, due=emergencies_to_escalate),
+    PeriodicJob(end_diversions, every_seconds=5, due=hospitals_to_reopen),
     PeriodicJob(expiry.expire_dead_servers, every_seconds=5),
-    PeriodicJob(expiry.expire_presence, every_seconds=1),
-    PeriodicJob(teardown.mark_missed_calls, every_seconds=1),
-    PeriodicJob(teardown.drop_lost_participants, every_seconds=1),
+    PeriodicJob(expiry.expire_presence, every_seconds=1, due=expiry.presences_to_expire),
+    PeriodicJob(teardown.mark_missed_calls, every_seconds=1, due=teardown.unanswered),
+    PeriodicJob(teardown.drop_lost_participants, every_seconds=1, due=teardown.maybe_lost),
     PeriodicJob(replay.delete_old_entries, every_seconds=3600),
     PeriodicJob(delete_expired_tokens, every_seconds=3600),
     PeriodicJob(delete_old_sessions, every_seconds=3600),
     PeriodicJob(delete_old_fixes, every_seconds=10),
     PeriodicJob(delete_old_positions, every_seconds=3600),
-    PeriodicJob(send_due_pushes, every_seconds=1, own_thread=True),
+    PeriodicJob(send_due_pushes, every_seconds=1, due=PushOutbox.objects.due, own_thread=True),
     PeriodicJob(delete_old_notifications, every_seconds=3600),
     PeriodicJob(delete_old_pushes, every_seconds=3600),
     PeriodicJob(anonymise_expired, every_seconds=3600, own_thread=True),

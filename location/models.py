@@ -298,9 +298,11 @@ class PositionAccess(models.Model):
 # Some of the inquiries may have expired just now.
 IS_SHARED_OR_ASKED_FOR = """
 SELECT newcomer.user_id FROM newcomer
-WHERE EXISTS (
-    SELECT FROM location_grant access WHERE access.subject_id = newcomer.user_id AND access.closed_at IS NULL)
-  OR EXISTS (
-    SELECT FROM location_inquiry inquiry WHERE inquiry.subject_id = newcomer.user_id
-      AND inquiry.answered_at IS NULL AND inquiry.expires_at > now() - interval '1 minute')
+WHERE (
+    SELECT true FROM location_grant access
+    WHERE access.subject_id = newcomer.user_id AND access.closed_at IS NULL LIMIT 1)
+  OR (
+    SELECT true FROM location_inquiry inquiry
+    WHERE inquiry.subject_id = newcomer.user_id AND inquiry.answered_at IS NULL
+      AND inquiry.expires_at > now() - interval '1 minute' LIMIT 1)
 """

@@ -93,7 +93,7 @@ def send_due_pushes() -> int:
 @transaction.atomic
 def _claim() -> list[PushOutbox]:
     """Claim up to AT_ONCE pushes that are due; they are this worker's until the lease ends."""
-    due = PushOutbox.objects.due().select_for_update(skip_locked=True, of=("self",))
+    due = PushOutbox.objects.due(timezone.now()).select_for_update(skip_locked=True, of=("self",))
     claimed = list(due.select_related("device__session", "device__user")[:AT_ONCE])
     PushOutbox.objects.filter(pk__in=[push.pk for push in claimed]).update(
         attempts=F("attempts") + 1, due_at=timezone.now() + timedelta(seconds=LEASE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -95,8 +96,8 @@ class State(models.TextChoices):
 
 
 class PushOutboxQuerySet(models.QuerySet["PushOutbox"]):
-    def due(self) -> Self:
-        return self.filter(state=State.WAITING, due_at__lte=timezone.now()).order_by("due_at", "pk")
+    def due(self, now: datetime) -> Self:
+        return self.filter(state=State.WAITING, due_at__lte=now).order_by("due_at", "pk")
 
     def visible_to(self, user: User) -> Self:
         return self.filter(device__in=PushDevice.objects.visible_to(user))

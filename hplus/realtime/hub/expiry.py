@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from hplus.realtime.actions import action
@@ -22,8 +22,12 @@ def expire_presence() -> int:
     """Mark offline who has had no connection for the grace. Returns how many."""
     if prepared.is_available():
         return _expire_together()
-    due = Presence.objects.filter(offline_due_at__lte=timezone.now()).values_list("pk", flat=True)
+    due = presences_to_expire(timezone.now()).values_list("pk", flat=True)
     return sum(_expire_one(user_id) for user_id in due[:EXPIRED_AT_ONCE])
+
+
+def presences_to_expire(now: datetime) -> QuerySet[Presence]:
+    return Presence.objects.filter(offline_due_at__lte=now)
 
 
 @action
