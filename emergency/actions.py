@@ -13,7 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import audience, messages, timeline
-from emergency.current_state import states_of, status_change
+from emergency.amending import amend_row, changes_of, publish_amended
+from emergency.current_state import states_for, status_change
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
@@ -38,6 +39,17 @@ def find_emergency(user: User, emergency_id: str) -> Emergency:
     return _find(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
 
 
+def find_chart(user: User, emergency_id: str) -> Emergency:
+    """Return an emergency whose timeline, track and score the user may read.
+
+    Raises EmergencyNotFound, or Forbidden (a caller who is not the patient).
+    """
+    emergency = find_emergency(user, emergency_id)
+    if not emergency.has_readable_chart(user):
+        raise errors.Forbidden("Only the hospital's staff and the patient may read this.")
+    return emergency
+
+
 def lock_emergency(user: User, emergency_id: str) -> Emergency:
     """Lock an emergency the user may see until the action is done. Raises EmergencyNotFound."""
     visible = Emergency.objects.visible_to(user).filter(pk=emergency_id)
@@ -53,7 +65,8 @@ def _find(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
 
 def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
     """The latest emergencies with these statuses that the user may see."""
-    return states_of(Emergency.objects.visible_to(user).filter(status__in=statuses)[:MAX_LISTED])
+    found = Emergency.objects.visible_to(user).filter(status__in=statuses)
+    return states_for(user, found[:MAX_LISTED])
 
 
 def open_emergencies(user: User) -> list[dict[str, Any]]:
@@ -127,7 +140,7 @@ def _alert_late(user: User, emergency_ids: list[str]) -> None:
 
 @action
 def update_status(user: User, request: messages.UpdateStatus) -> Result:
-    """Change status or phase, or add notes and vital signs.
+    """Change status or phase, or add notes and vital signs; a priority or place given is an amendment.
 
     Raises EmergencyNotFound, Forbidden or InvalidTransition.
     """
@@ -136,6 +149,8 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     status = _requested_status(emergency, request)
     _must_be_allowed(user, emergency, status, has_content=_has_content(request))
     _set_status(emergency, status, request, now)
+    changes, undone = changes_of(user, emergency, request)
+    amended = amend_row(emergency, changes)
     observed = observe(emergency, user, request.vitals, now) if request.vitals else None
     if observed:
         timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
@@ -147,9 +162,12 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     entry = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now)
     if not emergency.is_open:
         stop_sharing(emergency, emergency.status)
+    if amended:
+        publish_amended(emergency, user, amended, None, now)
     audience.publish_status(entry, groups.person(user.pk), emergency=emergency)
     notify_if_worse(emergency, observed)
-    return Result(ack_data={"emergencyId": emergency.pk})
+    warnings = {"warnings": undone} if undone else {}
+    return Result(ack_data={"emergencyId": emergency.pk, **warnings})
 
 
 def _requested_status(emergency: Emergency, request: messages.UpdateStatus) -> str:
@@ -160,7 +178,8 @@ def _requested_status(emergency: Emergency, request: messages.UpdateStatus) -> s
 
 
 def _has_content(request: messages.UpdateStatus) -> bool:
-    return any((request.phase, request.notes, request.vitals, request.completion_details))
+    given = (request.phase, request.notes, request.vitals, request.completion_details)
+    return any((*given, request.priority, request.location))
 
 
 def _must_be_allowed(user: User, emergency: Emergency, status: str, *, has_content: bool) -> None:
@@ -238,7 +257,8 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     """Hand an emergency over to another hospital, where it is pending and the staff are alerted.
 
     For the assignee or an admin; while nobody is assigned, for any of the staff. Raises EmergencyNotFound,
-    Forbidden, HospitalNotFound, ValidationFailed (the same hospital) or InvalidTransition.
+    Forbidden, HospitalNotFound, ValidationFailed (the same hospital) or InvalidTransition (it is over, or
+    the crew is with the patient).
     """
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not user.works_at(emergency.hospital_id):
@@ -246,6 +266,12 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
+    if emergency.is_with_patient:
+        raise errors.InvalidTransition(
+            "The crew is with the patient; the emergency stays theirs.",
+            status=emergency.status,
+            phase=emergency.phase,
+        )
     hospital = find_hospital(request.to_hospital_id)
     if hospital.pk == emergency.hospital_id:
         raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")
@@ -255,7 +281,7 @@ def transfer(user: User, request: messages.Transfer) -> Result:
 
 def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str, now: datetime) -> None:
     previous, left_hospital_id = emergency.status, emergency.hospital_id
-    left_groups = audience.groups_concerned(emergency)
+    left_staff = audience.staff_concerned(emergency)
     stop_sharing(emergency, "transferred")
     Alert.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id
@@ -265,7 +291,9 @@ def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str
     entry = timeline.add_entry(
         emergency, EntryKind.TRANSFERRED, user, change, now, left_hospital_id=left_hospital_id
     )
-    publish(messages.EmergencyStatusUpdate.of(entry), *left_groups, groups.person(user.pk))
+    audience.publish_entry(
+        messages.EmergencyStatusUpdate, entry, emergency, groups.person(user.pk), staff=left_staff
+    )
     audience.alert(emergency, audience.users_to_alert(emergency), now)
     share_locations(emergency)
 

@@ -20,6 +20,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from emergency import actions, board, fhir, timeline
+from emergency.amend import amend
 from emergency.case_report import (
     CaseReport,
     assignable,
@@ -30,8 +31,8 @@ from emergency.case_report import (
 )
 from emergency.current_state import state_of
 from emergency.hospital_admin import HospitalAdmin
-from emergency.messages import Reassign, Transfer, UpdateStatus
-from emergency.models import Emergency
+from emergency.messages import Amend, Reassign, Transfer, UpdateStatus
+from emergency.models import Emergency, Priority
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
@@ -44,6 +45,7 @@ __all__ = ["EmergencyAdmin", "HospitalAdmin"]
 # name in the address → the request as the socket reads it, the action, and what the page says after it
 ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
     "assign": (Reassign, actions.reassign, "Assigned."),
+    "amend": (Amend, amend, "Corrected."),
     "cancel": (UpdateStatus, actions.update_status, "Cancelled."),
     "transfer": (Transfer, actions.transfer, "Transferred to the other hospital."),
 }
@@ -167,6 +169,7 @@ class EmergencyAdmin(TenancyAdmin):
             "events": report.events(),
             "may_act": may_act,
             "assignable": assignable(emergency) if may_act else [],
+            "priorities": Priority.values,
             "hospitals": other_hospitals(emergency) if may_act else [],
             "page_data": {
                 "emergencyId": emergency.pk,
@@ -190,9 +193,14 @@ class EmergencyAdmin(TenancyAdmin):
         if emergency is None or name not in ACTIONS:
             raise Http404
         request_type, action, success = ACTIONS[name]
-        fields = {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
+        fields: dict[str, Any] = {
+            key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"
+        }
         if name == "cancel":
             fields["status"] = "cancelled"
+        if name == "amend":
+            reason = fields.pop("reason", "")
+            fields = {"reason": reason, "changes": {key: value for key, value in fields.items() if value}}
         try:
             action(request.user, request_type.read({**fields, "emergencyId": emergency.pk}))
             self.log_change(request, emergency, success)

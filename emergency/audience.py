@@ -8,7 +8,7 @@ from datetime import datetime
 
 from emergency import sharing, timeline
 from emergency.current_state import state_of
-from emergency.messages import EmergencyAlert, EmergencyStatusUpdate
+from emergency.messages import EmergencyAlert, EmergencyStatusUpdate, EntryEvent
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from hplus.accounts.models import User
 from hplus.realtime import groups
@@ -18,11 +18,16 @@ from hplus.realtime.groups import Group
 # Groups
 
 
-def groups_concerned(emergency: Emergency) -> list[Group]:
-    """The groups of everybody who was alerted, of the assignee and of the requester."""
+def staff_concerned(emergency: Emergency) -> Group:
+    """The staff group of everybody who was alerted, and of the assignee."""
     alerted = set(Alert.objects.filter(emergency=emergency).user_ids())
     members = alerted | ({emergency.assigned_to_id} - {None})
-    return [_staff_group(emergency.hospital_id, members), groups.person(emergency.requested_by_id)]
+    return _staff_group(emergency.hospital_id, members)
+
+
+def actor_group(emergency: Emergency, user: User) -> list[Group]:
+    """The user who acts, as far as staff: they get the events also without having been alerted."""
+    return [groups.person(user.pk)] if user.works_at(emergency.hospital_id) or user.is_superuser else []
 
 
 def _staff_group(hospital_id: str, user_ids: Iterable[str]) -> Group:
@@ -35,9 +40,40 @@ def _staff_group(hospital_id: str, user_ids: Iterable[str]) -> Group:
     return replace(groups.staff(hospital_id), members=lambda: members)
 
 
+def publish_entry(
+    event_class: type[EntryEvent],
+    entry: Entry,
+    emergency: Emergency,
+    *more: Group,
+    but: Iterable[str] = (),
+    staff: Group | None = None,
+) -> None:
+    """Publish an event from its entry to the staff concerned, to more groups and to the requester.
+
+    A requester who is neither the patient nor staff of the hospital gets it without the chart. `staff`
+    stands for the staff concerned where they were another hospital's.
+    """
+    listeners = [staff or staff_concerned(emergency), *more]
+    requester = emergency.requested_by
+    if emergency.has_readable_chart(requester):
+        publish(event_class.of(entry), *listeners, groups.person(requester.pk), but=but)
+        return
+    publish(event_class.of(entry), *listeners, but=[*but, requester.pk])
+    if requester.pk not in but:
+        publish_to_requester(event_class, entry, emergency)
+
+
+def publish_to_requester(event_class: type[EntryEvent], entry: Entry, emergency: Emergency) -> None:
+    """Publish an event from its entry to the requester alone, with the chart or without."""
+    requester = emergency.requested_by
+    has_chart = emergency.has_readable_chart(requester)
+    event = event_class.of(entry) if has_chart else event_class.of_for_caller(entry)
+    publish(event, groups.person(requester.pk))
+
+
 def publish_status(entry: Entry, *more: Group, emergency: Emergency) -> None:
     """Publish `emergencyStatusUpdate` from its entry to everybody concerned, and to more groups."""
-    publish(EmergencyStatusUpdate.of(entry), *groups_concerned(emergency), *more)
+    publish_entry(EmergencyStatusUpdate, entry, emergency, *more)
 
 
 # Alerts

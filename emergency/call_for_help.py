@@ -11,16 +11,16 @@ from django.utils import timezone
 from emergency import audience, timeline
 from emergency.current_state import status_change
 from emergency.lenient import as_age, as_object, as_sex, as_text, as_yes_or_no
-from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp
+from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp, caller_subject
 from emergency.models import Emergency, Entry, EntryKind
+from emergency.named_patient import ask_the_patient
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
 from hplus.protocol import wire
-from hplus.realtime import groups
-from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.actions import Result, action
 from hplus.realtime.publishing.mailbox import newest_entries_about
 
 DUPLICATE_WITHIN = timedelta(minutes=10)
@@ -60,10 +60,11 @@ def _repeated(user: User, request: RequestHelp) -> Result | None:
     if known.fingerprint != _fingerprint(request):
         raise errors.IdempotencyConflict(field="clientMessageId")
     first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
+    subjects = [subject for pk in first for subject in (pk, caller_subject(pk))]
     entries = [
         entry
         for event_type in (EmergencyCreated.type, EmergencyStatusUpdate.type)
-        for entry in newest_entries_about(user, event_type, first)
+        for entry in newest_entries_about(user, event_type, subjects)
     ]
     return Result(events=entries, ack_data={"emergencyId": known.pk}, is_duplicate=True)
 
@@ -88,11 +89,12 @@ def _store(user: User, request: RequestHelp) -> Result:
     entry = timeline.add_entry(emergency, EntryKind.REQUESTED, user, created, now)
     if observed and emergency.readings:
         timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
-    publish(EmergencyCreated.of(entry), groups.person(user.pk))
-    publish(EmergencyStatusUpdate.of(entry), groups.person(user.pk))
+    audience.publish_to_requester(EmergencyCreated, entry, emergency)
+    audience.publish_to_requester(EmergencyStatusUpdate, entry, emergency)
     audience.alert(emergency, alerted, now)
     notify_if_worse(emergency, observed)
     share_locations(emergency)
+    ask_the_patient(emergency)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 

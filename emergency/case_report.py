@@ -13,8 +13,9 @@ from django.utils import timezone
 from calls.models import Call
 from chat.models import Message
 from emergency.models import Emergency, Entry, EntryKind
+from emergency.sharing import people_waiting
 from emergency.timeline import entries_of
-from hplus.accounts.models import STAFF_ROLES, Hospital, User
+from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.realtime.models import PresenceStatus
 from location.actions import read_track
 
@@ -142,12 +143,26 @@ class CaseReport:
         what = f"transferred it to {self.hospitals.get(hospital_id, hospital_id)}"
         return ReportEvent(entry.at, entry.kind, what, quote=entry.data.get("notes") or "")
 
+    def _confirmed(self, entry: Entry) -> ReportEvent:
+        what = "confirmed to be the patient" if entry.data.get("isMe") else "is not the patient"
+        return ReportEvent(entry.at, entry.kind, what)
+
+    def _amended(self, entry: Entry) -> ReportEvent:
+        changed = (entry.data.get("changed") or {}).items()
+        facts = [
+            f"{humanized(name)}: {_value_text(change['from'])} → {_value_text(change['to'])}"
+            for name, change in changed
+        ]
+        return ReportEvent(
+            entry.at, entry.kind, "corrected", quote=entry.data.get("reason") or "", facts=facts
+        )
+
     # Messages and calls
 
     def _messages(self) -> Iterable[Message]:
         """Messages between staff and the requester or patient, from the call for help to the end."""
-        waiting = Q(pk=self.emergency.patient_id) | Q(pk=self.emergency.requested_by_id)
-        patients = User.objects.filter(waiting, role="patient")
+        waiting = people_waiting(self.emergency)
+        patients = User.objects.filter(pk__in=waiting, role=Role.PATIENT)
         with_them = Q(sender__in=patients, receiver__role__in=STAFF_ROLES)
         with_them |= Q(receiver__in=patients, sender__role__in=STAFF_ROLES)
         found = Message.objects.filter(
@@ -227,6 +242,13 @@ def score_text(news2: dict[str, Any] | None) -> str:
     if news2["score"] is None:
         return f"not for this patient ({news2['notApplicable']})"
     return f"{'' if news2['complete'] else '≥ '}{news2['score']} {humanized(news2['band'])}".strip()
+
+
+def _value_text(value: Any) -> str:
+    """One side of a change: the parts of an object with commas between, a dash for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(str(part) for part in value.values() if part is not None)
+    return "–" if value is None else str(value)
 
 
 def _reading_text(key: str, value: Any) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from emergency import actions, messages
+from emergency.amend import amend
 from emergency.call_for_help import request_help
 from emergency.models import SEES_AN_OPEN_EMERGENCY
+from emergency.named_patient import confirm_patient
 from emergency.response import respond
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
@@ -26,6 +28,14 @@ class EmergencyConsumer(DomainConsumer):
     @handles(messages.UpdateStatus)
     def update_status(self, request: messages.UpdateStatus) -> Result:
         return actions.update_status(self.user, request)
+
+    @handles(messages.Amend)
+    def amend(self, request: messages.Amend) -> Result:
+        return amend(self.user, request)
+
+    @handles(messages.ConfirmPatient)
+    def confirm_patient(self, request: messages.ConfirmPatient) -> Result:
+        return confirm_patient(self.user, request)
 
     @handles(messages.Reassign)
     def reassign(self, request: messages.Reassign) -> Result:

@@ -29,6 +29,15 @@ def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
     return [EmergencyRequest.of(emergency, _eta_seconds(emergency, positions)) for emergency in found]
 
 
+def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
+    """Each emergency as the user may read it: staff and patient all of it, another caller no chart."""
+    found = list(emergencies)
+    return [
+        state if each.has_readable_chart(user) else state.for_caller(each.original)
+        for each, state in zip(found, states_of(found), strict=True)
+    ]
+
+
 def _is_awaited(emergency: Emergency) -> bool:
     return emergency.status in UNDERWAY and emergency.on_scene_at is None
 

@@ -11,7 +11,17 @@ from django.utils import timezone
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from emergency.lenient import AnyFlag, AnyNumber, AnyObject, AnyText, LenientObject, LenientText, as_id
+from emergency.lenient import (
+    OLDEST_YEARS,
+    AnyFlag,
+    AnyNumber,
+    AnyObject,
+    AnyText,
+    LenientObject,
+    LenientText,
+    as_id,
+    as_text,
+)
 from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
@@ -21,6 +31,9 @@ Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 
 def _normalized(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
+
+
+PriorityName = Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_normalized)]
 
 
 # Requests
@@ -51,7 +64,7 @@ class RequestHelp(Request):
     hospital_id: Id
     location: Scene
     condition: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    priority: Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_normalized)]
+    priority: PriorityName
     patient_name: AnyText = None
     patient_phone: AnyText = None
     description: AnyText = None
@@ -105,12 +118,70 @@ class UpdateStatus(Request):
     notes: LenientText = None
     vitals: LenientObject = None
     completion_details: LenientObject = None
+    # An amendment on the way; one that can't be read or done is named in the ack's `warnings`.
+    priority: AnyText = None
+    location: AnyObject = None
 
     @model_validator(mode="after")
     def _must_have_status_or_phase(self) -> Self:
         if self.status is None and self.phase is None:
             raise missing("status")
         return self
+
+
+class Changes(Shape):
+    """What is to be different; a field that is absent or null stays as it is."""
+
+    priority: Annotated[Literal["low", "medium", "high", "critical"] | None, BeforeValidator(_normalized)] = (
+        None
+    )
+    location: Scene | None = None
+    condition: Annotated[str | None, StringConstraints(min_length=1, max_length=2000)] = None
+    description: Annotated[str | None, StringConstraints(max_length=4000)] = None
+    patient_name: Annotated[str | None, StringConstraints(max_length=200)] = None
+    patient_phone: Annotated[str | None, StringConstraints(max_length=50)] = None
+    patient_age: Annotated[int | None, Field(ge=0, le=OLDEST_YEARS)] = None
+    patient_sex: Literal["female", "male", "other", "unknown"] | None = None
+    is_pregnant: bool | None = None
+    caller_name: Annotated[str | None, StringConstraints(max_length=200)] = None
+    caller_relation: Annotated[str | None, StringConstraints(max_length=200)] = None
+    callback_phone: Annotated[str | None, StringConstraints(max_length=50)] = None
+    access_notes: Annotated[str | None, StringConstraints(max_length=2000)] = None
+
+
+class Amend(Request):
+    """Correct what is known of an open emergency.
+
+    By its assignee and the hospital's admins; the requester only `location`, `description` and `accessNotes`.
+    All who hear of the emergency get `emergencyAmended` and an `emergencyStatusUpdate` with the status as it
+    was. A higher priority, or a place more than 50 m from the one before, alerts again while nobody has
+    accepted. Where `version` is not the current one, nothing changes and the answer is `VERSION_CONFLICT`.
+    """
+
+    type = "emergencyAmend"
+    emergency_id: Id
+    version: int | None = None
+    changes: Changes = Field(examples=[{"priority": "critical"}])
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.changes.model_dump(exclude_none=True):
+            raise missing("changes")
+        return self
+
+
+class ConfirmPatient(Request):
+    """Answer whether you are the patient of an emergency that somebody else called for.
+
+    Only the person whose userId was named, once, as asked by the notice `areYouThePatient`. With `isMe: true`
+    that person reads the emergency, and its staff see the person's position and presence while it is open.
+    """
+
+    type = "emergencyConfirmPatient"
+    urgent = True
+    emergency_id: Id
+    is_me: bool
 
 
 class Reassign(Request):
@@ -129,7 +200,8 @@ class Transfer(Request):
     """Hand an open emergency over to another hospital: it is pending there, and its staff are alerted.
 
     For the assignee or an admin; while nobody is assigned, for any of the staff. Everybody concerned gets
-    `emergencyStatusUpdate`; the first hospital does not see the emergency any more.
+    `emergencyStatusUpdate`; the first hospital does not see the emergency any more. Once the crew is with the
+    patient, from phase `atPatient` on, it is refused with `INVALID_TRANSITION`.
     """
 
     type = "emergencyTransfer"
@@ -209,6 +281,10 @@ class EmergencyRequest(Shape):
     escalation_level: int
     version: int
     warnings: list[str]
+    caller_name: str | None = None
+    caller_relation: str | None = None
+    callback_phone: str | None = None
+    access_notes: str | None = None
     patient_age: int | None = None
     patient_sex: str | None = None
     is_pregnant: bool | None = None
@@ -218,6 +294,7 @@ class EmergencyRequest(Shape):
         "description", "priority", "status", "requested_by_role", "assigned_role", "estimated_arrival",
         "vitals", "phase", "times", "possible_duplicate_of", "escalation_level", "version",
         "warnings", "patient_age", "patient_sex", "is_pregnant",
+        "caller_name", "caller_relation", "callback_phone", "access_notes",
     )  # fmt: skip
 
     @classmethod
@@ -232,8 +309,39 @@ class EmergencyRequest(Shape):
             **{name: getattr(emergency, name) for name in cls._COPIED},
         )
 
+    def for_caller(self, original: dict[str, Any]) -> Self:
+        """The emergency for a caller who is not the patient: who comes and when, and the caller's own words.
 
-class _EntryEvent(Durable):
+        `original` is the call as it was sent.
+        """
+        said = {field: as_text(original[name]) for field, name in _SAID.items() if original.get(name)}
+        hidden = dict.fromkeys(_NOT_FOR_CALLER)
+        warnings = [name for name in self.warnings if not name.startswith("vitals")]
+        return self.model_copy(update={**said, **hidden, "warnings": warnings})
+
+
+# What a caller may say of the patient: field → name in the call.
+_SAID = {
+    "patient_name": "patientName", "patient_phone": "patientPhone", "condition": "condition",
+    "description": "description",
+}  # fmt: skip
+_NOT_FOR_CALLER = (
+    "vitals",
+    "news2",
+    "patient_age",
+    "patient_sex",
+    "is_pregnant",
+    "possible_duplicate_of",
+    "caller_name",
+    "caller_relation",
+    "callback_phone",
+    "access_notes",
+)
+# Ends the subject of an event in the mailbox of a caller who is not the patient.
+_FOR_CALLER = "~c"
+
+
+class EntryEvent(Durable):
     """An event of an emergency, made and rebuilt from the entry of its timeline."""
 
     entry_id: str = Field(exclude=True)
@@ -246,11 +354,35 @@ class _EntryEvent(Durable):
         return cls(entry_id=entry.pk, data=entry.data)  # type: ignore[call-arg]
 
     @classmethod
+    def of_for_caller(cls, entry: Entry) -> Self:
+        """The event as a caller who is not the patient gets it: without notes, vitals and score."""
+        event = cls.of(entry)
+        data = event.data.for_caller(entry.emergency.original)  # type: ignore[attr-defined]
+        return event.model_copy(update={"data": data, "entry_id": caller_subject(entry.pk)})
+
+    @classmethod
     def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
-        return {entry.pk: cls.of(entry) for entry in Entry.objects.filter(pk__in=list(subjects))}
+        wanted = {subject: subject.removesuffix(_FOR_CALLER) for subject in subjects}
+        rows = Entry.objects.filter(pk__in=set(wanted.values())).select_related("emergency")
+        entries, now = {entry.pk: entry for entry in rows}, timezone.now()
+        rebuilt: dict[str, Durable] = {}
+        for subject, entry_id in wanted.items():
+            entry = entries.get(entry_id)
+            if entry is None:
+                continue
+            if subject == entry_id:
+                rebuilt[subject] = cls.of(entry)
+            elif not entry.emergency.is_hidden_from_caller(now):
+                rebuilt[subject] = cls.of_for_caller(entry)
+        return rebuilt
 
 
-class EmergencyCreated(_EntryEvent):
+def caller_subject(entry_id: str) -> str:
+    """The subject of an event for a caller who is not the patient; the plain one is the entryId."""
+    return f"{entry_id}{_FOR_CALLER}"
+
+
+class EmergencyCreated(EntryEvent):
     """Your call for help is stored under this `emergencyId`, and the hospital's staff are alerted."""
 
     type = "emergencyCreated"
@@ -265,7 +397,7 @@ class EmergencyCreated(_EntryEvent):
         return self.emergency_id
 
 
-class EmergencyAlert(_EntryEvent):
+class EmergencyAlert(EntryEvent):
     """An emergency needs somebody, and you may take it: answer with `emergencyResponse`."""
 
     type = "emergencyAlert"
@@ -303,8 +435,12 @@ class Response(Shape):
     timestamp: datetime
     emergency: EmergencyRequest
 
+    def for_caller(self, original: dict[str, Any]) -> Self:
+        hidden = {"response_notes": None, "rejection_reason": None}
+        return self.model_copy(update={**hidden, "emergency": self.emergency.for_caller(original)})
 
-class EmergencyResponse(_EntryEvent):
+
+class EmergencyResponse(EntryEvent):
     """Somebody has accepted the emergency, or declined it.
 
     The requester gets a decline only when everybody who is online and was to be alerted has declined.
@@ -338,8 +474,12 @@ class StatusChange(Shape):
     timestamp: datetime
     emergency: EmergencyRequest
 
+    def for_caller(self, original: dict[str, Any]) -> Self:
+        hidden = {"notes": None, "vitals": None, "completion_details": None}
+        return self.model_copy(update={**hidden, "emergency": self.emergency.for_caller(original)})
 
-class EmergencyStatusUpdate(_EntryEvent):
+
+class EmergencyStatusUpdate(EntryEvent):
     """The status or the phase of an emergency has changed, or notes or vital signs were added."""
 
     type = "emergencyStatusUpdate"
@@ -350,6 +490,43 @@ class EmergencyStatusUpdate(_EntryEvent):
 
     def author(self) -> str:
         return self.data.updated_by
+
+
+class Amended(Shape):
+    emergency_id: str
+    changed: dict[str, dict[str, Any]]
+    by: str
+    reason: str | None
+    emergency: EmergencyRequest
+
+    def for_caller(self, original: dict[str, Any]) -> Self:
+        """With the own changes, and those of where and how urgently somebody comes."""
+        is_own = self.by == self.emergency.requested_by
+        told = {
+            name: change
+            for name, change in self.changed.items()
+            if is_own or name in ("location", "priority")
+        }
+        reason = self.reason if is_own else None
+        return self.model_copy(
+            update={"changed": told, "reason": reason, "emergency": self.emergency.for_caller(original)}
+        )
+
+
+class EmergencyAmended(EntryEvent):
+    """Something known of the emergency was corrected: each changed field with the value before and now."""
+
+    type = "emergencyAmended"
+    data: Amended
+
+    def topic(self) -> str:
+        return self.data.emergency_id
+
+    def author(self) -> str:
+        return self.data.by
+
+    def push_category(self) -> str:
+        return "emergency"
 
 
 class HospitalStatus(Event):

@@ -14,10 +14,12 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from emergency.news2 import outdated
-from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, Phase, Status
+from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, WITH_PATIENT, Phase, Status
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
 
+# After the end, who called for somebody else hears no more of it.
+CALLER_SEES_FOR = timedelta(hours=24)
 NEWS2_FROM_AGE = 16
 # An older reading does not count any more.
 READINGS_COUNT_FOR = timedelta(minutes=60)
@@ -32,13 +34,24 @@ class Priority(models.TextChoices):
 
 class EmergencyQuerySet(models.QuerySet["Emergency"]):
     def visible_to(self, user: User) -> Self:
-        """Those the user requested or is the patient of; for staff also their hospital's; a superuser all."""
+        """Those the user called for or is the confirmed patient of; for staff also their hospital's.
+
+        A caller who is not the patient sees nothing from 24 hours after the end; a superuser sees all.
+        """
         if user.is_superuser:
             return self
-        own = Q(requested_by=user) | Q(patient_id=user.pk)
+        earliest = timezone.now() - CALLER_SEES_FOR
+        is_recent = Q(completed_at=None, cancelled_at=None)
+        is_recent |= Q(completed_at__gt=earliest) | Q(cancelled_at__gt=earliest)
+        own = Q(requested_by=user) & (Q(patient_id=user.pk) | is_recent)
+        own |= Q(patient_id=user.pk, patient_confirmed=True)
         if user.is_patient:
             return self.filter(own)
         return self.filter(Q(hospital=user.hospital_id) | own)
+
+    def called_by_others_for(self, user: User) -> Self:
+        """Those that somebody else called for this person, asked or answered."""
+        return self.filter(patient_id=user.pk).exclude(requested_by=user)
 
     def open(self) -> Self:
         return self.filter(status__in=OPEN)
@@ -65,9 +78,15 @@ class Emergency(models.Model):
     lat = models.FloatField()
     lng = models.FloatField()
     address = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
+    # Whether the person whose userId `patient_id` is says so; null where nobody asked or answered.
+    patient_confirmed = models.BooleanField(null=True, blank=True)
     patient_age = models.SmallIntegerField("patientAge, in years", null=True, blank=True)
     patient_sex = models.CharField("patientSex", max_length=20, null=True, blank=True)  # noqa: DJ001 null on the wire
     is_pregnant = models.BooleanField("isPregnant", null=True, blank=True)
+    caller_name = models.TextField("callerName", null=True, blank=True)  # noqa: DJ001 null on the wire
+    caller_relation = models.TextField("callerRelation", null=True, blank=True)  # noqa: DJ001 null on the wire
+    callback_phone = models.TextField("callbackPhone", null=True, blank=True)  # noqa: DJ001 null on the wire
+    access_notes = models.TextField("accessNotes", null=True, blank=True)  # noqa: DJ001 null on the wire
     condition = models.TextField()
     description = models.TextField(null=True, blank=True)  # noqa: DJ001 null on the wire
     priority = models.CharField(max_length=10, choices=Priority)
@@ -154,8 +173,30 @@ class Emergency(models.Model):
         return f"{self.priority} {self.status}, {self.requested_at:%Y-%m-%d %H:%M}"
 
     @property
+    def is_callers_own(self) -> bool:
+        """Whether the caller is the patient."""
+        return self.requested_by_id == self.patient_id
+
+    def is_patient(self, user: User) -> bool:
+        """Whether this user called as the patient, or was named as the patient and confirmed."""
+        return user.pk == self.patient_id and (self.is_callers_own or self.patient_confirmed is True)
+
+    def has_readable_chart(self, user: User) -> bool:
+        """Whether this user may read vitals, notes and timeline: the hospital's staff and the patient."""
+        return user.is_superuser or user.works_at(self.hospital_id) or self.is_patient(user)
+
+    def is_hidden_from_caller(self, now: datetime) -> bool:
+        ended_at = self.completed_at or self.cancelled_at
+        return not self.is_callers_own and ended_at is not None and now - ended_at >= CALLER_SEES_FOR
+
+    @property
     def is_open(self) -> bool:
         return self.status in OPEN
+
+    @property
+    def is_with_patient(self) -> bool:
+        """Whether the crew has reached the patient, on the scene or later."""
+        return any(getattr(self, STAMPS[phase]) is not None for phase in WITH_PATIENT)
 
     @property
     def times(self) -> dict[str, str]:
@@ -237,6 +278,8 @@ class EntryKind(models.TextChoices):
     ESCALATED = "escalated"
     REASSIGNED = "reassigned"
     TRANSFERRED = "transferred"
+    CONFIRMED = "confirmed"
+    AMENDED = "amended"
 
 
 # Entries of one action have the same time; this is their order, the cause before its effect.
@@ -248,6 +291,8 @@ ORDER_IN_ONE_ACTION = (
     EntryKind.STATUS,
     EntryKind.REASSIGNED,
     EntryKind.TRANSFERRED,
+    EntryKind.CONFIRMED,
+    EntryKind.AMENDED,
     EntryKind.ALERTED,
 )
 

@@ -15,7 +15,7 @@ from emergency.status import Status
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
-from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.actions import Result, action
 from hplus.realtime.hub.presence import online_among
 from location.actions import close_grants
 
@@ -57,7 +57,7 @@ def _accept(user: User, request: messages.Respond) -> None:
     audience.store_reply(emergency, user, Reply.ACCEPTED, now)
     share_locations(emergency)
     entry = _add_response_entry(emergency, user, request, now)
-    publish(messages.EmergencyResponse.of(entry), *audience.groups_concerned(emergency))
+    audience.publish_entry(messages.EmergencyResponse, entry, emergency)
 
 
 def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) -> bool:
@@ -90,9 +90,8 @@ def _reject(user: User, request: messages.Respond) -> None:
     audience.store_reply(emergency, user, Reply.REJECTED, now)
     entry = _add_response_entry(emergency, user, request, now)
     if emergency.status == Status.PENDING:
-        listeners = audience.groups_concerned(emergency)
         but = [] if _have_all_rejected(emergency) else [emergency.requested_by_id]
-        publish(messages.EmergencyResponse.of(entry), *listeners, groups.person(user.pk), but=but)
+        audience.publish_entry(messages.EmergencyResponse, entry, emergency, groups.person(user.pk), but=but)
 
 
 def _have_all_rejected(emergency: Emergency) -> bool:
@@ -112,9 +111,8 @@ def _release(emergency: Emergency, user: User, request: messages.Respond, now: d
     response = _add_response_entry(emergency, user, request, now)
     change = status_change(emergency, user, now, previous, notes=request.rejection_reason)
     status = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now)
-    listeners = [*audience.groups_concerned(emergency), groups.person(user.pk)]
-    publish(messages.EmergencyResponse.of(response), *listeners)
-    publish(messages.EmergencyStatusUpdate.of(status), *listeners)
+    audience.publish_entry(messages.EmergencyResponse, response, emergency, groups.person(user.pk))
+    audience.publish_entry(messages.EmergencyStatusUpdate, status, emergency, groups.person(user.pk))
     others = {*audience.users_to_alert(emergency), *audience.staff_alerted_before(emergency)} - {user.pk}
     audience.alert(emergency, others, now)
 

@@ -16,6 +16,7 @@ from hplus.protocol.wire import REMOVED
 BATCH_ROWS = 200
 # The keys with personal data, at any depth of an entry.
 PERSONAL_FIELDS = {
+    "accessNotes", "callbackPhone", "callerName", "callerRelation", "changed",
     "address", "completionDetails", "condition", "description", "isPregnant", "lat", "lng",
     "location", "message", "news2", "notes", "original", "parameters", "patientAge", "patientId",
     "patientName", "patientPhone", "patientSex", "readings", "reason", "rejectionReason",
@@ -62,6 +63,7 @@ def _anonymise_row(row: Emergency) -> None:
     row.patient_id = row.patient_name = row.condition = REMOVED
     row.patient_phone = row.address = row.description = row.estimated_arrival = None
     row.lat, row.lng = round(row.lat, 1), round(row.lng, 1)
+    row.caller_name = row.caller_relation = row.callback_phone = row.access_notes = None
     row.patient_age = row.patient_sex = row.is_pregnant = None
     row.vitals, row.readings, row.news2, row.original, row.warnings = None, {}, None, {}, []
     row.fingerprint, row.client_timestamp = "", None

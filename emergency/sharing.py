@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from emergency.models import Emergency
-from hplus.accounts.models import Role, User
 from hplus.realtime.models import Contact
 from location.actions import close_grants, open_grant
 
@@ -13,7 +12,7 @@ def share_locations(emergency: Emergency) -> None:
 
     The assignee sees the requester and the patient too. Repeating a call changes nothing.
     """
-    waiting = sorted(_waiting(emergency))
+    waiting = sorted(people_waiting(emergency))
     reason_id, hospital_id = emergency.pk, emergency.hospital_id
     for user_id in waiting:
         open_grant(reason_id, user_id, to_hospital=hospital_id, why="emergency")
@@ -29,7 +28,7 @@ def share_locations(emergency: Emergency) -> None:
 
 def share_presence(emergency: Emergency, alerted_ids: list[str]) -> None:
     """Let those alerted and those waiting see each other's presence."""
-    waiting = _waiting(emergency)
+    waiting = people_waiting(emergency)
     Contact.objects.bulk_create(
         [
             Contact(user_id=one, contact_id=other, topic=emergency.pk)
@@ -47,10 +46,7 @@ def stop_sharing(emergency: Emergency, reason: str) -> None:
     Contact.objects.filter(topic=emergency.pk).delete()
 
 
-def _waiting(emergency: Emergency) -> set[str]:
-    """The requester and, where `patientId` is a patient's account, the patient.
-
-    An account of staff is left out: naming a colleague as the patient must not reveal a position.
-    """
-    patients = User.objects.filter(pk=emergency.patient_id, role=Role.PATIENT)
-    return {emergency.requested_by_id, *patients.values_list("pk", flat=True)}
+def people_waiting(emergency: Emergency) -> set[str]:
+    """The requester, and the person named as the patient once that person has confirmed."""
+    named = {emergency.patient_id} if emergency.patient_confirmed else set()
+    return {emergency.requested_by_id, *named}

@@ -41,6 +41,11 @@ class Phase(models.TextChoices):
     IN_SERVICE = "inService"
 
 
+# From the first contact until the care is somebody else's, the patient is with the crew.
+WITH_PATIENT = (
+    Phase.AT_PATIENT, Phase.TRANSPORTING, Phase.AT_DESTINATION, Phase.TRANSFER_OF_CARE, Phase.IN_SERVICE,
+)  # fmt: skip
+
 # phase → the column with its time
 STAMPS: dict[str, str] = {
     Phase.EN_ROUTE: "en_route_at",

@@ -1,6 +1,8 @@
 from django.urls import path
 
 from emergency import actions, messages, views
+from emergency.amend import amend
+from emergency.named_patient import confirm_patient
 from emergency.response import respond
 from hplus.realtime.rest import action_view
 
@@ -15,6 +17,10 @@ urlpatterns = [
     path("<str:emergency_id>/nearest/", views.NearestView.as_view()),
     path("<str:emergency_id>/response/", action_view(messages.Respond, respond).as_view()),
     path("<str:emergency_id>/status/", action_view(messages.UpdateStatus, actions.update_status).as_view()),
+    path(
+        "<str:emergency_id>/confirm-patient/", action_view(messages.ConfirmPatient, confirm_patient).as_view()
+    ),
+    path("<str:emergency_id>/amend/", action_view(messages.Amend, amend).as_view()),
     path("<str:emergency_id>/reassign/", action_view(messages.Reassign, actions.reassign).as_view()),
     path("<str:emergency_id>/transfer/", action_view(messages.Transfer, actions.transfer).as_view()),
 ]

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from emergency import actions, fhir, messages, response_times, timeline
 from emergency.call_for_help import request_help
-from emergency.current_state import state_of
+from emergency.current_state import states_for
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
@@ -70,21 +70,22 @@ class EmergencyView(APIView):
     @described(None, messages.EmergencyRequest)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read one emergency as it stands now."""
-        return shaped(state_of(actions.find_emergency(request.user, emergency_id)))
+        found = actions.find_emergency(request.user, emergency_id)
+        return shaped(states_for(request.user, [found])[0])
 
 
 class TimelineView(APIView):
     @described(None, timeline.Timeline)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read everything that happened in an emergency, in the order of time."""
-        return shaped(timeline.timeline(actions.find_emergency(request.user, emergency_id), request.user))
+        return shaped(timeline.timeline(actions.find_chart(request.user, emergency_id), request.user))
 
 
 class TrackView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read the positions of those who took part, as GeoJSON (RFC 7946)."""
-        emergency = actions.find_emergency(request.user, emergency_id)
+        emergency = actions.find_chart(request.user, emergency_id)
         return Response(collection(read_track(request.user, emergency.pk)))
 
 
@@ -92,7 +93,7 @@ class FhirView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read an emergency as an HL7 FHIR R4 Bundle."""
-        return Response(fhir.bundle(actions.find_emergency(request.user, emergency_id)))
+        return Response(fhir.bundle(actions.find_chart(request.user, emergency_id)))
 
 
 class NearestView(APIView):

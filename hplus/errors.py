@@ -166,6 +166,11 @@ class LocationUnavailable(Refusal):
     message = "No position is known."
 
 
+class VersionConflict(Refusal):
+    code, http_status = "VERSION_CONFLICT", 409
+    message = "Somebody else has changed this meanwhile; `details.version` is the current one."
+
+
 class IdempotencyConflict(Refusal):
     code, http_status = "IDEMPOTENCY_CONFLICT", 409
     message = "This clientMessageId was used for something else."

@@ -288,3 +288,17 @@ def test_superuser_sets_policy_but_not_diversion(users: dict[str, User]) -> None
     assert admin_client_of("root").post(HOSPITAL, {**KEPT, "is_on_diversion": "on"}).status_code == 302
     assert not Hospital.objects.get(pk="hospital_001").is_on_diversion
     assert HospitalPolicy.of("hospital_001").targets["accept"] == 45
+
+
+def test_admin_corrects_an_emergency_and_the_page_tells_the_value_before(users: dict[str, User]) -> None:
+    emergency_id, admin_client = call_for_help(users), admin_client_of("admin_001")
+    wish = {"priority": "critical", "patientAge": "8", "accessNotes": "", "reason": "not breathing"}
+    answer = admin_client.post(f"{LIST}{emergency_id}/action/amend/", wish, follow=True)
+    assert b"Corrected." in answer.content
+    row = Emergency.objects.get(pk=emergency_id)
+    assert (row.priority, row.patient_age, row.access_notes) == ("critical", 8, None)
+    assert "patient age: – → 8" in admin_client.get(page_of(emergency_id)).content.decode()
+    refused = admin_client.post(f"{LIST}{emergency_id}/action/amend/", {"reason": "nothing"}, follow=True)
+    assert b"Field required" in refused.content
+    elsewhere = admin_client_of("admin_002").post(f"{LIST}{emergency_id}/action/amend/", wish)
+    assert elsewhere.status_code == 404

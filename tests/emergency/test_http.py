@@ -234,9 +234,12 @@ async def test_naming_a_patient_in_a_call_for_help_gives_no_access_to_position(s
         server.phone("patient_123", "patient") as patient,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
-        await bystander.ask("emergencyRequest", data=guide_frames.create_emergency_request())
+        made = await bystander.ask("emergencyRequest", data=guide_frames.create_emergency_request())
         await watch(nurse)
         here = {"lat": 37.7849, "lng": -122.4194}
+        assert (await nurse.ask("locationRequest", targetUserId="patient_123"))["code"] == "FORBIDDEN"
+        confirmed = {"emergencyId": made["data"]["emergencyId"], "isMe": True}
+        assert (await patient.ask("emergencyConfirmPatient", **confirmed))["type"] == "ack"
         for phone in (patient, bystander):
             await phone.ask("locationUpdate", data={"location": here, "isEmergency": True})
             await nurse.expect("locationUpdate", userId=phone.user_id)
