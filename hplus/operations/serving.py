@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import logging
 import os
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import FrameType
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -27,6 +28,7 @@ try:
 except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
+logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
@@ -60,7 +62,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _rest = b""  # the beginning of a frame on the direct line
     _is_paused = False  # the sink has enough to do
     is_writable = True  # the transport's buffer is under its high-water mark
-    _disconnected: asyncio.Future[int] | None = None
+    _on_end: Callable[[int], None] | None = None
+    _is_direct = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +90,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_initiated:
             self._boundary.feed(data)
         super().data_received(data)
-        self._is_plain = self._disconnected is not None and self._library_is_idle
+        self._is_plain = self._is_direct and self._library_is_idle
 
     @property
     def _library_is_idle(self) -> bool:
@@ -98,18 +101,41 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._sink = sink
 
     async def run(self) -> int:
+        ended = self.loop.create_future()
+        self.hand_over(ended.set_result)
+        return int(await ended)
+
+    def hand_over(self, on_end: Callable[[int], None]) -> bool:
         """What has come until now goes to the sink first."""
+        self._on_end = on_end
         queue, self.queue = self.queue, _Events(self)  # type: ignore[assignment]
         self.writable = _WRITABLE  # type: ignore[assignment]
         del self.request, self.response  # a connection lives for hours, its handshake is over
-        self._disconnected = self.loop.create_future()
         while not queue.empty():
             self.queue.put_nowait(queue.get_nowait())
-        self._is_plain = self._library_is_idle
+        self._is_direct, self._is_plain = True, self._library_is_idle
         if self.read_paused and not self._is_paused:
             self.transport.resume_reading()
         self.read_paused = True  # so that uvicorn does not stop reading after each frame
-        return await self._disconnected
+        return True
+
+    def end(self, code: int) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(code)
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, but a connection that was handed over goes on when this coroutine ends."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            logger.debug("The client left during its handshake")
+        except Exception:
+            logger.exception("The connection broke")
+            self.send_500_response()
+        if self._on_end is None and self.close_timer is None:
+            self.transport.close()
+        del self.scope
 
     def _read_frames(self, data: bytes) -> None:
         position, end, self._rest = 0, len(data), b""
@@ -237,12 +263,11 @@ class _Events:
         self._protocol = protocol
 
     def put_nowait(self, event: Any) -> None:
-        disconnected = self._protocol._disconnected
         if event["type"] == "websocket.receive":
             text = event.get("text")
             self._protocol._give(None if text is None else text.encode())
-        elif event["type"] == "websocket.disconnect" and disconnected and not disconnected.done():
-            disconnected.set_result(int(event.get("code") or 1005))
+        elif event["type"] == "websocket.disconnect":
+            self._protocol.end(int(event.get("code") or 1005))
 
     def empty(self) -> bool:
         return True

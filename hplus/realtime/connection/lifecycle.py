@@ -48,6 +48,7 @@ from hplus.realtime.models import Connection
 from hplus.realtime.publishing.replay import Cursor
 
 logger = logging.getLogger(__name__)
+CLEAN = (1000, 1001)  # close codes after which a user is offline at once
 
 
 class ConnectionLifecycle:
@@ -82,25 +83,27 @@ class ConnectionLifecycle:
         except errors.Refusal as refusal:
             await refuse(self._send, refusal, at)
             return
+        is_handed_over = False
         try:
-            await self._identify(at)
+            is_handed_over = await self._identify(at)
         finally:
-            self._admission.release(at)
+            if not is_handed_over:
+                self._admission.release(at)
 
-    async def _identify(self, at: str) -> None:
+    async def _identify(self, at: str) -> bool:
+        """Returns whether the connection goes on without this coroutine."""
         hub = self._hub or Hub.of_this_process()
         if hub.is_draining:
             await self._send({"type": "websocket.close", "code": 1012})
-            return
+            return False
         try:
             claim = claim_of(self._scope)
             identity = await self._admission.identify(claim)
         except Exception as reason:
             await refuse(self._send, as_refusal(reason), at)
-            return
+            return False
         await self._send({"type": "websocket.accept"})
-        if await self._is_registered(hub, claim, identity):
-            await self._run()
+        return await self._is_registered(hub, claim, identity) and await self._run(at)
 
     async def _is_registered(self, hub: Hub, claim: Claim, identity: Identity | None) -> bool:
         """Whether the client is registered and greeted now; else it has been sent the reason."""
@@ -119,12 +122,17 @@ class ConnectionLifecycle:
 
     # Run
 
-    async def _run(self) -> None:
+    async def _run(self, at: str) -> bool:
+        """Returns whether the connection goes on without this coroutine, which costs more than the rest of
+        an idle connection."""
+        if self.client.transport.hand_over(OpenConnection(self.client, self._admission, at).on_end):
+            return True
         code = 1006
         try:
             code = await self.client.transport.run()
         finally:
-            await self._leave(is_clean=code in (1000, 1001))
+            await leave(self.client, self._admission, is_clean=code in CLEAN)
+        return False
 
     # Greet
 
@@ -145,7 +153,7 @@ class ConnectionLifecycle:
             for result in (missed, *arrival.results):
                 await client.send_result(result)
         except BaseException:
-            await self._leave(is_clean=False)
+            await leave(self.client, self._admission, is_clean=False)
             raise
         client.release()
         for consumer in arrival.settling:
@@ -203,17 +211,35 @@ class ConnectionLifecycle:
             data=messages.Snapshot(**arrival.snapshot),
         )
 
-    # Leave
 
-    async def _leave(self, *, is_clean: bool) -> None:
-        """The client has gone; what was accepted is still done, for the database if not for the client."""
-        self.client.stop_writing()
-        self.client.hub.leave(self.client)
-        connection, self.client.connection = self.client.connection, None
-        if connection is None:
-            return
+async def leave(client: Client, admission: Admission, *, is_clean: bool) -> None:
+    """The client has gone; what was accepted is still done, for the database if not for the client."""
+    client.stop_writing()
+    client.hub.leave(client)
+    connection, client.connection = client.connection, None
+    if connection is None:
+        return
+    try:
+        leaver = Leaver(client.consumers, Departure(connection, is_clean))
+        await admission.batch(leave_all).submit(leaver)
+    except Exception:
+        logger.exception("A departure was not recorded; reconciliation will")
+
+
+class OpenConnection:
+    """All that is kept of a handshake while its connection is open on a direct line."""
+
+    __slots__ = ("_address", "_admission", "_client")
+
+    def __init__(self, client: Client, admission: Admission, at: str) -> None:
+        self._client, self._admission, self._address = client, admission, at
+
+    def on_end(self, code: int) -> None:
+        """The client has gone, with this close code."""
+        self._client.hub.depart(self._leave(code))
+
+    async def _leave(self, code: int) -> None:
         try:
-            leaver = Leaver(self.client.consumers, Departure(connection, is_clean))
-            await self._admission.batch(leave_all).submit(leaver)
-        except Exception:
-            logger.exception("A departure was not recorded; reconciliation will")
+            await leave(self._client, self._admission, is_clean=code in CLEAN)
+        finally:
+            self._admission.release(self._address)

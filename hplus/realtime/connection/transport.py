@@ -54,6 +54,13 @@ class Transport(Protocol):
         """Read until the client is gone. Returns the close code."""
         ...
 
+    def hand_over(self, on_end: Callable[[int], None]) -> bool:
+        """Read without the coroutine of the handshake, and call back with the close code at the end.
+
+        Returns False where that is not possible; then `run` reads.
+        """
+        ...
+
     async def close(self, code: int) -> None: ...
 
 
@@ -110,6 +117,9 @@ class AsgiTransport:
             self._may_read.clear()
             if not self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass")):
                 await self._may_read.wait()
+
+    def hand_over(self, on_end: Callable[[int], None]) -> bool:
+        return False
 
     def resume_reading(self) -> None:
         self._may_read.set()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from typing import Any
 
 from django.conf import settings
 
@@ -55,6 +56,7 @@ class Hub:
         self._subscriptions = Subscriptions(self._groups)
         self.batches = Batches()
         self._tasks: list[asyncio.Task[None]] = []
+        self._departures: set[asyncio.Task[None]] = set()
 
     # Starting and stopping
 
@@ -82,7 +84,7 @@ class Hub:
         global _current
         self.is_draining = True
         await _within(grace_seconds + 1, *(c.finish(1012, grace_seconds) for c in tuple(self.clients)))
-        await _within(1, self.batches.drained())
+        await _within(1, self.batches.drained(), *self._departures)
         await _within(1, self.publisher.drained(), in_db_thread(self.server.retire))
         for task in self._tasks:
             task.cancel()
@@ -153,6 +155,12 @@ class Hub:
             if not stream.clients:
                 del self.streams[client.user_id]
                 self._forget((PERSONS, client.user_id))
+
+    def depart(self, departure: Coroutine[Any, Any, None]) -> None:
+        """Let a connection that has ended do what is to be done after it."""
+        task = self.loop.create_task(departure)
+        self._departures.add(task)
+        task.add_done_callback(self._departures.discard)
 
     def _forget(self, audience: Audience) -> None:
         for conflation in self._conflations.values():
