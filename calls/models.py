@@ -92,10 +92,6 @@ class Call(models.Model):
         return list(self.participants.select_related("user", "invited_by").order_by("id"))
 
     @property
-    def is_open(self) -> bool:
-        return self.status in OPEN
-
-    @property
     def is_answered(self) -> bool:
         """Whether anybody ever accepted it."""
         return self.answered_at is not None
