@@ -132,9 +132,11 @@ class UpdateStatus(Request):
 class Changes(Shape):
     """What is to be different; a field that is absent or null stays as it is."""
 
-    priority: Annotated[Literal["low", "medium", "high", "critical"] | None, BeforeValidator(_normalized)] = (
-        None
-    )
+    priority: Annotated[
+        Literal["low", "medium", "high", "critical"] | None,
+        BeforeValidator(_normalized),
+        Field(examples=["critical"]),
+    ] = None
     location: Scene | None = None
     condition: Annotated[str | None, StringConstraints(min_length=1, max_length=2000)] = None
     description: Annotated[str | None, StringConstraints(max_length=4000)] = None
@@ -161,7 +163,7 @@ class Amend(Request):
     type = "emergencyAmend"
     emergency_id: Id
     version: int | None = None
-    changes: Changes = Field(examples=[{"priority": "critical"}])
+    changes: Changes
     reason: Reason
 
     @model_validator(mode="after")

@@ -292,13 +292,13 @@ def test_superuser_sets_policy_but_not_diversion(users: dict[str, User]) -> None
 
 def test_admin_corrects_an_emergency_and_the_page_tells_the_value_before(users: dict[str, User]) -> None:
     emergency_id, admin_client = call_for_help(users), admin_client_of("admin_001")
-    wish = {"priority": "critical", "patientAge": "8", "accessNotes": "", "reason": "not breathing"}
-    answer = admin_client.post(f"{LIST}{emergency_id}/action/amend/", wish, follow=True)
+    request = {"priority": "critical", "patientAge": "8", "accessNotes": "", "reason": "not breathing"}
+    answer = admin_client.post(f"{LIST}{emergency_id}/action/amend/", request, follow=True)
     assert b"Corrected." in answer.content
     row = Emergency.objects.get(pk=emergency_id)
     assert (row.priority, row.patient_age, row.access_notes) == ("critical", 8, None)
     assert "patient age: – → 8" in admin_client.get(page_of(emergency_id)).content.decode()
     refused = admin_client.post(f"{LIST}{emergency_id}/action/amend/", {"reason": "nothing"}, follow=True)
     assert b"Field required" in refused.content
-    elsewhere = admin_client_of("admin_002").post(f"{LIST}{emergency_id}/action/amend/", wish)
+    elsewhere = admin_client_of("admin_002").post(f"{LIST}{emergency_id}/action/amend/", request)
     assert elsewhere.status_code == 404

@@ -49,8 +49,8 @@ async def test_amendment_is_told_to_all_with_the_value_before(server: ThreadServ
         foreign = await elsewhere.ask("emergencyAmend", **_amend(emergency_id, priority="low"))
         assert foreign["code"] == "EMERGENCY_NOT_FOUND"
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
-        wish = _amend(emergency_id, priority="critical", patientAge=8, location=ELSEWHERE)
-        done = await crew.ask("emergencyAmend", **wish)
+        request = _amend(emergency_id, priority="critical", patientAge=8, location=ELSEWHERE)
+        done = await crew.ask("emergencyAmend", **request)
         for phone in (patient, crew, nurse, admin):
             told = await phone.expect("emergencyAmended")
             assert isinstance(told["seq"], int)
@@ -67,7 +67,7 @@ async def test_amendment_is_told_to_all_with_the_value_before(server: ThreadServ
         grant = await Grant.objects.filter(subject="paramedic_456", to_hospital="hospital_001").afirst()
         assert grant is not None
         assert grant.destination == (ELSEWHERE["lat"], ELSEWHERE["lng"])
-        assert (await crew.ask("emergencyAmend", **wish))["type"] == "ack"
+        assert (await crew.ask("emergencyAmend", **request))["type"] == "ack"
         for phone in (patient, crew):
             await phone.echo()
             assert len(phone.heard("emergencyAmended")) == 1, "the same values change nothing"
@@ -102,13 +102,13 @@ async def test_requester_amends_the_place_and_not_the_priority(server: ThreadSer
         await nurse.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "reject"))
         refused = await caller.ask("emergencyAmend", **_amend(emergency_id, priority="critical"))
         assert (refused["code"], refused["details"]["field"]) == ("FORBIDDEN", "priority")
-        wish = _amend(emergency_id, location=ELSEWHERE, accessNotes="door code 4711")
-        assert (await caller.ask("emergencyAmend", **wish))["type"] == "ack"
+        request = _amend(emergency_id, location=ELSEWHERE, accessNotes="entry code 4711")
+        assert (await caller.ask("emergencyAmend", **request))["type"] == "ack"
         told = (await caller.expect("emergencyAmended"))["data"]
         assert sorted(told["changed"]) == ["accessNotes", "location"]
         await nurse.expect("emergencyAlert", emergencyId=emergency_id)
         again = guide_frames.alert(await nurse.expect("emergencyAlert", emergencyId=emergency_id))
-        assert (again["location"], again["accessNotes"]) == (ELSEWHERE, "door code 4711")
+        assert (again["location"], again["accessNotes"]) == (ELSEWHERE, "entry code 4711")
 
 
 async def test_caller_who_is_not_the_patient_hears_no_clinical_amendment(server: ThreadServer) -> None:
@@ -117,8 +117,8 @@ async def test_caller_who_is_not_the_patient_hears_no_clinical_amendment(server:
         server.phone("admin_001", "admin", "hospital_001") as admin,
     ):
         emergency_id = await _call(caller)
-        wish = _amend(emergency_id, "from the record", condition="HIV positive", priority="critical")
-        await admin.ask("emergencyAmend", **wish)
+        request = _amend(emergency_id, "from the record", condition="HIV positive", priority="critical")
+        await admin.ask("emergencyAmend", **request)
         told = (await caller.expect("emergencyAmended"))["data"]
         assert (told["changed"], told["reason"]) == ({"priority": {"from": "high", "to": "critical"}}, None)
         assert told["emergency"]["condition"] == "Chest pain"
@@ -159,8 +159,8 @@ async def test_higher_priority_alerts_again_and_hastens_the_escalation(server: T
     ):
         emergency_id = await _call(patient, priority="low")
         first = await Emergency.objects.aget()
-        wish = {"changes": {"priority": "critical"}, "reason": "not breathing"}
-        assert await _post(server, "admin_001", f"/api/emergencies/{emergency_id}/amend/", wish) == 200
+        request = {"changes": {"priority": "critical"}, "reason": "not breathing"}
+        assert await _post(server, "admin_001", f"/api/emergencies/{emergency_id}/amend/", request) == 200
         assert guide_frames.alert(await nurse.expect("emergencyAlert", priority="critical"))
         assert (await admin.expect("emergencyAmended"))["data"]["by"] == "admin_001"
         row = await Emergency.objects.aget()

@@ -22,9 +22,9 @@ async def test_transfer_with_the_patient_is_refused(server: ThreadServer, phase:
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
         reached = guide_frames.update_status(emergency_id, "in_progress", phase=phase)
         await crew.ask("emergencyStatusUpdate", data=reached)
-        wish = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "no beds"}
+        request = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "no beds"}
         for phone in (crew, admin):
-            refused = await phone.ask("emergencyTransfer", **wish)
+            refused = await phone.ask("emergencyTransfer", **request)
             assert (refused["code"], refused["details"]) == (
                 "INVALID_TRANSITION",
                 {"status": "in_progress", "phase": phase},
@@ -48,6 +48,6 @@ async def test_transfer_before_the_patient_is_reached_is_done(server: ThreadServ
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
         arrived = guide_frames.update_status(emergency_id, "in_progress", phase="onScene")
         await crew.ask("emergencyStatusUpdate", data=arrived)
-        wish = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "closer"}
-        assert (await crew.ask("emergencyTransfer", **wish))["type"] == "ack"
+        request = {"emergencyId": emergency_id, "toHospitalId": "hospital_002", "reason": "closer"}
+        assert (await crew.ask("emergencyTransfer", **request))["type"] == "ack"
         guide_frames.alert(await elsewhere.expect("emergencyAlert", emergencyId=emergency_id))
