@@ -44,6 +44,8 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("emergencyStatusUpdate", {"emergencyId": "E", "phase": "onScene"}),
     ("emergencyReassign", {"emergencyId": "E", "assigneeId": "doctor_002", "reason": "because"}),
     ("emergencyTransfer", {"emergencyId": "E", "toHospitalId": "hospital_002", "reason": "because"}),
+    ("emergencyAmend", {"emergencyId": "E", "changes": {"priority": "critical"}, "reason": "because"}),
+    ("emergencyConfirmPatient", {"emergencyId": "E", "isMe": True}),
     ("nearestResponders", {"emergencyId": "E"}),
     ("callAccept", {"callId": "C"}),
     ("callReject", {"callId": "C"}),
@@ -84,6 +86,8 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("/api/emergencies/E/status/", {"status": "cancelled"}),
     ("/api/emergencies/E/reassign/", {"assigneeId": "doctor_002", "reason": "because"}),
     ("/api/emergencies/E/transfer/", {"toHospitalId": "hospital_002", "reason": "because"}),
+    ("/api/emergencies/E/amend/", {"changes": {"priority": "critical"}, "reason": "because"}),
+    ("/api/emergencies/E/confirm-patient/", {"isMe": True}),
     ("/api/notifications/read/", {"notificationId": "N"}),
 ]
 ADMIN_URLS = [
