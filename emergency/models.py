@@ -370,9 +370,23 @@ def default_alert_roles() -> list[str]:
     return [str(role) for role in ALERT_ROLES]
 
 
+def default_chart_roles() -> list[str]:
+    return [str(role) for role in (Role.DOCTOR, Role.NURSE, Role.PARAMEDIC, Role.ADMIN)]
+
+
+def default_accept_roles() -> list[str]:
+    return [str(role) for role in (Role.PARAMEDIC, Role.DOCTOR, Role.NURSE, Role.ADMIN)]
+
+
 def default_targets() -> dict[str, int]:
     """Seconds from the call to each step; nine in ten emergencies should keep them."""
     return {"alert": 5, "accept": 60, "scene": 480}
+
+
+# Seconds until each is overdue: acknowledging an assignment by another, leaving after the acceptance, an
+# assignee without connection or position, and the caller's objection to a cancellation by others.
+LIMITS = {"acknowledge": 60, "turnout": 120, "unreachable": 60, "object": 60}
+EMERGENCY_NUMBER = "112"  # of the European Union and by GSM in most networks
 
 
 class HospitalPolicyQuerySet(models.QuerySet["HospitalPolicy"]):
@@ -384,14 +398,39 @@ class HospitalPolicyQuerySet(models.QuerySet["HospitalPolicy"]):
 
 
 class HospitalPolicy(models.Model):
-    """Whom a hospital alerts first, when it escalates, and its targets. Without a row the defaults apply."""
+    """Who is alerted, accepts and reads charts at a hospital, its limits and its targets.
+
+    Without a row the defaults apply.
+    """
 
     hospital = models.OneToOneField(
         Hospital, on_delete=models.CASCADE, primary_key=True, related_name="emergency_policy"
     )
     alert_roles = models.JSONField(default=default_alert_roles, help_text="the roles that are alerted first")
+    accept_roles = models.JSONField(
+        default=default_accept_roles,
+        db_default=default_accept_roles(),
+        help_text="the roles that accept calls without having been alerted",
+    )
+    chart_roles = models.JSONField(
+        default=default_chart_roles,
+        db_default=default_chart_roles(),
+        help_text="the roles that read charts without having been alerted",
+    )
+    emergency_number = models.CharField(
+        max_length=20,
+        default=EMERGENCY_NUMBER,
+        db_default=EMERGENCY_NUMBER,
+        help_text="for a caller whom nobody answers",
+    )
+    mutual_aid = models.ManyToManyField(
+        Hospital, blank=True, related_name="+", help_text="alerted where nobody here accepts"
+    )
     escalation_seconds = models.JSONField(
         null=True, blank=True, help_text="by priority; empty for the installation's own"
+    )
+    limit_seconds = models.JSONField(
+        null=True, blank=True, help_text="until something is overdue, by name; empty for the defaults"
     )
     targets = models.JSONField(
         default=default_targets, help_text="seconds from the call to alert, accept and scene"
@@ -411,9 +450,12 @@ class HospitalPolicy(models.Model):
         return cls.objects.filter(pk=hospital_id).first() or cls(hospital_id=hospital_id)
 
     def clean(self) -> None:
-        _must_be_roles(self.alert_roles)
+        for field in ("alert_roles", "accept_roles", "chart_roles"):
+            _must_be_roles(field, getattr(self, field))
         if self.escalation_seconds is not None:
             _must_be_seconds("escalation_seconds", self.escalation_seconds, Priority.values)
+        if self.limit_seconds is not None:
+            _must_be_seconds("limit_seconds", self.limit_seconds, LIMITS)
         _must_be_seconds("targets", self.targets, default_targets())
 
     def escalation_delay(self, priority: str) -> timedelta:
@@ -421,10 +463,14 @@ class HospitalPolicy(models.Model):
         seconds = {**settings.HPLUS_ESCALATION_SECONDS, **(self.escalation_seconds or {})}
         return timedelta(seconds=seconds[priority])
 
+    def limit(self, name: str) -> timedelta:
+        """How long until this is overdue; `name` is one of LIMITS."""
+        return timedelta(seconds={**LIMITS, **(self.limit_seconds or {})}[name])
 
-def _must_be_roles(value: Any) -> None:
+
+def _must_be_roles(field: str, value: Any) -> None:
     if not isinstance(value, list) or not value or not set(map(str, value)) <= set(STAFF_ROLES):
-        raise ValidationError({"alert_roles": f"A list of some of: {', '.join(STAFF_ROLES)}."})
+        raise ValidationError({field: f"A list of some of: {', '.join(STAFF_ROLES)}."})
 
 
 def _must_be_seconds(field: str, value: Any, names: Iterable[str]) -> None:

@@ -19,7 +19,9 @@ from emergency.actions import update_status
 from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond, UpdateStatus
 from emergency.models import Emergency, HospitalPolicy
+from emergency.policy import change_policy
 from emergency.response import respond
+from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.models import Record
 from hplus.management.commands.seed_demo import seed_people
@@ -265,6 +267,8 @@ def test_post_without_csrf_token_is_refused(users: dict[str, User]) -> None:
 HOSPITAL = "/admin/accounts/hospital/hospital_001/change/"
 KEPT = {
     "name": "Riverside General", "alert_roles": ["nurse", "doctor"], "escalate_critical": "20",
+    "accept_roles": ["doctor"], "chart_roles": ["doctor", "nurse"], "emergency_number": "144",
+    "limit_turnout": "90",
     "target_alert": "5", "target_accept": "45", "target_scene": "400",
 }  # fmt: skip
 
@@ -282,6 +286,35 @@ def test_admin_sets_own_hospital_policy_and_no_other(users: dict[str, User]) -> 
     assert HospitalPolicy.of("hospital_001").alert_roles == ["nurse", "doctor"]
     assert admin_client_of("admin_002").post(HOSPITAL, KEPT).status_code == 302
     assert not HospitalPolicy.objects.filter(pk="hospital_002").exists()
+
+
+def test_policy_names_who_reads_and_accepts_and_each_change_is_in_the_audit(users: dict[str, User]) -> None:
+    fresh = HospitalPolicy.of("hospital_001")
+    assert fresh.chart_roles == ["doctor", "nurse", "paramedic", "admin"]
+    assert fresh.accept_roles == ["paramedic", "doctor", "nurse", "admin"]
+    assert (fresh.emergency_number, fresh.limit("turnout").seconds) == ("112", 120)
+    admin_client = admin_client_of("admin_001")
+    for _ in range(2):
+        assert admin_client.post(HOSPITAL, {**KEPT, "mutual_aid": ["hospital_002"]}).status_code == 302
+    policy = HospitalPolicy.of("hospital_001")
+    assert (policy.accept_roles, policy.chart_roles) == (["doctor"], ["doctor", "nurse"])
+    assert (policy.emergency_number, policy.limit_seconds) == ("144", {"turnout": 90})
+    assert [hospital.pk for hospital in policy.mutual_aid.all()] == ["hospital_002"]
+    changes = Record.objects.filter(object_type="emergency.hospitalpolicy", object_id="hospital_001")
+    written = changes.get()  # the second time nothing was different
+    assert (written.actor_id, written.hospital_id) == ("admin_001", "hospital_001")
+    assert written.details["changed"]["emergency_number"] == {"from": "112", "to": "144"}
+    assert written.details["changed"]["mutual_aid"] == {"from": [], "to": ["hospital_002"]}
+    for wrong in (
+        {"accept_roles": []}, {"chart_roles": ["patient"]}, {"emergency_number": "call me"},
+        {"mutual_aid": ["hospital_001"]}, {"limit_object": "-1"},
+    ):  # fmt: skip
+        assert admin_client.post(HOSPITAL, {**KEPT, **wrong}).status_code == 200, wrong
+    assert HospitalPolicy.of("hospital_001").emergency_number == "144"
+    with pytest.raises(errors.Forbidden):
+        change_policy(users["admin_002"], policy, [])
+    with pytest.raises(errors.Forbidden):
+        change_policy(users["doctor_123"], policy, [])
 
 
 def test_superuser_sets_policy_but_not_diversion(users: dict[str, User]) -> None:
