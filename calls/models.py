@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 
 from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import new_id
+from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
 from hplus.realtime.models import Connection
 
 
@@ -150,8 +151,11 @@ class ParticipantQuerySet(models.QuerySet["Participant"]):
         return self.filter(Exists(Connection.objects.filter(user=OuterRef("user"))))
 
 
-class Participant(models.Model):
-    """One person in one call, with the time when ringing ends, and when a lost connection ends it."""
+class Participant(IdempotentRow):
+    """One person in one call, with the time when ringing ends, and when a lost connection ends it.
+
+    The row of the caller is what a repeated `callInitiate` finds.
+    """
 
     call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="participants", db_index=False)
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
@@ -164,9 +168,6 @@ class Participant(models.Model):
     dropped_due_at = models.DateTimeField(null=True, blank=True)
     joined_at = models.DateTimeField(null=True, blank=True)
     left_at = models.DateTimeField(null=True, blank=True)
-    # Of the `callInitiate` by which the caller came in: a repetition is recognised by it.
-    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
-    fingerprint = models.CharField(max_length=64, blank=True)
 
     objects = ParticipantQuerySet.as_manager()
 
@@ -180,11 +181,7 @@ class Participant(models.Model):
             models.UniqueConstraint(
                 fields=["user"], condition=Q(status__in=PRESENT), name="in_one_call_at_a_time"
             ),
-            models.UniqueConstraint(
-                fields=["user", "client_message_id"],
-                condition=Q(client_message_id__isnull=False),
-                name="called_once_however_often_sent",
-            ),
+            one_row_per_key("user", "called_once_however_often_sent"),
         ]
 
     def __str__(self) -> str:

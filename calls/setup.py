@@ -15,6 +15,7 @@ from hplus.protocol import wire
 from hplus.push.actions import Wakeup
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.idempotency import Idempotency, content_of
 from hplus.realtime.publishing.push_wakeups import push_to_absent
 
 
@@ -88,22 +89,19 @@ def ring(callees: list[Participant], offer: messages.Description | None = None) 
 # Repetitions, and a call that is there already
 
 
-def _fingerprint(request: messages.InitiateCall) -> str:
-    """A digest without the offer: a phone that tries again may have made a new one."""
-    content = request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp", "offer"})
-    return wire.fingerprint(content)
+def _content(request: messages.InitiateCall) -> dict[str, Any]:
+    """The content without the offer: a phone that tries again may have made a new one."""
+    return {name: value for name, value in content_of(request).items() if name != "offer"}
+
+
+IDEMPOTENCY = Idempotency(Participant, requester="user", content=_content)
 
 
 def _repetition_of(user: User, request: messages.InitiateCall) -> Result | errors.Refusal | None:
     """The first result again for a request with the same clientMessageId; None for a new request."""
-    if not request.client_message_id:
-        return None
-    mine = Participant.objects.filter(user=user, client_message_id=request.client_message_id)
-    first = mine.select_related("call").first()
+    first = IDEMPOTENCY.first_row(user, request)
     if first is None:
         return None
-    if first.fingerprint != _fingerprint(request):
-        return errors.IdempotencyConflict(field="clientMessageId")
     if first.call.status == CallStatus.BUSY:
         return errors.CallBusy(callId=first.call_id)
     return _initiated(first.call, user, is_duplicate=True)
@@ -122,7 +120,7 @@ def _resolve_present_call(user: User, request: messages.InitiateCall, connection
         return None
     is_same = {one.user_id for one in call.people} == {user.pk, *request.callee_ids}
     if is_same and mine.is_ringing and call.initiator_id in request.callee_ids:
-        mine.client_message_id, mine.fingerprint = request.client_message_id, _fingerprint(request)
+        mine.client_message_id, mine.fingerprint = request.client_message_id, IDEMPOTENCY.fingerprint(request)
         join(call, mine, connection_id)
         return _initiated(call, user)
     if mine.is_ringing:
@@ -151,7 +149,7 @@ def _add_participants(
         call=call,
         user=user,
         client_message_id=request.client_message_id,
-        fingerprint=_fingerprint(request) if request.client_message_id else "",
+        fingerprint=IDEMPOTENCY.fingerprint(request),
     )
     caller.join(connection_id)
     call.people = [caller]

@@ -12,7 +12,7 @@ from typing import Any
 
 from chat.messages import NewMessage, SendMessage
 from chat.models import ChatRoom, MessageType
-from chat.sending import fingerprint_of
+from chat.sending import IDEMPOTENCY
 from hplus.protocol.wire import encode, new_id, rfc3339
 from hplus.realtime.actions import Command, Result
 from hplus.realtime.execution.hot_connection import Row, Statement, texts_of
@@ -105,7 +105,7 @@ class FastSending:
             "priority": request.priority,
             "client_id": request.client_message_id,
             "client_time": request.client_timestamp,
-            "fingerprint": fingerprint_of(request),
+            "fingerprint": IDEMPOTENCY.fingerprint(request),
             "at": rfc3339(datetime.now(UTC)),
             "is_absent": not publisher.has_connection(receiver),
         }

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
+from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
 
 
 class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
@@ -111,7 +112,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return received if user.is_patient else received.filter(room__hospital=user.hospital_id)
 
 
-class Message(models.Model):
+class Message(IdempotentRow):
     """One message. `id` orders the messages of a room, `message_id` is the public id."""
 
     message_id = models.CharField("messageId", max_length=36, unique=True, default=new_id, editable=False)
@@ -124,10 +125,7 @@ class Message(models.Model):
     reply_to = models.CharField("replyTo", max_length=36, null=True, blank=True)  # noqa: DJ001 null on the wire
     attachments = models.JSONField(null=True, blank=True)
     location = models.JSONField(null=True, blank=True)
-    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
     client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 null on the wire
-    # Tells a repetition from another message under the same clientMessageId.
-    fingerprint = models.CharField(max_length=64, blank=True)
     sent_at = models.DateTimeField(default=timezone.now)
     delivered_at = models.DateTimeField(null=True, blank=True)
     read_at = models.DateTimeField(null=True, blank=True)
@@ -146,11 +144,7 @@ class Message(models.Model):
             models.Index(fields=["receiver"], name="message_unread", condition=Q(read_at=None)),
         ]
         constraints = [
-            models.UniqueConstraint(
-                fields=["sender", "client_message_id"],
-                condition=Q(client_message_id__isnull=False),
-                name="stored_once_however_often_sent",
-            ),
+            one_row_per_key("sender", "stored_once_however_often_sent"),
             models.CheckConstraint(
                 condition=Q(read_at=None) | Q(delivered_at__isnull=False),
                 name="read_implies_delivered",

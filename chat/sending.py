@@ -16,6 +16,7 @@ from hplus.protocol import wire
 from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.execution import bulk_insert
+from hplus.realtime.idempotency import Idempotency, Key
 from hplus.realtime.models import Contact
 from hplus.realtime.whereabouts import fresh_positions
 
@@ -24,13 +25,7 @@ RoomKey = tuple[str, str, str]  # hospitalId and the two userIds, as ChatRoom.ke
 Rooms = dict[RoomKey, ChatRoom]
 
 
-def fingerprint_of(request: SendMessage) -> str:
-    """Tells a repetition from another message under the same clientMessageId; blank without one."""
-    if not request.client_message_id:
-        return ""
-    return wire.fingerprint(
-        request.model_dump(exclude={"request_id", "client_message_id", "client_timestamp"})
-    )
+IDEMPOTENCY = Idempotency(Message, requester="sender")
 
 
 @dataclass
@@ -46,10 +41,10 @@ class _Draft:
     @classmethod
     def of(cls, command: Command) -> _Draft:
         assert isinstance(command.request, SendMessage)
-        return cls(command.user, command.request, fingerprint_of(command.request))
+        return cls(command.user, command.request, IDEMPOTENCY.fingerprint(command.request))
 
     @property
-    def idempotency_key(self) -> tuple[str, str] | None:
+    def idempotency_key(self) -> Key | None:
         """Sender and clientMessageId, where there is one: a second message under this key is a repetition."""
         return (self.user.pk, self.request.client_message_id) if self.request.client_message_id else None
 
@@ -104,21 +99,12 @@ def _load_receivers(drafts: list[_Draft], rooms: Rooms) -> dict[str, User]:
 
 
 def _already_stored(drafts: list[_Draft]) -> dict[Any, Message]:
-    """Stored messages by idempotency key."""
-    keys = {draft.idempotency_key for draft in drafts if draft.idempotency_key}
-    if not keys:
-        return {}
-    found = Message.objects.filter(
-        sender__in={sender for sender, _ in keys},
-        client_message_id__in={client_id for _, client_id in keys},
-    )
-    return {(message.sender_id, message.client_message_id): message for message in found}
+    return IDEMPOTENCY.rows_by_key(draft.idempotency_key for draft in drafts if draft.idempotency_key)
 
 
 def _duplicate_result(draft: _Draft, message: Message) -> Outcome:
-    if message.fingerprint != draft.fingerprint:
-        return errors.IdempotencyConflict(field="clientMessageId")
-    return Result(ack_data=_ack_data(message), is_duplicate=True)
+    conflict = IDEMPOTENCY.conflict(message, draft.fingerprint)
+    return conflict or Result(ack_data=_ack_data(message), is_duplicate=True)
 
 
 def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:

@@ -21,10 +21,20 @@ from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
 from hplus.protocol import wire
 from hplus.realtime.actions import Result, action
+from hplus.realtime.idempotency import Idempotency
 from hplus.realtime.publishing.mailbox import newest_entries_about
 
 DUPLICATE_WITHIN = timedelta(minutes=10)
 _NOT_CONTENT = {"requestId", "clientMessageId", "timestamp", "type"}
+
+
+def _content(request: RequestHelp) -> dict[str, Any]:
+    """What the phone sent: a field that was unreadable tells one call for help from another, too."""
+    sent = request.original
+    return {key: sent[key] for key in sorted(sent) if key not in _NOT_CONTENT}
+
+
+IDEMPOTENCY = Idempotency(Emergency, requester="requested_by", content=_content)
 
 
 def request_help(user: User, request: RequestHelp) -> Result:
@@ -52,13 +62,9 @@ def _must_be_allowed(user: User, hospital_id: str) -> None:
 
 def _repeated(user: User, request: RequestHelp) -> Result | None:
     """The first result again, with the events of then, for a request with the same clientMessageId."""
-    if not request.client_message_id:
-        return None
-    known = Emergency.objects.filter(requested_by=user, client_message_id=request.client_message_id).first()
+    known = IDEMPOTENCY.first_row(user, request)
     if known is None:
         return None
-    if known.fingerprint != _fingerprint(request):
-        raise errors.IdempotencyConflict(field="clientMessageId")
     first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
     subjects = [subject for pk in first for subject in (pk, caller_subject(pk))]
     entries = [
@@ -67,12 +73,6 @@ def _repeated(user: User, request: RequestHelp) -> Result | None:
         for entry in newest_entries_about(user, event_type, subjects)
     ]
     return Result(events=entries, ack_data={"emergencyId": known.pk}, is_duplicate=True)
-
-
-def _fingerprint(request: RequestHelp) -> str:
-    content = {key: value for key, value in request.original.items() if key not in _NOT_CONTENT}
-    ordered = {key: content[key] for key in sorted(content)}
-    return wire.fingerprint(ordered)
 
 
 @action
@@ -120,7 +120,7 @@ def _to_row(user: User, request: RequestHelp) -> Emergency:
         possible_duplicate_of=_possible_duplicate(request),
         client_message_id=request.client_message_id,
         client_timestamp=request.client_timestamp,
-        fingerprint=_fingerprint(request),
+        fingerprint=IDEMPOTENCY.fingerprint(request),
     )
 
 

@@ -17,6 +17,7 @@ from emergency.news2 import outdated
 from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, WITH_PATIENT, Phase, Status
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
+from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
 
 # After the end, who called for somebody else hears no more of it.
 CALLER_SEES_FOR = timedelta(hours=24)
@@ -60,7 +61,7 @@ class EmergencyQuerySet(models.QuerySet["Emergency"]):
         return self.filter(status=Status.PENDING)
 
 
-class Emergency(models.Model):
+class Emergency(IdempotentRow):
     """One call for help as it stands now; its entries have what happened before.
 
     `original` is what the phone sent, unchanged; the other columns are what goes out, in the types of the
@@ -104,10 +105,7 @@ class Emergency(models.Model):
     warnings = models.JSONField(default=list, blank=True)
     original = models.JSONField(default=dict, blank=True)
     possible_duplicate_of = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001 null on the wire
-    client_message_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 unique where given
     client_timestamp = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 as sent, or nothing
-    # Tells a repetition from another request under the same clientMessageId.
-    fingerprint = models.CharField(max_length=64, blank=True)
     version = models.PositiveIntegerField(default=1)
     escalation_level = models.PositiveSmallIntegerField(default=0)
     # When it escalates unless somebody accepts; the server that locks the row first does it.
@@ -140,11 +138,7 @@ class Emergency(models.Model):
             ),
         ]
         constraints = [
-            models.UniqueConstraint(
-                fields=["requested_by", "client_message_id"],
-                condition=Q(client_message_id__isnull=False),
-                name="one_emergency_however_often_sent",
-            ),
+            one_row_per_key("requested_by", "one_emergency_however_often_sent"),
             models.CheckConstraint(
                 name="assigned_when_accepted",
                 condition=Q(status__in=ASSIGNED, assigned_to__isnull=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import re
@@ -286,16 +285,12 @@ def encode(fields: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields)
     except orjson.JSONEncodeError:  # an integer of more than 64 bits in a free object
-        return _canonical(fields)
+        return canonical(fields)
 
 
-def _canonical(fields: dict[str, Any]) -> bytes:
+def canonical(fields: dict[str, Any]) -> bytes:
+    """The JSON text by which fields are digested: without spaces, in the order they have."""
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def fingerprint(content: dict[str, Any]) -> str:
-    """Return a digest that tells a repeated request from another one with the same clientMessageId."""
-    return hashlib.sha256(_canonical(content)).hexdigest()
 
 
 # Ids and times
