@@ -11,7 +11,7 @@ from django.conf import settings
 
 from hplus.api.answers import error_body
 from hplus.operations.health import ask_database
-from hplus.realtime.execution.db_threads import database_unavailable, in_db_thread
+from hplus.realtime.execution.db_threads import database_unavailable, in_health_thread
 
 PROBE_SECONDS = 0.5  # for the database to answer a probe; then the response is only slow
 
@@ -62,8 +62,8 @@ class _Response:
 
 async def _database_answers() -> bool:
     try:
-        await asyncio.wait_for(in_db_thread(ask_database), PROBE_SECONDS)
-    except Exception:  # whatever it is, `in_db_thread` logs that there was no answer
+        await asyncio.wait_for(in_health_thread(ask_database), PROBE_SECONDS)
+    except Exception:  # whatever it is, `in_health_thread` logs that there was no answer
         return False
     return True
 

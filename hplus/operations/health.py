@@ -12,7 +12,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from hplus.realtime.execution.db_threads import in_db_thread
+from hplus.realtime.execution.db_threads import in_health_thread
 
 logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 3
@@ -41,7 +41,7 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not."""
     names = await asyncio.gather(
-        _answers("database", in_db_thread(ask_database)), _answers("channel layer", _ask_layer())
+        _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
     silent = [name for name in names if name]
     return JsonResponse(

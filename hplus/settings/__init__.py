@@ -98,7 +98,11 @@ ACTION_TIMEOUT_SECONDS = 4.0  # so that a client gets its error within 5 s
 ACTION_THREADS = 8
 HOT_CONNECTIONS = 2  # database connections of the hot statements
 ADMISSION_THREADS = 4  # for clients that connect and disconnect
-OTHER_THREADS = 6  # reconciliation, periodic jobs, HTTP
+URGENT_THREADS = 3  # for calls for help and their answers, which nothing else may use
+EXPORT_THREADS = 2  # for the portions of exports
+OTHER_THREADS = 8  # reconciliation, health, periodic jobs, the main thread of a command
+# HTTP requests at work at once, by lane (hplus.api.lanes), each with one database connection.
+HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
 CALL_DROPPED_SECONDS = 15  # without a connection, then a participant has left the call
@@ -157,6 +161,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "hplus.admin_site.csp.SecurityHeaders",
+    "hplus.api.lanes.Lanes",  # before all that asks the database
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -190,7 +195,13 @@ if DATABASE["ENGINE"].endswith("postgresql"):
             **DATABASE.get("OPTIONS", {}),
             "pool": {
                 "min_size": 2,
-                "max_size": ACTION_THREADS + ADMISSION_THREADS + OTHER_THREADS,
+                # Whoever may ask for a connection has one: no thread and no lane waits for another's.
+                "max_size": ACTION_THREADS
+                + ADMISSION_THREADS
+                + URGENT_THREADS
+                + EXPORT_THREADS
+                + OTHER_THREADS
+                + sum(HTTP_LANES.values()),
                 "timeout": 3,
             },
             "connect_timeout": 3,
@@ -250,7 +261,7 @@ LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
+    "hplus.accounts.passwords.PasswordBackend",
 ]
 # hplus.accounts.login_throttle answers locked-out users, so axes' middleware is not needed (axes.W002).
 AXES_USERNAME_FORM_FIELD = "username"  # as `authenticate` calls it, though the column is user_id

@@ -25,7 +25,7 @@ from hplus.realtime.connection.inbound import Inbound
 from hplus.realtime.connection.outbound import Outbound
 from hplus.realtime.connection.request_handling import RequestHandling
 from hplus.realtime.connection.transport import Transport
-from hplus.realtime.execution.db_threads import Deadline, in_db_thread
+from hplus.realtime.execution.db_threads import Deadline, in_db_thread, in_urgent_thread
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.hub.listener import Audience
 from hplus.realtime.models import Connection
@@ -183,7 +183,7 @@ class Client:
         if handler.batch is not None:
             outcome = await self.hub.batches.of(handler.batch).submit(Command(self.user, request))
             return method(request, outcome)
-        result = await in_db_thread(method, request)
+        result = await (in_urgent_thread if request.urgent else in_db_thread)(method, request)
         if result is not None and result.subscribe:
             await self.hub.join(self, list(result.subscribe))
         if result is not None and result.unsubscribe:

@@ -23,10 +23,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Pools of their own, so that an action never waits behind a thousand phones that come back at once, these
-# never behind a flood of requests, and the reconciliation of a server behind neither.
+# never behind a flood of requests, the reconciliation of a server behind neither, and a call for help behind
+# nothing. Each thread has its place among the connections of the database (`settings.DATABASES`).
 _actions = ThreadPoolExecutor(settings.ACTION_THREADS, thread_name_prefix="action")
+_urgent = ThreadPoolExecutor(settings.URGENT_THREADS, thread_name_prefix="urgent")
 _admission = ThreadPoolExecutor(settings.ADMISSION_THREADS, thread_name_prefix="admission")
 _reconciliation = ThreadPoolExecutor(1, thread_name_prefix="reconciliation")
+_health = ThreadPoolExecutor(1, thread_name_prefix="health")
 
 
 async def in_db_thread(action: Callable[..., T], *args: Any) -> T:
@@ -38,6 +41,11 @@ async def in_db_thread(action: Callable[..., T], *args: Any) -> T:
     return await _run(_actions, action, *args)
 
 
+async def in_urgent_thread(action: Callable[..., T], *args: Any) -> T:
+    """Like `in_db_thread`, on the threads reserved for calls for help and their answers."""
+    return await _run(_urgent, action, *args)
+
+
 async def in_admission_thread(action: Callable[..., T], *args: Any) -> T:
     """Like `in_db_thread`, on the threads reserved for arrivals and departures."""
     return await _run(_admission, action, *args)
@@ -46,6 +54,11 @@ async def in_admission_thread(action: Callable[..., T], *args: Any) -> T:
 async def in_reconciliation_thread(action: Callable[..., T], *args: Any) -> T:
     """Like `in_db_thread`, on the thread reserved for the reconciliation of this server."""
     return await _run(_reconciliation, action, *args)
+
+
+async def in_health_thread(action: Callable[..., T], *args: Any) -> T:
+    """Like `in_db_thread`, on the thread reserved for asking whether the database answers."""
+    return await _run(_health, action, *args)
 
 
 class Deadline:
