@@ -10,8 +10,8 @@ from operator import or_
 from typing import Any
 from urllib.parse import unquote
 
-import filetype
 from django.conf import settings
+from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
@@ -20,53 +20,24 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, quote_etag
 
-from chat.models import Attachment, ChatRoom, Message
+from chat.byte_ranges import Part, asked_part
+from chat.file_metadata import without_metadata
+from chat.file_types import content_type_of, safe_name
+from chat.models import Attachment, ChatRoom, Message, may_read_originals
+from chat.quotas import check_quota
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
 ATTACHMENT_PATH = re.compile(r"/api/chat/attachments/([0-9a-f-]{36})")
-HEAD_BYTES = 8192
-ALLOWED_TYPES = {
-    "image/jpeg", "image/png", "image/gif", "image/webp", "image/heic",
-    "audio/mpeg", "audio/mp4", "audio/ogg", "audio/x-wav", "audio/aac", "audio/amr", "audio/x-flac",
-    "video/mp4", "video/quicktime", "video/webm", "video/3gpp",
-    "application/pdf", "application/zip",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}  # fmt: skip
 INLINE_TYPES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
 
 
-def content_type_of(file: UploadedFile) -> str:
-    """The type of a file by its content, not its name. Raises ValidationFailed if it is not allowed."""
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    guess = filetype.guess(head)
-    found = guess.mime if guess else _text_type(head)
-    if found not in ALLOWED_TYPES and found != "text/plain":
-        raise errors.ValidationFailed("This type of file is not taken.", field="file", reason=f"is {found}")
-    return found
-
-
-def _text_type(head: bytes) -> str:
-    """`text/plain` for UTF-8 without NUL and without markup that a browser would run."""
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError as undecodable:
-        text = head.decode("utf-8", "ignore") if undecodable.start >= len(head) - 3 else "\x00"
-    return (
-        "application/octet-stream"
-        if "\x00" in text or text.lstrip("\ufeff \t\r\n").startswith("<")
-        else "text/plain"
-    )
-
-
 def store(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:
-    """Store a file for a room the user is a member of.
+    """Store a file for a room the user is a member of; pictures and videos without place and time.
 
-    Raises ChatRoomNotFound, ValidationFailed or MessageTooLarge.
+    Raises ChatRoomNotFound, ValidationFailed, MessageTooLarge or QuotaExceeded.
     """
     if not room.has_member(user):
         raise errors.ChatRoomNotFound()
@@ -74,19 +45,19 @@ def store(user: User, room: ChatRoom, file: UploadedFile | None) -> Attachment:
         raise errors.ValidationFailed("file is missing or empty.", field="file", reason="is missing")
     if file.size > settings.ATTACHMENT_BYTES:
         raise errors.MessageTooLarge(field="file", maxBytes=settings.ATTACHMENT_BYTES)
+    check_quota(user, room, file.size)
+    content = file.read()
+    content_type = content_type_of(content)
+    clean = without_metadata(content, content_type)
     return Attachment.objects.create(
         room=room,
         uploader=user,
-        file=file,
-        name=_clean_name(file.name or ""),
-        size_bytes=file.size,
-        content_type=content_type_of(file),
+        file=ContentFile(clean, "clean"),
+        original=ContentFile(content, "original") if clean != content else None,
+        name=safe_name(file.name or "", content_type),
+        size_bytes=len(clean),
+        content_type=content_type,
     )
-
-
-def _clean_name(name: str) -> str:
-    printable = "".join(c for c in name if c.isprintable() and c not in '/\\"')
-    return printable.strip(". ")[-200:] or "file"
 
 
 def open_attachment(user: User, attachment_id: str) -> Attachment:
@@ -102,13 +73,27 @@ def open_attachment(user: User, attachment_id: str) -> Attachment:
     return found
 
 
+def open_original(user: User, attachment_id: str) -> Attachment:
+    """Return a file whose upload still carries place and time, for those who may read originals; audited.
+
+    Raises MessageNotFound, also where nothing was removed from the upload.
+    """
+    found = Attachment.objects.visible_to(user).select_related("room").filter(pk=attachment_id).first()
+    if found is None or not found.original or not may_read_originals(user):
+        raise errors.MessageNotFound("There is no such attachment.")
+    record(user, Verb.READ, found, original=True)
+    found.file = found.original
+    return found
+
+
 def response_with(request: Any, attachment: Attachment) -> HttpResponseBase:
-    """Serve a file so that no browser runs it as a page of this site.
+    """Serve a file, or the part that a player asks for, so that no browser runs it as a page of this site.
 
     A cache must ask each time whether the file is still there, because it is withdrawn with its message.
     """
     etag = quote_etag(attachment.pk)
-    response = get_conditional_response(request, etag=etag) or _full_response(attachment)
+    response = get_conditional_response(request, etag=etag) or _response(request, attachment, etag)
+    response["Accept-Ranges"] = "bytes"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "private, no-cache"
@@ -116,16 +101,25 @@ def response_with(request: Any, attachment: Attachment) -> HttpResponseBase:
     return response
 
 
-def _full_response(attachment: Attachment) -> HttpResponse:
-    """The file in one piece: Django collects a synchronous stream before it sends it under ASGI anyway."""
+def _response(request: Any, attachment: Attachment, etag: str) -> HttpResponse:
+    """The whole or the part: Django collects a synchronous stream before it sends it under ASGI anyway."""
     is_download = attachment.content_type not in INLINE_TYPES
-    disposition = content_disposition_header(is_download, attachment.name) or "inline"
+    headers = {"Content-Disposition": content_disposition_header(is_download, attachment.name) or "inline"}
+    size = attachment.file.size
+    part = asked_part(request.headers, size, etag)
+    if part is not None and not part.is_satisfiable:
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.first}-{part.last}/{size}"
+    status = 200 if part is None else 206
+    content = _read(attachment, part or Part(0, size - 1))
+    return HttpResponse(content, attachment.content_type, status=status, headers=headers)
+
+
+def _read(attachment: Attachment, part: Part) -> bytes:
     with attachment.file.open("rb") as file:
-        return HttpResponse(
-            file.read(),
-            content_type=attachment.content_type,
-            headers={"Content-Disposition": disposition},
-        )
+        file.seek(part.first)
+        return bytes(file.read(part.last - part.first + 1))
 
 
 def attachment_ids_in(value: Any) -> set[str]:
@@ -136,13 +130,13 @@ def attachment_ids_in(value: Any) -> set[str]:
 def withdraw_files_of(message: Message) -> None:
     """Withdraw the files of a deleted message, except those that another message of the room refers to."""
     named = attachment_ids_in([message.text, message.attachments])
-    if unused := named - _still_used(message.room_id, named):
+    if unused := named - named_in_room(message.room_id, named):
         files = Attachment.objects.filter(room=message.room_id, pk__in=unused, withdrawn_at=None)
         files.update(withdrawn_at=timezone.now())
 
 
-def _still_used(room_id: str, attachment_ids: Iterable[str]) -> set[str]:
-    """Those of the files that messages of the room refer to; reads the whole room, as deletions are rare."""
+def named_in_room(room_id: str, attachment_ids: Iterable[str]) -> set[str]:
+    """Those of the files that messages of the room refer to; reads the whole room, as it is rarely asked."""
     wanted = [Q(files__contains=pk) | Q(text__contains=pk) for pk in attachment_ids]
     if not wanted:
         return set()

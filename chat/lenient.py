@@ -1,10 +1,13 @@
-"""Convert descriptions of a file that are not of the guide's types: no message is refused for one."""
+"""Read descriptions of files: other types than the guide's are converted, unsafe addresses recognised."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
+
+_OWN_FILE = re.compile(r"/api/chat/attachments/[0-9a-f-]{36}/?")
 
 
 def as_text(value: Any) -> str:
@@ -27,3 +30,15 @@ def file_name_in(url: str) -> str:
         return urlsplit(url).path.rpartition("/")[2][:255]
     except ValueError:
         return ""
+
+
+def is_web_address(url: str) -> bool:
+    """Whether an app may show or open it: `https:`, or a file of HPlus on any host or as a path."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_own = bool(_OWN_FILE.fullmatch(parts.path)) and parts.scheme in ("", "http", "https")
+    return is_own or (parts.scheme == "https" and bool(parts.hostname))

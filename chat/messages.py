@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from django.conf import settings
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from chat.lenient import as_bytes, as_text, file_name_in
+from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
@@ -43,6 +43,14 @@ class Attached(Shape):
         }
         replaced = {k: sent[k] for k, v in converted.items() if v != sent[k]}
         return {**sent, **converted, **({"asSent": replaced} if replaced else {})}
+
+    @field_validator("url")
+    @classmethod
+    def _must_be_shown_safely(cls, url: str) -> str:
+        """Raise ValueError for `javascript:`, `data:` and other addresses that an app would run or open."""
+        if not is_web_address(url):
+            raise ValueError("is neither https: nor a file of HPlus")
+        return url
 
     @model_validator(mode="after")
     def _fill_in_name(self) -> Self:

@@ -198,23 +198,41 @@ def stored_as(attachment: Attachment, _name: str) -> str:
     return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}"
 
 
+def original_as(attachment: Attachment, _name: str) -> str:
+    """The path of the upload as it came, beside the file without place and time."""
+    return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}.original"
+
+
 class Attachment(models.Model):
     """A file uploaded for one room, served only to those who may read the room.
 
-    It is withdrawn when the message that refers to it is deleted; the file itself is kept for the audit.
+    It is withdrawn when the message that refers to it is deleted; the file itself is kept for the audit. One
+    that no message names within a day is deleted; `named_at` is when a look found that one does.
     """
 
     attachment_id = models.CharField(max_length=36, primary_key=True, default=new_id, editable=False)
     room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="attachments")
     uploader = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     file = models.FileField(upload_to=stored_as)
+    original = models.FileField(upload_to=original_as, blank=True, db_default="")
     name = models.CharField(max_length=255)
     size_bytes = models.PositiveIntegerField()
     content_type = models.CharField(max_length=100)
     uploaded_at = models.DateTimeField(default=timezone.now, editable=False)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+    named_at = models.DateTimeField(null=True, blank=True)
 
     objects = AttachmentQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["uploader", "uploaded_at"], name="uploads_of_a_person"),
+            models.Index(
+                fields=["uploaded_at"],
+                name="uploads_not_named",
+                condition=Q(named_at=None, withdrawn_at=None),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -1,17 +1,23 @@
-"""Anonymise conversations after the retention time, except those under legal hold."""
+"""Anonymise conversations after the retention time, except those under legal hold; delete unused uploads."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import defaultdict
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
+from chat.attachments import named_in_room
 from chat.models import Attachment, ChatRoom, Message, Revision
 from hplus.protocol.wire import REMOVED
 
 BATCH_ROWS = 1000
+UNNAMED_UPLOAD = timedelta(hours=24)  # long enough for a message that waits in a phone's queue
+UNNAMED_BATCH = 200  # each looks through its room's messages
 
 
 def users_under_legal_hold() -> set[str]:
@@ -61,12 +67,49 @@ def _delete_attachments(before: datetime) -> int:
     """Delete one batch and its files, with the rooms locked as above."""
     ids = list(_attachments(before).values_list("pk", flat=True)[:BATCH_ROWS])
     _lock_rooms(Attachment.objects.filter(pk__in=ids).order_by().values("room"))
-    chosen = list(_attachments(before).filter(pk__in=ids))
+    return _delete(list(_attachments(before).filter(pk__in=ids)))
+
+
+def _delete(chosen: list[Attachment]) -> int:
+    """Delete these rows, and after the commit their files."""
     Attachment.objects.filter(pk__in=[attachment.pk for attachment in chosen]).delete()
     for attachment in chosen:
-        file = attachment.file
-        transaction.on_commit(lambda file=file: file.storage.delete(file.name))
+        for file in filter(None, (attachment.file, attachment.original)):
+            transaction.on_commit(partial(file.storage.delete, file.name))
     return len(chosen)
+
+
+def delete_unnamed_uploads() -> int:
+    """Delete the uploads of more than a day ago that no message names, except those under legal hold.
+
+    What a message names is marked, so that it is not looked at again. Returns how many were deleted.
+    """
+    deleted = 0
+    while (batch := _look_at_unnamed_uploads()) is not None:
+        deleted += batch
+    return deleted
+
+
+@transaction.atomic
+def _look_at_unnamed_uploads() -> int | None:
+    """Delete or mark a batch, with its rooms locked so that no message names one meanwhile; None if none."""
+    waiting = _attachments(timezone.now() - UNNAMED_UPLOAD).filter(named_at=None, withdrawn_at=None)
+    ids = list(waiting.order_by("uploaded_at").values_list("pk", flat=True)[:UNNAMED_BATCH])
+    if not ids:
+        return None
+    _lock_rooms(Attachment.objects.filter(pk__in=ids).order_by().values("room"))
+    chosen = list(waiting.filter(pk__in=ids))
+    named = _named(chosen)
+    Attachment.objects.filter(pk__in=named).update(named_at=timezone.now())
+    return _delete([attachment for attachment in chosen if attachment.pk not in named])
+
+
+def _named(chosen: list[Attachment]) -> set[str]:
+    """Those of the uploads that messages of their rooms name."""
+    by_room: defaultdict[str, set[str]] = defaultdict(set)
+    for attachment in chosen:
+        by_room[attachment.room_id].add(attachment.pk)
+    return {pk for room, ids in by_room.items() for pk in ids & named_in_room(room, ids)}
 
 
 def _lock_rooms(ids: QuerySet[Any, Any]) -> None:

@@ -72,7 +72,11 @@ class RoomMessagesView(APIView):
 
 
 class Upload(Shape):
-    """A file of at most 10 MiB for one room, as multipart form data."""
+    """A file of at most 10 MiB for one room, as multipart form data.
+
+    One that no message names within 24 hours is deleted. `QUOTA_EXCEEDED` says in `details.bytesLeft` what
+    still fits into the quota of `details.scope`: user (in 24 hours), room, hospital or server.
+    """
 
     chat_room_id: Id
     file: str = Field(json_schema_extra={"format": "binary"})
@@ -92,8 +96,16 @@ class AttachmentsView(APIView):
 
 
 class AttachmentView(APIView):
-    @extend_schema(responses={(200, "*/*"): bytes})
+    @extend_schema(
+        parameters=[OpenApiParameter("original", bool)],
+        responses={(200, "*/*"): bytes, (206, "*/*"): bytes},
+    )
     def get(self, request: Request, attachment_id: str) -> HttpResponseBase:
-        """Download a file, as a member of its room or an admin of its hospital. It ends with its message."""
-        found = attachments.open_attachment(request.user, id_of(attachment_id))
-        return attachments.response_with(request, found)
+        """Download a file or a part of it (`Range`), as a member of its room or an admin of its hospital.
+
+        It ends with its message. Pictures and videos come without place and time; `original=1` gives those
+        who may read originals the upload as it came, and is recorded in the audit.
+        """
+        is_original = request.query_params.get("original") == "1"
+        open_ = attachments.open_original if is_original else attachments.open_attachment
+        return attachments.response_with(request, open_(request.user, id_of(attachment_id)))

@@ -12,10 +12,13 @@ django_application = get_asgi_application()
 # Only after Django has loaded the applications.
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
+from hplus.api.addresses import LastSlash  # noqa: E402
+from hplus.api.bodies import BodyLimit  # noqa: E402
 from hplus.api.timeouts import TimeLimit  # noqa: E402
 from hplus.realtime.process import ServerApplication  # noqa: E402
 from hplus.routing import JOBS, socket_urls  # noqa: E402
 
+http_application = LastSlash(BodyLimit(TimeLimit(django_application)))
 application = ServerApplication(
-    ProtocolTypeRouter({"http": TimeLimit(django_application), "websocket": URLRouter(socket_urls)}), JOBS
+    ProtocolTypeRouter({"http": http_application, "websocket": URLRouter(socket_urls)}), JOBS
 )

@@ -184,6 +184,13 @@ class RateLimited(Refusal):
     message = "Too many messages. Please slow down."
 
 
+class QuotaExceeded(Refusal):
+    """`details.scope` is user, room, hospital or server; `details.bytesLeft` what still fits."""
+
+    code, http_status = "QUOTA_EXCEEDED", 413
+    message = "There is no room left for this file."
+
+
 class TooManyConnections(Refusal):
     code, close_code, http_status = "TOO_MANY_CONNECTIONS", 4102, 429
     message = "Too many connections."

@@ -7,6 +7,7 @@ from django.urls import path, re_path
 from calls import teardown
 from calls.consumers import CallsConsumer
 from chat.consumers import ChatConsumer
+from chat.retention import delete_unnamed_uploads
 from emergency.consumers import EmergencyConsumer
 from emergency.escalation import (
     emergencies_to_escalate,
@@ -77,4 +78,5 @@ JOBS = [
     PeriodicJob(delete_old_notifications, every_seconds=3600),
     PeriodicJob(delete_old_pushes, every_seconds=3600),
     PeriodicJob(anonymise_expired, every_seconds=3600, own_thread=True),
+    PeriodicJob(delete_unnamed_uploads, every_seconds=3600, own_thread=True),
 ]

@@ -7,6 +7,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+handler404 = "hplus.api.answers.not_found"
+
 urlpatterns = [
     path(
         "", RedirectView.as_view(url="/admin/")

@@ -7,7 +7,8 @@ import logging
 import uuid
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -65,6 +66,13 @@ def as_refusal(unexpected: Exception) -> errors.Refusal:
 def _with_status(refusal: errors.Refusal, code: str, status: int) -> errors.Refusal:
     refusal.code, refusal.http_status = code, status
     return refusal
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Respond 404: under /api/ in the shape of all its errors, elsewhere as a page."""
+    if not request.path.startswith("/api/"):
+        return page_not_found(request, exception)
+    return JsonResponse(error_body(as_refusal(Http404())), status=404)
 
 
 def internal_error(unexpected: BaseException) -> errors.InternalError:

@@ -16,13 +16,13 @@ Body = TypeVar("Body", bound=wire.Shape)
 
 
 class StrictJsonParser(BaseParser):
-    """JSON with the socket's rules: no NaN, no NUL, no lone surrogates, no key twice."""
+    """JSON with the socket's rules: no NaN, no NUL, no lone surrogates, no key twice. A BOM is skipped."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
         try:
-            text = stream.read(wire.MAX_MESSAGE_BYTES + 1).decode("utf-8")
+            text = stream.read(wire.MAX_MESSAGE_BYTES + 1).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise errors.InvalidJson(reason="not UTF-8") from None
         return wire.parse(text) if text.strip() else {}

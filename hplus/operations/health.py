@@ -12,6 +12,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
+from hplus.operations.disk import LOW_BYTES, free_bytes
 from hplus.realtime.execution.db_threads import in_health_thread
 
 logger = logging.getLogger(__name__)
@@ -39,15 +40,18 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 
 
 async def ready(_request: HttpRequest) -> JsonResponse:
-    """Respond 200 where database and channel layer answer, else 503 with the names of those that do not."""
+    """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
+
+    `warnings` names what will fail soon: `disk` where little space is left for attachments.
+    """
     names = await asyncio.gather(
         _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
     silent = [name for name in names if name]
-    return JsonResponse(
-        {"status": "unavailable" if silent else "ok", "unavailable": silent},
-        status=503 if silent else 200,
-    )
+    status = "unavailable" if silent else "ok"
+    warnings = ["disk"] if free_bytes() < LOW_BYTES else []
+    body = {"status": status, "unavailable": silent, "warnings": warnings}
+    return JsonResponse(body, status=503 if silent else 200)
 
 
 async def live(_request: HttpRequest) -> JsonResponse:

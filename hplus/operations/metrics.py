@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily
 
+from hplus.operations.disk import free_bytes
+
 
 class Tally:
     """A counter that only the event loop raises: an integer, where the library's takes a lock each time."""
@@ -50,6 +52,8 @@ connections = Gauge("hplus_connections", "Open connections of this process")
 requests = TallyByType("hplus_frames_in_total", "Requests handled, by type")
 frames_out = Tally("hplus_frames_out_total", "Frames written")
 refusals = Counter("hplus_refusals_total", "Errors sent to clients, by code", ["code"])
+free_disk = Gauge("hplus_attachments_free_bytes", "Bytes free where attachments are stored")
+free_disk.set_function(free_bytes)
 action_seconds = Histogram(
     "hplus_action_seconds",
     "Time to handle a request, in seconds, without waiting in the queue",

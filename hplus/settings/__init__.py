@@ -18,6 +18,7 @@ from hplus.settings.environment import (
     env,
     hosts,
     ice_urls,
+    megabytes_by_scope,
     prepare_directory_of,
     redis_address,
     seconds_by_priority,
@@ -58,6 +59,12 @@ HPLUS_RETENTION_DAYS = env(
 )
 HPLUS_RING_SECONDS = env(
     "HPLUS_RING_SECONDS", "45", whole_number(1, 3600), "a whole number of seconds up to 3600"
+)
+HPLUS_UPLOAD_QUOTA_MB = env(
+    "HPLUS_UPLOAD_QUOTA_MB",
+    "user=200,room=2000,hospital=100000",
+    megabytes_by_scope,
+    "like user=200,room=2000,hospital=100000 in MiB, 0 for no limit",
 )
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")

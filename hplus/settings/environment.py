@@ -80,12 +80,21 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 count = whole_number(0, 10**9)
 
 
-def seconds_by_priority(text: str) -> dict[str, int]:
-    pairs = [pair.split("=") for pair in text.split(",")]
-    seconds = {key.strip(): whole_number(1, MOST_ESCALATION_SECONDS)(value) for key, value in pairs}
-    if set(seconds) != {"critical", "high", "medium", "low"} or len(pairs) != len(seconds):
-        raise ValueError(text)
-    return seconds
+def numbers_by_name(names: set[str], least: int, most: int) -> Callable[[str], dict[str, int]]:
+    """Return a parser of `name=number` for exactly these names, separated by commas."""
+
+    def read(text: str) -> dict[str, int]:
+        pairs = [pair.split("=") for pair in text.split(",")]
+        numbers = {key.strip(): whole_number(least, most)(value) for key, value in pairs}
+        if set(numbers) != names or len(pairs) != len(numbers):
+            raise ValueError(text)
+        return numbers
+
+    return read
+
+
+seconds_by_priority = numbers_by_name({"critical", "high", "medium", "low"}, 1, MOST_ESCALATION_SECONDS)
+megabytes_by_scope = numbers_by_name({"user", "room", "hospital"}, 0, 10**9)
 
 
 def database(text: str) -> dict[str, Any]:

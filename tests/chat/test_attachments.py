@@ -17,7 +17,7 @@ from tests.api import Api, refused
 from tests.servers import ThreadServer
 
 HOSPITAL = "hospital_001"
-PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + b"\x01" * 100
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\x01" * 17 + b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 PDF = b"%PDF-1.4\n" + b"1" * 100
 HTML = b"<html><script>alert(1)</script></html>"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'

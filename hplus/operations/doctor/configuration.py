@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.staticfiles.storage import ManifestFilesMixin
 
+from hplus.operations.disk import LEAST_FREE_BYTES, LOW_BYTES, MEBIBYTE, free_bytes
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
 
-FREE_BYTES = 1024**3
 SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
 
 
@@ -73,8 +72,10 @@ def about_attachments(media: Path, static: Path) -> Finding:
             f"Attachments can't be stored in {media}. Make it writable or set MEDIA_ROOT. {cause(failure)}"
         )
         return wrong("settings.media_root", message)
-    if (free := shutil.disk_usage(directory).free) < FREE_BYTES:
-        return warning(
-            "settings.media_root", f"Only {free // 1024**2} MiB are free in {directory}. Make room."
+    if (free := free_bytes()) < LOW_BYTES:
+        message = (
+            f"Only {free // MEBIBYTE} MiB are free in {directory}; uploads end at "
+            f"{LEAST_FREE_BYTES // MEBIBYTE}. Make room."
         )
+        return warning("settings.media_root", message)
     return ok("settings.media_root", f"{media} can be written to.")
