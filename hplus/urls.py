@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
+
+from hplus.api.openapi import SchemaView
 
 handler404 = "hplus.api.answers.not_found"
 
@@ -25,6 +27,6 @@ urlpatterns = [
     path("api/location/", include("location.urls")),
     path("api/calls/", include("calls.urls")),
     path("api/notifications/", include("hplus.notifications.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
 ]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from django.http import HttpResponse
 from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
+from hplus.api.documents import document_response
 from hplus.protocol import wire
 
 
@@ -43,3 +50,28 @@ class ShapeSchema(OpenApiSerializerExtension):
             component = ResolvedComponent(name, ResolvedComponent.SCHEMA, schema=part, object=shape)
             auto_schema.registry.register_on_missing(component)
         return dict(schema)
+
+
+class SchemaView(APIView):
+    """The OpenAPI document for anybody, made once; YAML, or JSON where `format` or Accept says so."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        asked = request.GET.get("format", "")
+        is_json = asked == "json" or (not asked and "json" in request.headers.get("Accept", ""))
+        content_type = f"application/vnd.oai.openapi{'+json' if is_json else ''}; charset=utf-8"
+        return document_response(request._request, _openapi(is_json), content_type)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """The view chooses the format itself."""
+        return super().perform_content_negotiation(request, force=True)
+
+
+@cache  # views do not change while they run
+def _openapi(is_json: bool) -> bytes:
+    renderer = OpenApiJsonRenderer() if is_json else OpenApiYamlRenderer()
+    rendered: bytes = renderer.render(SchemaGenerator().get_schema(public=True), renderer_context={})
+    return rendered

@@ -9,11 +9,13 @@ from django.utils.html import escape
 from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
+from hplus.api.documents import made_once
 from hplus.protocol import document, rules
 from hplus.protocol.asyncapi import as_yaml
 
 
 @require_safe
+@made_once
 def protocol(request: HttpRequest) -> HttpResponse:
     """Respond with the document for people, on one page without a script."""
     address = f"{'wss' if request.is_secure() else 'ws'}://{request.get_host()}"
@@ -23,6 +25,7 @@ def protocol(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@made_once
 def asyncapi(_request: HttpRequest) -> HttpResponse:
     """Respond with the document for machines (RFC 9512 names the media type)."""
     return HttpResponse(as_yaml(), content_type="application/yaml; charset=utf-8")
