@@ -6,7 +6,7 @@ from typing import Any
 
 from calls import messages, teardown
 from calls.models import Call, Participant, ParticipantStatus
-from calls.setup import busy_among, join, lock_users, ring
+from calls.setup import busy_among, join, lock_calls_of, lock_users, ring
 from hplus import errors
 from hplus.accounts.actions import counterpart
 from hplus.accounts.models import User
@@ -42,12 +42,16 @@ def _lock_call(user: User, call_id: str) -> tuple[Call, Participant]:
 def accept(user: User, request: messages.AcceptCall, connection_id: str) -> Result:
     """Accept a call on this device. The first device wins; after its connection is lost, another may follow.
 
-    Raises CallNotFound, Forbidden or CallInvalidState.
+    Other calls that ring for the user are declined as busy, and become missed calls. Raises CallNotFound,
+    Forbidden or CallInvalidState.
     """
+    lock_users([user])
+    others = [call for call in lock_calls_of(user) if call.pk != request.call_id]
     call, mine = _lock_call(user, request.call_id)
     if not mine.is_ringing and not _may_take_over(call, mine, connection_id):
         raise errors.CallInvalidState(status=call.status, reason=_refused_because(mine))
     if mine.connection_id != connection_id or mine.is_ringing:
+        teardown.decline_as_busy(others, user)
         join(call, mine, connection_id, request.answer)
     return Result(ack_data={"callId": call.pk})
 
@@ -121,7 +125,7 @@ def _must_be_addable(call: Call, invitee: User) -> None:
         raise errors.Forbidden("Two patients never meet in a call.")
     if len(call.present()) > messages.MAX_CALLEES:
         raise errors.CallInvalidState(status=call.status, reason="the call is full")
-    if busy_among([invitee]):
+    if busy_among([invitee], call):
         raise errors.CallBusy()
 
 
@@ -177,20 +181,22 @@ def _signalled(user: User, request: messages.SignalCall, connection_id: str) -> 
 # Reading
 
 
-def _present_participant(user: User) -> Participant | None:
-    return Participant.objects.present().filter(user=user).select_related("call", "invited_by").first()
+def _present_participants(user: User) -> list[Participant]:
+    """The one in the call that the user talks in, then those of calls that ring, the most urgent first."""
+    present = Participant.objects.present().filter(user=user).select_related("call__initiator", "invited_by")
+    return sorted(present, key=lambda one: (not one.has_joined, -one.call.urgency, one.pk))
 
 
 def active_call(user: User) -> dict[str, Any] | None:
-    """The call the user is in or that rings for the user."""
-    mine = _present_participant(user)
-    return messages.CallRecord.of(mine.call).as_json() if mine else None
+    """The call the user is in, or the most urgent one that rings for the user."""
+    present = _present_participants(user)
+    return messages.CallRecord.of(present[0].call).as_json() if present else None
 
 
-def incoming_call(user: User) -> Result | None:
-    """`callInitiate` of the call that rings for the user, for a device that has just connected."""
-    mine = _present_participant(user)
-    return Result(events=[messages.IncomingCall.of(mine)]) if mine and mine.is_ringing else None
+def incoming_calls(user: User) -> Result | None:
+    """`callInitiate` of each call that rings for the user, for a device that has just connected."""
+    ringing = [one for one in _present_participants(user) if one.is_ringing]
+    return Result(events=[messages.IncomingCall.of(one) for one in ringing]) if ringing else None
 
 
 def calls_of(user: User, before: str | None = None, limit: int = 50) -> tuple[list[Call], bool]:

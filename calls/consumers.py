@@ -49,7 +49,7 @@ class CallsConsumer(DomainConsumer):
         return {"activeCall": actions.active_call(self.user)}
 
     def on_connect(self) -> Result | None:
-        return actions.incoming_call(self.user)
+        return actions.incoming_calls(self.user)
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
         """Drop an event that this connection caused: only the user's other devices need it."""

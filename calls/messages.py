@@ -24,11 +24,13 @@ Reason = Annotated[str | None, StringConstraints(max_length=200)]
 
 
 class InitiateCall(Request):
-    """Call one person (`receiverId`) or up to seven (`participantIds`).
+    """Call one person (`receiverId`), or as staff up to seven (`participantIds`).
 
     The answer is `callInitiated` with the ICE servers; all devices of the callees get `callInitiate` and ring
-    for `ringTimeout` seconds. `error` CALL_BUSY where all callees are in another call: they get a missed
-    call. A call to somebody who is calling you joins that call.
+    for `ringTimeout` seconds, also where another call rings there that is no more urgent (about an open
+    emergency of the caller, then of staff, then of patients). `error` CALL_BUSY where all callees talk: they
+    get a missed call. `error` RATE_LIMITED with `retryAfter` after three calls without an answer to the same
+    person in ten minutes. A call to somebody who is calling you joins that call.
     """
 
     type = "callInitiate"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Self
 
 from django.conf import settings
@@ -31,6 +32,14 @@ class CallStatus(models.TextChoices):
     CANCELLED = "cancelled"
     BUSY = "busy"
     FAILED = "failed"
+
+
+class Urgency(IntEnum):
+    """Which of two calls may ring on a line that rings already: the more urgent one, or one of its kind."""
+
+    PATIENT = 0
+    STAFF = 1
+    EMERGENCY = 2
 
 
 OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
@@ -66,6 +75,8 @@ class Call(models.Model):
     hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="calls")
     # As the client sent it; this app knows nothing of emergencies.
     emergency_id = models.CharField("emergencyId", max_length=150, blank=True)
+    # Whether that was an open emergency of the caller when the call began.
+    is_about_emergency = models.BooleanField(default=False, db_default=False)
     status = models.CharField(max_length=10, choices=CallStatus, default=CallStatus.RINGING)
     end_reason = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField(default=timezone.now)
@@ -91,6 +102,13 @@ class Call(models.Model):
     def people(self) -> list[Participant]:
         """All participants, the caller first, then in the order they were called."""
         return list(self.participants.select_related("user", "invited_by").order_by("id"))
+
+    @property
+    def urgency(self) -> Urgency:
+        """How much it may be in others' way."""
+        if self.is_about_emergency:
+            return Urgency.EMERGENCY
+        return Urgency.PATIENT if self.initiator.is_patient else Urgency.STAFF
 
     @property
     def is_answered(self) -> bool:
@@ -143,6 +161,11 @@ class ParticipantQuerySet(models.QuerySet["Participant"]):
     def joined(self) -> Self:
         return self.filter(status=ParticipantStatus.JOINED)
 
+    def unanswered_since(self, since: datetime) -> Self:
+        """Those who were called after that time and did not take the call."""
+        unanswered = (ParticipantStatus.MISSED, ParticipantStatus.REJECTED)
+        return self.filter(status__in=unanswered, call__started_at__gt=since)
+
     def without_connection(self) -> Self:
         """Participants of whom no device is connected."""
         return self.filter(~Exists(Connection.objects.filter(user=OuterRef("user"))))
@@ -179,7 +202,9 @@ class Participant(IdempotentRow):
         constraints = [
             models.UniqueConstraint(fields=["call", "user"], name="once_in_a_call"),
             models.UniqueConstraint(
-                fields=["user"], condition=Q(status__in=PRESENT), name="in_one_call_at_a_time"
+                fields=["user"],
+                condition=Q(status=ParticipantStatus.JOINED),
+                name="talks_in_one_call_at_a_time",
             ),
             one_row_per_key("user", "called_once_however_often_sent"),
         ]

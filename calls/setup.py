@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from calls import messages, teardown
-from calls.models import Call, CallStatus, Participant, ParticipantStatus
+from calls.models import Call, CallStatus, Participant, ParticipantStatus, Urgency
 from hplus import errors
 from hplus.accounts.actions import must_be_counterpart
 from hplus.accounts.models import User
@@ -25,6 +29,7 @@ def initiate(user: User, request: messages.InitiateCall, connection_id: str) -> 
     Raises UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden (patient to patient), CallBusy
     (all callees are in calls), CallInvalidState (the caller is in a call) or IdempotencyConflict.
     """
+    _must_not_be_too_many(user, request)
     outcome = _set_up(user, request, connection_id)
     if isinstance(outcome, errors.Refusal):
         raise outcome
@@ -39,12 +44,15 @@ def _set_up(user: User, request: messages.InitiateCall, connection_id: str) -> R
     settled = _repetition_of(user, request) or _resolve_present_call(user, request, connection_id)
     if settled is not None:
         return settled
-    call = Call.objects.create(
+    call = Call(
         call_type=request.call_type,
         initiator=user,
         hospital_id=hospital_id,
         emergency_id=request.emergency_id or "",
+        is_about_emergency=is_open_emergency_of(user, request.emergency_id),
     )
+    _must_not_insist(call, callees)
+    call.save(force_insert=True)
     _add_participants(call, user, request, connection_id, callees)
     if len(call.present()) < 2:
         return _end_as_busy(call)
@@ -53,6 +61,38 @@ def _set_up(user: User, request: messages.InitiateCall, connection_id: str) -> R
 
 
 # Callees
+
+
+def _must_not_be_too_many(user: User, request: messages.InitiateCall) -> None:
+    """Raise Forbidden: only staff ring several people at once."""
+    if user.is_patient and len(request.callee_ids) > 1:
+        raise errors.Forbidden("Only staff may call several people at once.")
+
+
+def _must_not_insist(call: Call, callees: list[User]) -> None:
+    """Raise RateLimited where the caller has rung for one of them often enough without an answer.
+
+    A call about an open emergency is never too often.
+    """
+    if call.urgency == Urgency.EMERGENCY:
+        return
+    window = timedelta(seconds=settings.UNANSWERED_CALLS_SECONDS)
+    now = timezone.now()
+    tried = Participant.objects.unanswered_since(now - window).filter(
+        invited_by=call.initiator, user__in=callees
+    )
+    times: defaultdict[str, list[datetime]] = defaultdict(list)
+    for user_id, started_at in tried.order_by("call__started_at").values_list("user", "call__started_at"):
+        times[user_id].append(started_at)
+    for started in times.values():
+        if len(started) >= settings.UNANSWERED_CALLS:
+            free_at = started[-settings.UNANSWERED_CALLS] + window
+            raise errors.RateLimited(retry_after=(free_at - now).total_seconds())
+
+
+def is_open_emergency_of(user: User, emergency_id: str | None) -> bool:
+    """Whether this emergency is open and the user part of it; `settings.EMERGENCY_OF_CALL` knows."""
+    return bool(emergency_id) and bool(import_string(settings.EMERGENCY_OF_CALL)(user, emergency_id))
 
 
 def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], str]:
@@ -74,9 +114,17 @@ def lock_users(users: list[User]) -> None:
     list(rows.order_by("pk").values_list("pk", flat=True))
 
 
-def busy_among(users: list[User]) -> set[str]:
-    """The userIds of those who are in a call or ring."""
-    return set(Participant.objects.present().filter(user__in=users).values_list("user_id", flat=True))
+def busy_among(users: list[User], call: Call) -> set[str]:
+    """The userIds of those who talk, or whose line rings for something more urgent than this call.
+
+    A line that only rings is not busy: else whoever lets it ring would keep it from everybody else.
+    """
+    present = Participant.objects.present().filter(user__in=users).exclude(call=call)
+    return {
+        one.user_id
+        for one in present.select_related("call__initiator")
+        if one.has_joined or one.call.urgency > call.urgency
+    }
 
 
 def ring(callees: list[Participant], offer: messages.Description | None = None) -> None:
@@ -108,15 +156,19 @@ def _repetition_of(user: User, request: messages.InitiateCall) -> Result | error
 
 
 def _resolve_present_call(user: User, request: messages.InitiateCall, connection_id: str) -> Result | None:
-    """Resolve a call that the caller is in or that rings; None where a new call may start.
+    """Resolve the calls that the caller is in or that ring; None where a new call may start.
 
-    A callee who calls back joins the call that rings. Another call that rings is rejected as busy, and one
+    A callee who calls back joins the call that rings. Other calls that ring are rejected as busy, and one
     whose device has gone is left. The same call tapped twice gives the first result. Raises CallInvalidState
     where the caller is in a call.
     """
-    call = _lock_call_of(user)
-    mine = call.participant(user.pk) if call else None
-    if call is None or mine is None or not mine.is_present:
+    results = [_resolve(call, user, request, connection_id) for call in lock_calls_of(user)]
+    return next(filter(None, results), None)
+
+
+def _resolve(call: Call, user: User, request: messages.InitiateCall, connection_id: str) -> Result | None:
+    mine = call.participant(user.pk)
+    if mine is None or not mine.is_present:
         return None
     is_same = {one.user_id for one in call.people} == {user.pk, *request.callee_ids}
     if is_same and mine.is_ringing and call.initiator_id in request.callee_ids:
@@ -134,9 +186,19 @@ def _resolve_present_call(user: User, request: messages.InitiateCall, connection
     raise errors.CallInvalidState("You are in a call.", callId=call.pk)
 
 
-def _lock_call_of(user: User) -> Call | None:
-    present = Participant.objects.present().filter(user=user)
-    return Call.objects.select_for_update(of=("self",)).filter(pk__in=present.values("call")).first()
+def lock_calls_of(user: User) -> list[Call]:
+    """Lock the calls that the user is in or that ring, in the order of their ids; the user is locked before.
+
+    The one the user talks in comes first.
+    """
+    present = Participant.objects.present().filter(user=user).values("call")
+    calls = Call.objects.select_for_update(of=("self",)).filter(pk__in=present).order_by("pk")
+    return sorted(calls, key=lambda call: not _talks_in(call, user))
+
+
+def _talks_in(call: Call, user: User) -> bool:
+    mine = call.participant(user.pk)
+    return mine is not None and mine.has_joined
 
 
 # Participants
@@ -153,7 +215,7 @@ def _add_participants(
     )
     caller.join(connection_id)
     call.people = [caller]
-    busy = busy_among(callees)
+    busy = busy_among(callees, call)
     for callee in callees:
         called = Participant(call=call, user=callee)
         called.ring(by=user)

@@ -10,7 +10,9 @@ from django.utils import timezone
 
 from calls import messages
 from calls.models import Call, CallStatus, Participant, ParticipantStatus
+from hplus.accounts.models import User
 from hplus.notifications.actions import notify
+from hplus.notifications.models import Notification
 from hplus.protocol import wire
 from hplus.realtime import groups
 from hplus.realtime.actions import action, publish
@@ -29,6 +31,15 @@ def reject(call: Call, person: Participant, reason: str | None, caused_by: str =
         messages.CallAnsweredElsewhere(call_id=call.pk, outcome="rejected", caused_by=caused_by),
         groups.person(person.user_id),
     )
+
+
+def decline_as_busy(calls: list[Call], user: User) -> None:
+    """Decline these calls for a user who takes another one; each becomes a missed call."""
+    for call in calls:
+        person = call.participant(user.pk)
+        if person is not None and person.is_ringing:
+            reject(call, person, "busy")
+            notify_missed(person)
 
 
 def hang_up(call: Call, person: Participant, reason: str | None, caused_by: str = "") -> None:
@@ -98,14 +109,16 @@ def _set_left(person: Participant, status: str) -> None:
 
 
 def notify_missed(person: Participant) -> None:
-    """Notify a person of a missed call, after an absence or another call."""
+    """Notify a person of a missed call, after an absence or another call; of one caller's in one notice."""
     call, caller = person.call, person.invited_by
     assert caller is not None
+    count = 1 + _unread_from(person.user_id, caller.pk)
+    times = f" {count} times" if count > 1 else ""
     notify(
         [person.user_id],
         category="missedCall",
         title="Missed call",
-        body=f"{caller.display_name} called you.",
+        body=f"{caller.display_name} called you{times}.",
         data={
             "callId": call.pk,
             "callType": call.call_type,
@@ -115,8 +128,17 @@ def notify_missed(person: Participant) -> None:
             "hospitalId": call.hospital_id,
             "emergencyId": call.emergency_id or None,
             "startedAt": wire.rfc3339(call.started_at),
+            "count": count,
         },
+        renews="callerId",
     )
+
+
+def _unread_from(user_id: str, caller_id: str) -> int:
+    """How many calls the unread notice of this caller's missed calls counts."""
+    unread = Notification.objects.filter(recipient=user_id, read_at=None, category="missedCall")
+    notice = unread.filter(data__callerId=caller_id).order_by("-pk").first()
+    return int(notice.data.get("count", 1)) if notice else 0
 
 
 # Periodic jobs: what is due stands in rows, so that a restart loses none; a row lock lets one server do it

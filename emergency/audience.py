@@ -132,3 +132,8 @@ def alert_remaining(emergency: Emergency, now: datetime) -> None:
 def store_reply(emergency: Emergency, user: User, reply: str, now: datetime) -> None:
     fields = {"reply": reply, "replied_at": now}
     Alert.objects.update_or_create(emergency=emergency, user=user, defaults=fields)
+
+
+def is_open_emergency_of(user: User, emergency_id: str) -> bool:
+    """Whether the emergency is open and the user may see it. Calls ask by `settings.EMERGENCY_OF_CALL`."""
+    return Emergency.objects.visible_to(user).open().filter(pk=emergency_id).exists()

@@ -28,13 +28,15 @@ def notify(
     body: str,
     priority: str = Priority.NORMAL,
     data: dict[str, Any] | None = None,
+    renews: str = "",
 ) -> None:
     """Send each of these people a notice from HPlus itself, as part of the calling action.
 
-    `data` is a JSON object. Unknown and deactivated users are left out.
+    `data` is a JSON object. Unknown and deactivated users are left out. `renews` names a key of `data`: an
+    unread notice of this category with the same value there is updated and sent again, not a second one made.
     """
     people = User.objects.filter(pk__in=set(user_ids), is_active=True).order_by("pk")
-    _store_and_publish(
+    drafts = [
         Notification(
             recipient=person,
             hospital_id=person.hospital_id,
@@ -45,7 +47,23 @@ def notify(
             data=data or {},
         )
         for person in people
-    )
+    ]
+    _store_and_publish(draft for draft in drafts if not (renews and _renew(draft, renews)))
+
+
+def _renew(draft: Notification, key: str) -> bool:
+    """Update the unread notice about the same thing and publish it. Returns whether there is one."""
+    unread = Notification.objects.filter(recipient=draft.recipient_id, read_at=None, category=draft.category)
+    known = unread.filter(**{f"data__{key}": draft.data[key]}).order_by("-pk").first()
+    if known is None:
+        return False
+    fields = ("title", "body", "priority", "data", "sent_at")
+    for name in fields:
+        setattr(known, name, getattr(draft, name))
+    known.save(update_fields=fields)
+    assert known.recipient_id is not None
+    publish(Notified.of(known), groups.person(known.recipient_id))
+    return True
 
 
 def _store_and_publish(notices: Iterable[Notification]) -> int:

@@ -130,6 +130,7 @@ async def test_unanswered_call_is_missed_after_the_ring_time(
             "hospitalId": "hospital_001",
             "emergencyId": None,
             "startedAt": ended["data"]["startedAt"],
+            "count": 1,
         }
         await patient.echo()
         assert not patient.heard("notification")

@@ -140,7 +140,7 @@ async def test_group_call_rings_only_free_callees(server: ThreadServer) -> None:
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("doctor_456", "doctor", "hospital_001") as caller,
     ):
-        await ring(patient, "doctor_123")
+        await a_call(patient, doctor)
         await caller.send("callInitiate", participantIds=["doctor_123", "nurse_001"], callType="audio")
         assert statuses(await nurse.expect("callInitiate", callerId="doctor_456")) == {
             "doctor_456": "joined",
@@ -194,8 +194,8 @@ async def test_adding_a_participant_without_permission_is_refused(server: Thread
         server.phone("doctor_002", "doctor", "hospital_002") as elsewhere,
     ):
         call_id = await a_call(patient, doctor)
-        await nurse.send("callInitiate", receiverId="paramedic_456", callType="audio")
-        await nurse.expect("callInitiated")
+        async with server.phone("receptionist_001", "receptionist", "hospital_001") as talking:
+            await talking.ask("callAccept", callId=await ring(nurse, "receptionist_001"))
         refused = [
             (patient, "paramedic_789", "FORBIDDEN"),
             (stranger, "paramedic_789", "CALL_NOT_FOUND"),
