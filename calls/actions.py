@@ -16,11 +16,7 @@ from hplus.realtime.actions import Result, action, publish
 
 def find_call(user: User, call_id: str) -> Call:
     """Return a call the user may see. Raises CallNotFound, also for a call of others."""
-    found = Call.objects.visible_to(user).with_people().filter(pk=call_id)
-    call = found.first() if "\x00" not in call_id else None
-    if call is None:
-        raise errors.CallNotFound()
-    return call
+    return Call.objects.visible_to(user).with_people().find(call_id, errors.CallNotFound())
 
 
 def _lock_call(user: User, call_id: str) -> tuple[Call, Participant]:
@@ -28,10 +24,8 @@ def _lock_call(user: User, call_id: str) -> tuple[Call, Participant]:
 
     Raises CallNotFound, or Forbidden for an admin who is not in it.
     """
-    visible = Call.objects.visible_to(user).filter(pk=call_id)
-    call = visible.select_for_update(of=("self",)).first()
-    if call is None:
-        raise errors.CallNotFound()
+    visible = Call.objects.visible_to(user).select_for_update(of=("self",))
+    call = visible.find(call_id, errors.CallNotFound())
     mine = call.participant(user.pk)
     if mine is None:
         raise errors.Forbidden("You are not in this call.")

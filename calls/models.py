@@ -16,6 +16,7 @@ from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
 from hplus.realtime.models import Connection
+from hplus.tenancy import TenancyQuerySet
 
 
 class CallType(models.TextChoices):
@@ -45,25 +46,24 @@ class Urgency(IntEnum):
 OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
 
 
-class CallQuerySet(models.QuerySet["Call"]):
+class CallQuerySet(TenancyQuerySet["Call"]):
     def of(self, user: User) -> Self:
         """The calls this user is or was a participant of."""
-        return self.filter(pk__in=Participant.objects.filter(user=user).values("call"))
+        return self.filter(_is_participant(user))
 
-    def visible_to(self, user: User) -> Self:
-        """The calls a user may see: the own ones; an admin also those of the hospital, a superuser all."""
-        if user.is_superuser:
-            return self
-        if user.is_hospital_admin:
-            return self.filter(
-                Q(pk__in=Participant.objects.filter(user=user).values("call")) | Q(hospital=user.hospital_id)
-            )
-        return self.of(user)
+    def visibility(self, user: User) -> Q:
+        """The calls a user may see: the own ones; for an admin also those of the hospital."""
+        own = _is_participant(user)
+        return own | Q(hospital=user.hospital_id) if user.is_hospital_admin else own
 
     def with_people(self) -> Self:
         """Load `people` of all calls with one more query."""
         people = Participant.objects.select_related("user", "invited_by").order_by("id")
         return self.prefetch_related(Prefetch("participants", people, to_attr="people"))
+
+
+def _is_participant(user: User) -> Q:
+    return Q(pk__in=Participant.objects.filter(user=user).values("call"))
 
 
 class Call(models.Model):

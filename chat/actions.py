@@ -73,10 +73,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
     """Return a room the user may read. Raises ChatRoomNotFound, also for a room of others."""
-    room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).first()
-    if room is None:
-        raise errors.ChatRoomNotFound()
-    return room
+    return ChatRoom.objects.visible_to(user).find(chat_room_id, errors.ChatRoomNotFound())
 
 
 def get_messages(user: User, request: messages.GetMessages) -> Result:
@@ -216,13 +213,11 @@ def _must_be_moderator(user: User, message: Message, reason: str | None) -> None
 
 
 def _lock_message(user: User, message_id: str, chat_room_id: str | None = None) -> Message:
-    found = Message.objects.visible_to(user).filter(message_id=message_id)
+    visible = Message.objects.visible_to(user)
     if chat_room_id:
-        found = found.filter(room=chat_room_id)
-    locked = found.select_for_update(of=("self",)).select_related("room", "sender").first()
-    if locked is None:
-        raise errors.MessageNotFound(field="messageId")
-    return locked
+        visible = visible.filter(room=chat_room_id)
+    locked = visible.select_for_update(of=("self",)).select_related("room", "sender")
+    return locked.find(message_id, errors.MessageNotFound(field="messageId"))
 
 
 def _publish_to_both(message: Message, event: Callable[[Message], messages.Durable]) -> None:

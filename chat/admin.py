@@ -18,7 +18,7 @@ from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.utils import parse_date_str
 
 from chat import attachments, legal_hold
-from chat.models import Attachment, ChatRoom, Message
+from chat.models import ChatRoom, Message
 from chat.transcript import transcript
 from hplus import errors
 from hplus.admin_site.tenancy_admin import TenancyAdmin
@@ -99,7 +99,7 @@ class ChatRoomAdmin(NewestFirstAdmin):
         if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
             return super().change_view(request, object_id, *args, **kwargs)  # refuses it
         rooms = self.get_queryset(request).select_related("hospital", "first", "second", "held_by")
-        room = rooms.filter(pk=unquote(object_id)).first() if "\x00" not in object_id else None
+        room = rooms.with_id(unquote(object_id)).first()
         if room is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         before, after = (_number(request.GET.get(name)) for name in ("before", "after"))
@@ -115,9 +115,9 @@ class ChatRoomAdmin(NewestFirstAdmin):
         return TemplateResponse(request, "admin/chat/transcript.html", context)
 
     def attachment_view(self, request: HttpRequest, object_id: str, attachment_id: str) -> HttpResponseBase:
-        rows = Attachment.objects.visible_to(request.user).filter(room=object_id, pk=attachment_id)
-        found = rows.first() if self.has_view_permission(request) else None
-        if found is None:
+        room = self.get_object(request, unquote(object_id))
+        found = room and room.attachments.visible_to(request.user).with_id(attachment_id).first()
+        if found is None or not self.has_view_permission(request):
             raise Http404
         record(request.user, Verb.READ, found)
         return attachments.response_with(request, found)

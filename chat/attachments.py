@@ -65,9 +65,8 @@ def open_attachment(user: User, attachment_id: str) -> Attachment:
 
     Raises MessageNotFound.
     """
-    found = Attachment.objects.visible_to(user).select_related("room").filter(pk=attachment_id).first()
-    if found is None:
-        raise errors.MessageNotFound("There is no such attachment.")
+    visible = Attachment.objects.visible_to(user).select_related("room")
+    found = visible.find(attachment_id, errors.MessageNotFound("There is no such attachment."))
     if not found.room.has_member(user):
         record(user, Verb.READ, found)
     return found

@@ -37,9 +37,8 @@ def release(user: User, chat_room_id: str) -> ChatRoom:
 
 
 def _lock_room_as_admin(user: User, chat_room_id: str) -> ChatRoom:
-    room = ChatRoom.objects.visible_to(user).filter(pk=chat_room_id).select_for_update(of=("self",)).first()
-    if room is None:
-        raise errors.ChatRoomNotFound()
+    visible = ChatRoom.objects.visible_to(user).select_for_update(of=("self",))
+    room = visible.find(chat_room_id, errors.ChatRoomNotFound())
     if not (user.is_superuser or user.administers(room.hospital_id)):
         raise errors.Forbidden()
     return room

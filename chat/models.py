@@ -14,21 +14,22 @@ from django.utils import timezone
 from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
+from hplus.tenancy import TenancyQuerySet
 
 
-class ChatRoomQuerySet(models.QuerySet["ChatRoom"]):
+class ChatRoomQuerySet(TenancyQuerySet["ChatRoom"]):
     def of(self, user: User) -> Self:
         """The rooms this user is a member of; staff lose theirs when they change hospital."""
-        own = self.filter(Q(first=user) | Q(second=user))
-        return own if user.is_patient else own.filter(hospital=user.hospital_id)
+        return self.filter(_is_member(user))
 
-    def visible_to(self, user: User) -> Self:
-        """The rooms a user may read: the own ones; an admin all of the hospital, a superuser all."""
-        if user.is_superuser:
-            return self
-        if user.is_hospital_admin:
-            return self.filter(hospital=user.hospital_id)
-        return self.of(user)
+    def visibility(self, user: User) -> Q:
+        """The rooms a user may read: the own ones; for an admin all of the hospital."""
+        return Q(hospital=user.hospital_id) if user.is_hospital_admin else _is_member(user)
+
+
+def _is_member(user: User) -> Q:
+    own = Q(first=user) | Q(second=user)
+    return own if user.is_patient else own & Q(hospital=user.hospital_id)
 
 
 class ChatRoom(models.Model):
@@ -95,9 +96,12 @@ class Priority(models.TextChoices):
     URGENT = "urgent"
 
 
-class MessageQuerySet(models.QuerySet["Message"]):
-    def visible_to(self, user: User) -> Self:
-        return self.filter(room__in=ChatRoom.objects.visible_to(user))
+class MessageQuerySet(TenancyQuerySet["Message"]):
+    public_id = "message_id"
+
+    def visibility(self, user: User) -> Q:
+        """The messages of rooms the user may read."""
+        return Q(room__in=ChatRoom.objects.visible_to(user))
 
     def unread_by(self, user: User) -> Self:
         return self._received_by(user).filter(read_at=None)
@@ -186,11 +190,11 @@ def may_read_originals(user: User) -> bool:
     return user.is_superuser or user.has_perm("chat.view_deleted_original")
 
 
-class AttachmentQuerySet(models.QuerySet["Attachment"]):
-    def visible_to(self, user: User) -> Self:
+class AttachmentQuerySet(TenancyQuerySet["Attachment"]):
+    def visibility(self, user: User) -> Q:
         """The files of rooms the user may read; withdrawn ones only where the user may read originals."""
-        readable = self.filter(room__in=ChatRoom.objects.visible_to(user))
-        return readable if may_read_originals(user) else readable.filter(withdrawn_at=None)
+        readable = Q(room__in=ChatRoom.objects.visible_to(user))
+        return readable if may_read_originals(user) else readable & Q(withdrawn_at=None)
 
 
 def stored_as(attachment: Attachment, _name: str) -> str:

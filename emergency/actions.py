@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import audience, messages, timeline
@@ -36,7 +35,7 @@ MAX_LATE_ALERTS = 100  # in one handshake, which has a deadline
 
 def find_emergency(user: User, emergency_id: str) -> Emergency:
     """Return an emergency the user may see. Raises EmergencyNotFound, also for one of another hospital."""
-    return _find(Emergency.objects.visible_to(user).filter(pk=emergency_id), emergency_id)
+    return Emergency.objects.visible_to(user).find(emergency_id, _not_found())
 
 
 def find_chart(user: User, emergency_id: str) -> Emergency:
@@ -52,15 +51,12 @@ def find_chart(user: User, emergency_id: str) -> Emergency:
 
 def lock_emergency(user: User, emergency_id: str) -> Emergency:
     """Lock an emergency the user may see until the action is done. Raises EmergencyNotFound."""
-    visible = Emergency.objects.visible_to(user).filter(pk=emergency_id)
-    return _find(visible.select_for_update(of=("self",)), emergency_id)
+    visible = Emergency.objects.visible_to(user).select_for_update(of=("self",))
+    return visible.find(emergency_id, _not_found())
 
 
-def _find(found: QuerySet[Emergency], emergency_id: str) -> Emergency:
-    emergency = found.first() if "\x00" not in emergency_id else None
-    if emergency is None:
-        raise errors.EmergencyNotFound(field="emergencyId")
-    return emergency
+def _not_found() -> errors.EmergencyNotFound:
+    return errors.EmergencyNotFound(field="emergencyId")
 
 
 def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:

@@ -36,6 +36,7 @@ from emergency.models import Emergency, Priority
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
+from hplus.api import requests
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.protocol.wire import Request
@@ -202,7 +203,7 @@ class EmergencyAdmin(TenancyAdmin):
             reason = fields.pop("reason", "")
             fields = {"reason": reason, "changes": {key: value for key, value in fields.items() if value}}
         try:
-            action(request.user, request_type.read({**fields, "emergencyId": emergency.pk}))
+            action(request.user, requests.read(request_type, {**fields, "emergencyId": emergency.pk}))
             self.log_change(request, emergency, success)
             messages.success(request, success)
         except errors.Refusal as refusal:

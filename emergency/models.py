@@ -18,6 +18,7 @@ from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, WITH_PATIENT, Phase
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
+from hplus.tenancy import NO_ROW, TenancyQuerySet
 
 # After the end, who called for somebody else hears no more of it.
 CALLER_SEES_FOR = timedelta(hours=24)
@@ -33,22 +34,18 @@ class Priority(models.TextChoices):
     CRITICAL = "critical"
 
 
-class EmergencyQuerySet(models.QuerySet["Emergency"]):
-    def visible_to(self, user: User) -> Self:
+class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
+    def visibility(self, user: User) -> Q:
         """Those the user called for or is the confirmed patient of; for staff also their hospital's.
 
-        A caller who is not the patient sees nothing from 24 hours after the end; a superuser sees all.
+        A caller who is not the patient sees nothing from 24 hours after the end.
         """
-        if user.is_superuser:
-            return self
         earliest = timezone.now() - CALLER_SEES_FOR
         is_recent = Q(completed_at=None, cancelled_at=None)
         is_recent |= Q(completed_at__gt=earliest) | Q(cancelled_at__gt=earliest)
         own = Q(requested_by=user) & (Q(patient_id=user.pk) | is_recent)
         own |= Q(patient_id=user.pk, patient_confirmed=True)
-        if user.is_patient:
-            return self.filter(own)
-        return self.filter(Q(hospital=user.hospital_id) | own)
+        return own if user.is_patient else Q(hospital=user.hospital_id) | own
 
     def called_by_others_for(self, user: User) -> Self:
         """Those that somebody else called for this person, asked or answered."""
@@ -383,12 +380,10 @@ LIMITS = {"acknowledge": 60, "turnout": 120, "unreachable": 60, "object": 60}
 EMERGENCY_NUMBER = "112"  # of the European Union and by GSM in most networks
 
 
-class HospitalPolicyQuerySet(models.QuerySet["HospitalPolicy"]):
-    def visible_to(self, user: User) -> Self:
-        """For an admin that of the hospital; for a superuser all."""
-        if user.is_superuser:
-            return self
-        return self.filter(hospital=user.hospital_id) if user.is_hospital_admin else self.none()
+class HospitalPolicyQuerySet(TenancyQuerySet["HospitalPolicy"]):
+    def visibility(self, user: User) -> Q:
+        """For an admin that of the hospital."""
+        return Q(hospital=user.hospital_id) if user.is_hospital_admin else NO_ROW
 
 
 class HospitalPolicy(models.Model):

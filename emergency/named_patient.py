@@ -65,8 +65,8 @@ def confirm_patient(user: User, request: ConfirmPatient) -> Result:
 
 
 def _named_in(user: User, emergency_id: str) -> Emergency:
-    named = Emergency.objects.called_by_others_for(user).filter(pk=emergency_id)
-    emergency = named.select_for_update(of=("self",)).first() if user.is_patient else None
-    if emergency is None:
-        raise errors.EmergencyNotFound(field="emergencyId")
-    return emergency
+    not_found = errors.EmergencyNotFound(field="emergencyId")
+    if not user.is_patient:
+        raise not_found
+    named = Emergency.objects.called_by_others_for(user).select_for_update(of=("self",))
+    return named.find(emergency_id, not_found)

@@ -13,6 +13,7 @@ from django.utils import timezone
 from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.models import PresenceStatus
+from hplus.tenancy import TenancyQuerySet
 
 # Paramedics on duty: the staff of their hospital may see their position at any time.
 ON_DUTY = Q(
@@ -22,7 +23,7 @@ ON_DUTY = Q(
 )
 
 
-class GrantQuerySet(models.QuerySet["Grant"]):
+class GrantQuerySet(TenancyQuerySet["Grant"]):
     def open(self) -> Self:
         return self.filter(closed_at=None)
 
@@ -33,9 +34,9 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         """The grants by which this user may see the subject's position."""
         return self.filter(_granted_to(user))
 
-    def visible_to(self, user: User) -> Self:
-        """The grants whose row a user may read: those to and those about the user; a superuser all."""
-        return self if user.is_superuser else self.filter(_granted_to(user) | Q(subject=user))
+    def visibility(self, user: User) -> Q:
+        """The grants whose row a user may read: those to and those about the user."""
+        return _granted_to(user) | Q(subject=user)
 
 
 def _granted_to(user: User) -> Q:
@@ -155,18 +156,16 @@ class Position(models.Model):
         return is_stale(self.at, now)
 
 
-class FixQuerySet(models.QuerySet["Fix"]):
-    def visible_to(self, user: User) -> Self:
+class FixQuerySet(TenancyQuerySet["Fix"]):
+    def visibility(self, user: User) -> Q:
         """The user's own fixes, those of open grants, and those of paramedics on duty outside emergencies."""
-        if user.is_superuser:
-            return self
         granted = Grant.objects.open().granted_to(user)
         granted = granted.filter(reason_id=OuterRef("reason_id"), subject=OuterRef("user"))
         allowed = Q(user=user) | Exists(granted)
         if not user.is_patient and user.hospital_id is not None:
             on_duty = User.objects.filter(ON_DUTY, hospital=user.hospital_id)
             allowed |= Q(reason_id="", hospital=user.hospital_id, user__in=on_duty)
-        return self.filter(allowed)
+        return allowed
 
 
 class Fix(Position):
@@ -189,9 +188,10 @@ class Fix(Position):
         return f"{self.user_id} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
-class LatestQuerySet(models.QuerySet["Latest"]):
-    def visible_to(self, user: User) -> Self:
-        return self.filter(user__in=locatable_by(user))
+class LatestQuerySet(TenancyQuerySet["Latest"]):
+    def visibility(self, user: User) -> Q:
+        """The positions of those the user may locate now."""
+        return Q(user__in=locatable_by(user))
 
     def fresh(self, now: datetime) -> Self:
         return self.filter(at__gte=now - timedelta(seconds=settings.LOCATION_STALE_SECONDS))
@@ -212,18 +212,14 @@ class Latest(Position):
         return f"{self.user_id} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
-class InquiryQuerySet(models.QuerySet["Inquiry"]):
+class InquiryQuerySet(TenancyQuerySet["Inquiry"]):
     def pending(self, now: datetime) -> Self:
         return self.filter(answered_at=None, expires_at__gt=now)
 
-    def visible_to(self, user: User) -> Self:
-        """The requests by and about the user; an admin also those by staff of the hospital."""
-        if user.is_superuser:
-            return self
-        allowed = Q(asker=user) | Q(subject=user)
-        if user.is_hospital_admin:
-            allowed |= Q(asker__hospital=user.hospital_id)
-        return self.filter(allowed)
+    def visibility(self, user: User) -> Q:
+        """The requests by and about the user; for an admin also those by staff of the hospital."""
+        own = Q(asker=user) | Q(subject=user)
+        return own | Q(asker__hospital=user.hospital_id) if user.is_hospital_admin else own
 
 
 class Inquiry(models.Model):
@@ -251,15 +247,11 @@ class Inquiry(models.Model):
         return f"{self.asker_id} asks for {self.subject_id}"
 
 
-class PositionAccessQuerySet(models.QuerySet["PositionAccess"]):
-    def visible_to(self, user: User) -> Self:
-        """The reads of the user's own position; an admin also those by staff of the hospital."""
-        if user.is_superuser:
-            return self
-        allowed = Q(subject=user)
-        if user.is_hospital_admin:
-            allowed |= Q(reader__hospital=user.hospital_id)
-        return self.filter(allowed)
+class PositionAccessQuerySet(TenancyQuerySet["PositionAccess"]):
+    def visibility(self, user: User) -> Q:
+        """The reads of the user's own position; for an admin also those by staff of the hospital."""
+        own = Q(subject=user)
+        return own | Q(reader__hospital=user.hospital_id) if user.is_hospital_admin else own
 
     def update(self, **_kwargs: Any) -> NoReturn:
         raise TypeError("A recorded access cannot be changed.")

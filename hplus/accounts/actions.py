@@ -18,6 +18,7 @@ from hplus.accounts.login_throttle import forget_failures, wait_seconds
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.protocol.wire import is_storable
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def check_claim(claim: Claim) -> None:
     """
     if claim.admin_session_key:
         return
-    if not claim.user_id or len(claim.user_id) > 150 or "\x00" in claim.user_id:
+    if not claim.user_id or len(claim.user_id) > 150 or not is_storable(claim.user_id):
         raise errors.AuthenticationFailed("userId is missing or is not a text of up to 150 characters.")
     if claim.role not in Role.values:
         raise errors.InvalidRole()

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, models
 
 from hplus.accounts.models import Hospital, Session, Token, TokenKind, User
+from hplus.protocol.wire import is_storable
 
 Fetch = Callable[..., list[tuple[Any, ...]]]  # runs a prepared statement with its parameters
 OPENING = (TokenKind.ACCESS, TokenKind.TICKET)
@@ -32,7 +33,8 @@ def look_up(hospital_id: str, secret: str) -> Lookup:
 
 
 def find_hospital(hospital_id: str) -> Hospital | None:
-    return Hospital.objects.filter(pk=hospital_id).first() if "\x00" not in hospital_id else None
+    found: Hospital | None = Hospital.objects.with_id(hospital_id).first()
+    return found
 
 
 def find_token(secret: str) -> Token | None:
@@ -72,7 +74,7 @@ ORDER BY asked.place
 
 def look_up_all(asked: Sequence[tuple[str, str]], fetch: Fetch) -> list[Lookup]:
     """Like `look_up` for each hospital and token, in one statement."""
-    hospital_ids = [None if "\x00" in hospital_id else hospital_id for hospital_id, _ in asked]
+    hospital_ids = [hospital_id if is_storable(hospital_id) else None for hospital_id, _ in asked]
     digests = [Token.digest_of(secret) if secret else None for _, secret in asked]
     return [_found_in(row) for row in fetch(LOOK_UP, hospital_ids, digests)]
 

@@ -15,6 +15,8 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from hplus.tenancy import TenancyQuerySet
+
 
 class Role(models.TextChoices):
     PATIENT = "patient"
@@ -30,10 +32,10 @@ class Role(models.TextChoices):
 STAFF_ROLES = tuple(role for role in Role.values if role != Role.PATIENT)
 
 
-class HospitalQuerySet(models.QuerySet["Hospital"]):
-    def visible_to(self, user: User) -> Self:
-        """The user's own hospital; a superuser sees all."""
-        return self if user.is_superuser else self.filter(pk=user.hospital_id)
+class HospitalQuerySet(TenancyQuerySet["Hospital"]):
+    def visibility(self, user: User) -> Q:
+        """The user's own hospital."""
+        return Q(pk=user.hospital_id)
 
 
 class Hospital(models.Model):
@@ -75,18 +77,16 @@ PATIENT_PATHS = (
 )
 
 
-class UserQuerySet(models.QuerySet["User"]):
+class UserQuerySet(TenancyQuerySet["User"]):
     def staff_of(self, hospital_id: str) -> Self:
         return self.filter(hospital_id=hospital_id, role__in=STAFF_ROLES, is_active=True)
 
-    def visible_to(self, user: User) -> Self:
-        """Oneself; for an admin the hospital's people and patients it dealt with; for a superuser all."""
-        if user.is_superuser:
-            return self
+    def visibility(self, user: User) -> Q:
+        """Oneself; for an admin the hospital's people and patients it dealt with."""
         if not user.is_hospital_admin or user.hospital_id is None:
-            return self.filter(pk=user.pk)
+            return Q(pk=user.pk)
         is_patient_here = Q(role=Role.PATIENT) & _is_known_at(user.hospital_id)
-        return self.filter(Q(hospital=user.hospital_id) | is_patient_here)
+        return Q(hospital=user.hospital_id) | is_patient_here
 
     def managed_by(self, user: User) -> Self:
         """The accounts this user may change: an admin those of the hospital's staff, a superuser any.
@@ -178,12 +178,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_hospital_admin and self.works_at(hospital_id)
 
 
-class SessionQuerySet(models.QuerySet["Session"]):
-    def visible_to(self, user: User) -> Self:
-        """The user's own sessions and those of accounts the user manages; a superuser sees all."""
-        if user.is_superuser:
-            return self
-        return self.filter(Q(user=user) | Q(user__in=User.objects.managed_by(user)))
+class SessionQuerySet(TenancyQuerySet["Session"]):
+    def visibility(self, user: User) -> Q:
+        """The user's own sessions and those of accounts the user manages."""
+        return Q(user=user) | Q(user__in=User.objects.managed_by(user))
 
     def revoke(self, reason: str) -> int:
         """End these sessions; open connections end at the next reconciliation. Returns how many."""

@@ -14,6 +14,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.filters import SimpleListFilter
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.admin.utils import quote
 from django.core.paginator import Paginator
@@ -27,6 +28,7 @@ from hplus.accounts.models import User
 from hplus.admin_site.csv_export import MOST_ROWS, csv_response
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.protocol.wire import is_storable
 
 MOST_TERMS, MOST_CHARACTERS = 8, 200  # of a search; each term is looked for in every column
 MOST_PAGES = 100  # beyond them one searches
@@ -76,6 +78,14 @@ class TenancyAdmin(ModelAdmin):
         """Look for the first MOST_TERMS terms; a page of them would make a statement of a hundred joins."""
         terms = search_term[:MOST_CHARACTERS].split(maxsplit=MOST_TERMS)[:MOST_TERMS]
         return super().get_search_results(request, queryset, " ".join(terms))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        return super().get_object(request, object_id, from_field) if is_storable(object_id) else None
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        if not is_storable(request.GET.dict()):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
 
     def formfield_for_foreignkey(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs.setdefault("queryset", _choices(db_field, request.user))

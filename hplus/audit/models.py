@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from hplus.protocol.wire import rfc3339
+from hplus.tenancy import NO_ROW, TenancyQuerySet
 
 GENESIS = "0" * 64  # the previous digest of the first row
 
@@ -28,14 +30,12 @@ class Verb(models.TextChoices):
     ANONYMISE = "anonymise"
 
 
-class RecordQuerySet(models.QuerySet["Record"]):
-    def visible_to(self, user: Any) -> Self:
-        """For an admin the records of the own hospital; for a superuser all."""
-        if user.is_superuser:
-            return self
+class RecordQuerySet(TenancyQuerySet["Record"]):
+    def visibility(self, user: Any) -> Q:
+        """For an admin the records of the own hospital."""
         if not user.is_hospital_admin or user.hospital_id is None:
-            return self.none()
-        return self.filter(hospital_id=user.hospital_id)
+            return NO_ROW
+        return Q(hospital_id=user.hospital_id)
 
     def update(self, **_kwargs: Any) -> NoReturn:
         raise TypeError("What is in the audit stays as it is.")

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import new_id
+from hplus.tenancy import TenancyQuerySet
 
 
 class Priority(models.TextChoices):
@@ -19,7 +20,7 @@ class Priority(models.TextChoices):
     URGENT = "urgent"
 
 
-class NotificationQuerySet(models.QuerySet["Notification"]):
+class NotificationQuerySet(TenancyQuerySet["Notification"]):
     def of(self, user: User) -> Self:
         """The notices sent to this user."""
         return self.filter(recipient=user)
@@ -27,13 +28,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
     def unread_by(self, user: User) -> Self:
         return self.of(user).filter(read_at=None)
 
-    def visible_to(self, user: User) -> Self:
-        """The user's own notices; for an admin those of the hospital; for a superuser all."""
-        if user.is_superuser:
-            return self
-        if user.is_hospital_admin:
-            return self.filter(Q(recipient=user) | Q(hospital=user.hospital_id))
-        return self.of(user)
+    def visibility(self, user: User) -> Q:
+        """The user's own notices; for an admin also those of the hospital."""
+        own = Q(recipient=user)
+        return own | Q(hospital=user.hospital_id) if user.is_hospital_admin else own
 
 
 class Notification(models.Model):

@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import orjson
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -61,7 +60,9 @@ def parse(text: str | bytes) -> dict[str, Any]:
 
 
 def is_storable(value: Any) -> bool:
-    """Whether PostgreSQL can store every string in this JSON value."""
+    """Whether PostgreSQL can store every string in this JSON value: none has a NUL or a lone surrogate."""
+    if isinstance(value, str):
+        return not _UNSTORABLE.search(value)
     text = json.dumps(value, ensure_ascii=False)
     return "\\u0000" not in text.replace("\\\\", "") and not any("\ud800" <= c <= "\udfff" for c in text)
 
@@ -133,12 +134,6 @@ def _blank_is_absent(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _utf8(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("NUL is not allowed")
-    return value
-
-
 def _verbatim(value: Any) -> str | None:
     """The client's own clock, kept as it was sent; nothing is ordered by it."""
     return None if value is None else (value if isinstance(value, str) else json.dumps(value))[:64]
@@ -149,7 +144,7 @@ def _not_boolean(value: Any) -> Any:
     return None if isinstance(value, bool) else value
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=150), AfterValidator(_utf8)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=150)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_not_boolean)]

@@ -11,9 +11,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import Session, User
+from hplus.tenancy import TenancyQuerySet
 
 
-class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
+class PushDeviceQuerySet(TenancyQuerySet["PushDevice"]):
     def reachable(self) -> Self:
         """Devices that still get pushes: not disabled, not revoked, session and user active."""
         return self.filter(disabled_at=None, revoked_at=None, session__revoked_at=None, user__is_active=True)
@@ -22,12 +23,10 @@ class PushDeviceQuerySet(models.QuerySet["PushDevice"]):
         """Send nothing to these until their users sign in on them again. Returns how many."""
         return self.filter(revoked_at=None).update(token="", revoked_at=timezone.now())
 
-    def visible_to(self, user: User) -> Self:
-        if user.is_superuser:
-            return self
-        if user.is_hospital_admin:
-            return self.filter(Q(user=user) | Q(user__hospital=user.hospital_id))
-        return self.filter(user=user)
+    def visibility(self, user: User) -> Q:
+        """The user's own devices; for an admin those of the hospital's people."""
+        own = Q(user=user)
+        return own | Q(user__hospital=user.hospital_id) if user.is_hospital_admin else own
 
 
 class PushDevice(models.Model):
@@ -95,12 +94,13 @@ class State(models.TextChoices):
     GIVEN_UP = "given up"
 
 
-class PushOutboxQuerySet(models.QuerySet["PushOutbox"]):
+class PushOutboxQuerySet(TenancyQuerySet["PushOutbox"]):
     def due(self, now: datetime) -> Self:
         return self.filter(state=State.WAITING, due_at__lte=now).order_by("due_at", "pk")
 
-    def visible_to(self, user: User) -> Self:
-        return self.filter(device__in=PushDevice.objects.visible_to(user))
+    def visibility(self, user: User) -> Q:
+        """The pushes to devices the user may see."""
+        return Q(device__in=PushDevice.objects.visible_to(user))
 
 
 class PushOutbox(models.Model):

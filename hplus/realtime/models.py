@@ -8,10 +8,12 @@ from typing import Self
 
 from django.conf import settings
 from django.db import connection, models
+from django.db.models import Q
 from django.utils import timezone
 
 from hplus.accounts.models import User
 from hplus.protocol.wire import new_id
+from hplus.tenancy import TenancyQuerySet
 
 
 class Epoch(models.Model):
@@ -123,10 +125,10 @@ class ServerProcess(models.Model):
         return f"{self.host}:{self.pid}"
 
 
-class ConnectionQuerySet(models.QuerySet["Connection"]):
-    def visible_to(self, user: User) -> Self:
+class ConnectionQuerySet(TenancyQuerySet["Connection"]):
+    def visibility(self, user: User) -> Q:
         """The connections of the users this user may see."""
-        return self if user.is_superuser else self.filter(user__in=User.objects.visible_to(user))
+        return Q(user__in=User.objects.visible_to(user))
 
 
 class Connection(models.Model):

@@ -17,6 +17,7 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
+from hplus.protocol import wire
 from hplus.realtime.connection.admission_batch import AdmissionBatch
 from hplus.realtime.execution import prepared
 from hplus.realtime.execution.db_threads import Deadline, T, in_admission_thread
@@ -49,7 +50,7 @@ def query(scope: Scope) -> dict[str, str]:
         pairs = parse_qs(scope["query_string"].decode("ascii"), errors="strict")
     except ValueError:
         raise errors.AuthenticationFailed("The query is not percent-encoded UTF-8.") from None
-    if any("\x00" in value for values in pairs.values() for value in values):
+    if not wire.is_storable(pairs):
         raise errors.AuthenticationFailed("The query contains NUL.")
     return {name: values[0] for name, values in pairs.items()}
 
