@@ -67,9 +67,10 @@ class AcceptCall(Request):
 
 
 class RejectCall(Request):
-    """Decline a call that rings.
+    """Decline a call that rings, once for all your devices.
 
-    The others in the call get `callReject`, your other devices `callAnsweredElsewhere`.
+    The others in the call get `callReject`, your other devices `callAnsweredElsewhere`. `error`
+    CALL_INVALID_STATE where you are in the call already: send `callEnd`.
     """
 
     type = "callReject"
@@ -80,7 +81,8 @@ class RejectCall(Request):
 class EndCall(Request):
     """Hang up, or cancel a call of yours that still rings.
 
-    Everybody in the call gets `callEnd`; with fewer than two people left the call is over.
+    Everybody in the call gets `callEnd`; with fewer than two people left the call is over. For a call that
+    has ended already the `ack` comes all the same.
     """
 
     type = "callEnd"
@@ -92,7 +94,7 @@ class AddParticipant(Request):
     """Add a person to the call you are in. For staff only.
 
     Everybody in the call gets `callAddParticipant`, the person `callInitiate`. `error` CALL_BUSY where the
-    person is in another call.
+    person is in another call, CALL_INVALID_STATE where you are not in this one or it is full.
     """
 
     type = "callAddParticipant"
@@ -103,7 +105,9 @@ class AddParticipant(Request):
 class SignalCall(Request):
     """Send an offer, an answer or an ICE candidate (WebRTC) to the device of another person in the call.
 
-    The other person gets `callSignal` with the same fields. Nothing of it is stored.
+    The other person gets `callSignal` with the same fields; nothing of it is stored. `error` USER_NOT_FOUND
+    where that person was never in the call, CALL_INVALID_STATE where one of you has left it; a candidate is
+    then dropped without an error.
     """
 
     type = "callSignal"
@@ -244,7 +248,7 @@ class IncomingCall(CallEvent):
 
 
 class CallAccepted(CallEvent):
-    """A person has joined the call. Without `answer`, that person's device waits for your offer."""
+    """A person has joined the call: apply `answer`. Without it, that person's device waits for your offer."""
 
     type = "callAccept"
     user_id: str
@@ -278,7 +282,7 @@ class CallEnded(CallEvent):
 
 
 class ParticipantAdded(CallEvent):
-    """A person is being added to the call, and rings."""
+    """A person is being added to the call, and rings: show the person; `callAccept` or `callReject` follows."""
 
     type = "callAddParticipant"
     user_id: str
@@ -287,7 +291,7 @@ class ParticipantAdded(CallEvent):
 
 
 class CallSignalled(CallEvent):
-    """An offer, an answer or an ICE candidate from the device of another person in the call."""
+    """An offer, an answer or an ICE candidate of another person in the call, for your RTCPeerConnection."""
 
     type = "callSignal"
     user_id: str

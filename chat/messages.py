@@ -112,7 +112,8 @@ class SendMessage(Request):
 class MarkAsRead(Request):
     """Mark a message that you received as read; with `upTo: true` also all earlier ones of its room.
 
-    The sender gets `messageRead` for each. Marking a message of your own changes nothing.
+    Send it when the user has seen the message. The sender gets `messageRead` for each. Marking one twice, or
+    one of your own, changes nothing and is acknowledged.
     """
 
     type = "markAsRead"
@@ -151,7 +152,8 @@ class DeleteMessage(Request):
 class EditMessage(Request):
     """Replace the text of one of your own messages, within 15 minutes.
 
-    Both sides get `messageEdited`; the old text is kept.
+    Both sides get `messageEdited`; the old text is kept for the audit. `error` FORBIDDEN for a message of
+    somebody else, INVALID_TRANSITION after the 15 minutes or once it is deleted.
     """
 
     type = "editMessage"
@@ -317,7 +319,7 @@ class NewMessage(_AboutMessage):
 
 
 class MessageDelivered(_AboutMessage):
-    """A message of yours has reached a device of the receiver."""
+    """A message of yours has reached a device of the receiver: show it as delivered."""
 
     type = "messageDelivered"
     user_id: str
@@ -329,7 +331,7 @@ class MessageDelivered(_AboutMessage):
 
 
 class MessageRead(_AboutMessage):
-    """The receiver has read a message of yours."""
+    """The receiver has read a message of yours: show it as read."""
 
     type = "messageRead"
     reader_id: str

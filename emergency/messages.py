@@ -190,6 +190,8 @@ class Reassign(Request):
     """Assign an open emergency to a member of the hospital's staff, as an admin of the hospital.
 
     The assignee gets `emergencyAlert` unless alerted before, everybody concerned `emergencyStatusUpdate`.
+    `error` FORBIDDEN for others than admins, USER_NOT_FOUND where `assigneeId` is not of the hospital's staff,
+    INVALID_TRANSITION once the emergency has ended.
     """
 
     type = "emergencyReassign"
@@ -227,7 +229,7 @@ class SetDiversion(Request):
 class FindNearestResponders(Request):
     """Ask which of the hospital's staff are nearest to an emergency. For staff of that hospital.
 
-    The answer is `nearestResponders`.
+    The answer is `nearestResponders`, with those whose position is fresh. `error` FORBIDDEN for others.
     """
 
     type = "nearestResponders"
@@ -482,7 +484,10 @@ class StatusChange(Shape):
 
 
 class EmergencyStatusUpdate(EntryEvent):
-    """The status or the phase of an emergency has changed, or notes or vital signs were added."""
+    """The status or the phase of an emergency has changed, or notes or vital signs were added.
+
+    `data` has the status and the phase as they are now, and who reported them.
+    """
 
     type = "emergencyStatusUpdate"
     data: StatusChange
@@ -532,7 +537,7 @@ class EmergencyAmended(EntryEvent):
 
 
 class HospitalStatus(Event):
-    """A hospital has gone on diversion, or has ended it."""
+    """A hospital has gone on diversion, or has ended it; sent to its staff and to who joined it."""
 
     type = "hospitalStatus"
     hospital_id: str

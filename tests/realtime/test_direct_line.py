@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import json
 import os
+import re
 import struct
+import textwrap
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.server import ServerProtocol
 
+from hplus.operations import serving
 from hplus.operations.serving import FrameBoundary
+from tests.call_count import PACKAGES, ROOT
 from tests.servers import ThreadServer
 
 TEXT, CONTINUATION, PING, PONG, BINARY = 0x1, 0x0, 0x9, 0xA, 0x2
@@ -152,23 +160,69 @@ def test_a_boundary_is_found_wherever_the_pieces_end() -> None:
     assert at_once.is_reached
 
 
-def test_uvicorn_still_has_the_private_parts_that_the_direct_line_stands_on() -> None:
+# What HPlus relies on in uvicorn's private parts
+
+OVERRIDDEN = {
+    "HttpProtocol": (H11Protocol, {"handle_websocket_upgrade"}),
+    "WebSocketProtocol": (
+        WebSocketsSansIOProtocol,
+        {
+            "connection_lost", "data_received", "handle_connect", "pause_writing", "resume_writing",
+            "run_asgi",
+        },
+    ),
+    "Server": (uvicorn.Server, {"handle_exit", "shutdown"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_uvicorn_has_the_private_parts_that_a_subclass_uses(name: str) -> None:
     """An upgrade that moves them fails here, not in production."""
-    methods = (
-        "handle_connect handle_pong handle_parser_exception data_received connection_lost pause_writing "
-        "resume_writing send send_receive_event_to_app"
-    )
-    for name in methods.split():
-        assert callable(getattr(WebSocketsSansIOProtocol, name, None)), name
-    code = WebSocketsSansIOProtocol.__init__.__code__
-    for attribute in (
-        "queue",
-        "read_paused",
-        "frames",
-        "conn",
-        "close_sent",
-        "disconnected",
-        "handshake_initiated",
-    ):
-        assert attribute in code.co_names, attribute
-    assert {"handshake_exc", "close_sent"} <= set(dir(ServerProtocol()))
+    base, overridden = OVERRIDDEN[name]
+    subclass = getattr(serving, name)
+    assert base in subclass.__bases__
+    assert overridden <= vars(subclass).keys() & set(dir(base))
+    missing = attributes_used_in(subclass) - attributes_of(base) - set(dir(subclass))
+    assert missing == set()
+
+
+def test_check_finds_a_part_that_an_upgrade_has_moved() -> None:
+    class Upgraded(serving.WebSocketProtocol):
+        def resume_reading(self) -> None:
+            self.read_paused_by_uvicorn = self.protocol_state_of_old
+
+    assert attributes_used_in(Upgraded) - attributes_of(WebSocketsSansIOProtocol) == {
+        "protocol_state_of_old",
+        "read_paused_by_uvicorn",
+    }
+
+
+def test_only_one_file_knows_uvicorn() -> None:
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    knowing = [
+        path for path in files if re.search(r"^\s*(import|from) uvicorn", path.read_text(), re.MULTILINE)
+    ]
+    assert knowing == [ROOT / "hplus/operations/serving.py"]
+
+
+def test_websockets_has_the_attributes_that_the_direct_line_reads() -> None:
+    assert {"handshake_exc", "close_sent", "send_close", "data_to_send"} <= set(dir(ServerProtocol()))
+
+
+def attributes_used_in(subclass: type) -> set[str]:
+    """The names that its own methods read or write of `self`; those with an underscore are its own."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(subclass)))
+    return {
+        node.attr
+        for node in ast.walk(body)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+        and not node.attr.startswith("_")
+    }
+
+
+def attributes_of(base: type) -> set[str]:
+    """The names that a class has, and those that its methods read or write of any object."""
+    methods = [method for one in base.__mro__ for method in vars(one).values() if inspect.isfunction(method)]
+    return set(dir(base)).union(*(method.__code__.co_names for method in methods))
