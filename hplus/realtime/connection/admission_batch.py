@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from django.conf import settings
 
 from hplus import errors
+from hplus.realtime.execution.batching import outcomes_of
 from hplus.realtime.execution.db_threads import database_unavailable, in_admission_thread
 
 C = TypeVar("C")  # a command
@@ -70,7 +71,8 @@ class AdmissionBatch(Generic[C]):
         )
 
     async def _fly(self, flying: list[_Waiting[C]]) -> None:
-        flight = asyncio.ensure_future(self._outcomes([waiting.command for waiting in flying]))
+        commands = [waiting.command for waiting in flying]
+        flight = asyncio.ensure_future(outcomes_of(in_admission_thread, self._action, commands))
         if self._is_stuck and not await self._lands_in_time(flight, flying):
             flight.cancel()
             return
@@ -88,20 +90,3 @@ class AdmissionBatch(Generic[C]):
                 return True
             waiting.resolve(database_unavailable("it waited behind others"))
         return False
-
-    async def _outcomes(self, commands: list[C]) -> list[Outcome]:
-        """Return one outcome for each command, whatever happens: a waiting client is never left alone.
-
-        A flight that fails is repeated command by command, so that one that can't be done costs one error.
-        """
-        try:
-            outcomes = await in_admission_thread(self._action, commands)
-            if len(outcomes) != len(commands):
-                raise RuntimeError(f"{len(outcomes)} outcomes for {len(commands)} commands")
-            return outcomes
-        except errors.InternalError as unavailable:
-            return [unavailable] * len(commands)
-        except Exception as broken:
-            if len(commands) == 1:
-                return [broken]
-            return [(await self._outcomes([command]))[0] for command in commands]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
@@ -54,7 +54,7 @@ class Batch(Generic[C]):
             batch, self._waiting = self._waiting[:COMMANDS_AT_ONCE], self._waiting[COMMANDS_AT_ONCE:]
             # Who was told that it failed may try again; it must not be done behind their back.
             batch = [(command, future) for command, future in batch if not future.done()]
-            outcomes = await self._outcomes([command for command, _ in batch])
+            outcomes = await outcomes_of(in_db_thread, self._action, [command for command, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
             if self._every_seconds:
@@ -65,25 +65,32 @@ class Batch(Generic[C]):
             async with asyncio.timeout_at(until):
                 await self._draining.wait()
 
-    async def _outcomes(self, commands: list[C]) -> list[Outcome]:
-        """Return one outcome for each command, whatever happens: a waiting client is never left alone."""
-        try:
-            outcomes = await in_db_thread(self._action, commands)
-            if len(outcomes) != len(commands):
-                raise RuntimeError(f"{len(outcomes)} outcomes for {len(commands)} commands")
-            return outcomes
-        except errors.InternalError as too_slow:
-            return [too_slow] * len(commands)
-        except Exception as broken:
-            if len(commands) == 1:
-                return [broken]
-            return [(await self._outcomes([command]))[0] for command in commands]
-
     async def drained(self) -> None:
         """Write what waits, without waiting for others any more."""
         self._draining.set()
         if self._task is not None:
             await self._task
+
+
+async def outcomes_of(
+    in_thread: Callable[..., Awaitable[Any]], action: Callable[[list[C]], list[Outcome]], commands: list[C]
+) -> list[Outcome]:
+    """Return one outcome for each command, whatever happens: a waiting client is never left alone.
+
+    A batch that fails is repeated command by command, so that one that can't be done costs one error; one
+    that the database did not answer is not.
+    """
+    try:
+        outcomes: list[Outcome] = await in_thread(action, commands)
+        if len(outcomes) != len(commands):
+            raise RuntimeError(f"{len(outcomes)} outcomes for {len(commands)} commands")
+        return outcomes
+    except errors.InternalError as unanswered:
+        return [unanswered] * len(commands)
+    except Exception as broken:
+        if len(commands) == 1:
+            return [broken]
+        return [(await outcomes_of(in_thread, action, [command]))[0] for command in commands]
 
 
 def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
