@@ -182,7 +182,7 @@ def _present_participants(user: User) -> list[Participant]:
 
 
 def active_call(user: User) -> dict[str, Any] | None:
-    """The call the user is in, or the most urgent one that rings for the user."""
+    """Return the call the user is in, or the most urgent one that rings for the user."""
     present = _present_participants(user)
     return messages.CallRecord.of(present[0].call).as_json() if present else None
 
@@ -194,7 +194,7 @@ def incoming_calls(user: User) -> Result | None:
 
 
 def calls_of(user: User, before: str | None = None, limit: int = 50) -> tuple[list[Call], bool]:
-    """A page of the calls the user may see, the latest first, and whether there are more."""
+    """Return a page of the calls the user may see, the latest first, and whether there are more."""
     found = Call.objects.visible_to(user).with_people().order_by("-call_id")
     if before:
         found = found.filter(call_id__lt=before)

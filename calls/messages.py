@@ -230,7 +230,7 @@ class IncomingCall(CallEvent):
 
     @classmethod
     def of(cls, callee: Participant, offer: Description | None = None) -> Self:
-        """The event for a participant who rings; without an offer for a later device, as none is stored."""
+        """Return the event for a participant who rings; for a later device without the unstored offer."""
         caller = callee.invited_by
         assert caller is not None
         assert callee.ring_due_at is not None
@@ -282,7 +282,7 @@ class CallEnded(CallEvent):
 
 
 class ParticipantAdded(CallEvent):
-    """A person is being added to the call, and rings: show the person; `callAccept` or `callReject` follows."""
+    """A person is being added to the call, and rings; `callAccept` or `callReject` follows."""
 
     type = "callAddParticipant"
     user_id: str

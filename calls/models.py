@@ -48,11 +48,11 @@ OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
 
 class CallQuerySet(TenancyQuerySet["Call"]):
     def of(self, user: User) -> Self:
-        """The calls this user is or was a participant of."""
+        """Return the calls this user is or was a participant of."""
         return self.filter(_is_participant(user))
 
     def visibility(self, user: User) -> Q:
-        """The calls a user may see: the own ones; for an admin also those of the hospital."""
+        """Match the calls a user may see: the own ones; for an admin also those of the hospital."""
         own = _is_participant(user)
         return own | Q(hospital=user.hospital_id) if user.is_hospital_admin else own
 
@@ -129,11 +129,11 @@ class Call(models.Model):
         return "" if seconds is None else f"{seconds // 60}:{seconds % 60:02} min"
 
     def participant(self, user_id: str) -> Participant | None:
-        """The participant with this userId."""
+        """Return the participant with this userId."""
         return next((one for one in self.people if one.user_id == user_id), None)
 
     def present(self) -> list[Participant]:
-        """The participants who are in the call or ring."""
+        """Return the participants who are in the call or ring."""
         return [one for one in self.people if one.is_present]
 
     def joined(self) -> list[Participant]:
@@ -162,12 +162,12 @@ class ParticipantQuerySet(models.QuerySet["Participant"]):
         return self.filter(status=ParticipantStatus.JOINED)
 
     def unanswered_since(self, since: datetime) -> Self:
-        """Those who were called after that time and did not take the call."""
+        """Return those who were called after that time and did not take the call."""
         unanswered = (ParticipantStatus.MISSED, ParticipantStatus.REJECTED)
         return self.filter(status__in=unanswered, call__started_at__gt=since)
 
     def without_connection(self) -> Self:
-        """Participants of whom no device is connected."""
+        """Return participants of whom no device is connected."""
         return self.filter(~Exists(Connection.objects.filter(user=OuterRef("user"))))
 
     def with_connection(self) -> Self:

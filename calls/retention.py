@@ -15,7 +15,7 @@ SYSTEM_REASONS = ("", "rejected", "hungUp", "cancelled", "missed", "dropped", "b
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How many rows `anonymise` would change."""
+    """Return how many rows `anonymise` would change."""
     return {"calls": _calls(before, kept).count()}
 
 

@@ -115,7 +115,7 @@ def lock_users(users: list[User]) -> None:
 
 
 def busy_among(users: list[User], call: Call) -> set[str]:
-    """The userIds of those who talk, or whose line rings for something more urgent than this call.
+    """Return the userIds of those who talk, or whose line rings for something more urgent than this call.
 
     A line that only rings is not busy: else whoever lets it ring would keep it from everybody else.
     """

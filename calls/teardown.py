@@ -83,7 +83,7 @@ def _leave(
 
 
 def groups_of(call: Call, but: Participant | None = None) -> list[groups.Group]:
-    """The groups of those who are in the call or ring."""
+    """Return the groups of those who are in the call or ring."""
     return [groups.person(one.user_id) for one in call.present() if one is not but]
 
 
@@ -151,7 +151,7 @@ def mark_missed_calls() -> int:
 
 
 def unanswered(now: datetime) -> QuerySet[Participant]:
-    """The participants who have been called for long enough."""
+    """Return the participants who have been called for long enough."""
     return Participant.objects.filter(status=ParticipantStatus.RINGING, ring_due_at__lte=now)
 
 
@@ -179,7 +179,7 @@ def drop_lost_participants() -> int:
 
 
 def maybe_lost(_now: datetime) -> QuerySet[Participant]:
-    """Participants without a connection, and those who were without one."""
+    """Return participants without a connection, and those who were without one."""
     joined = Participant.objects.joined()
     return joined.without_connection() | joined.filter(dropped_due_at__isnull=False)
 

@@ -125,7 +125,7 @@ def _row_id(room: ChatRoom, message_id: str) -> int:
 
 
 def rooms_of(user: User) -> list[dict[str, Any]]:
-    """The user's conversations with peer, unread count and last message, the latest first."""
+    """Return the user's conversations with peer, unread count and last message, the latest first."""
     newest = Message.objects.filter(room=OuterRef("pk")).order_by("-id").values("id")[:1]
     rooms = ChatRoom.objects.of(user).annotate(newest=Subquery(newest)).select_related("first", "second")
     rooms = rooms.order_by(F("newest").desc(nulls_last=True), "-created_at")[:ROOMS_LISTED]
@@ -151,12 +151,12 @@ def _peer(user: User, online: set[str]) -> messages.Peer:
 
 
 def unread_counts(user: User) -> list[dict[str, Any]]:
-    """The number of unread messages by room."""
+    """Return the number of unread messages by room."""
     return arrivals.unread_counts([user])[user.pk]
 
 
 def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
-    """The user's unread messages in a room, as `newMessage` envelopes, oldest first."""
+    """Return the user's unread messages in a room, as `newMessage` envelopes, oldest first."""
     unread = Message.objects.unread_by(user).filter(room=chat_room_id).order_by("id")
     return arrivals.envelopes_of({user.pk: list(unread.values_list("message_id", flat=True))})[user.pk]
 

@@ -32,7 +32,7 @@ SELECT user_id FROM newcomer WHERE (
 
 
 def unread_counts(users: Sequence[User]) -> dict[str, list[dict[str, Any]]]:
-    """userId → how many unread messages wait in which room."""
+    """Return userId → how many unread messages wait in which room."""
     counts: dict[str, list[dict[str, Any]]] = {user.pk: [] for user in users}
     unread = Message.objects.unread_by_any(users).order_by()
     for row in unread.values("receiver", "room").annotate(count=Count("id")):
@@ -41,7 +41,7 @@ def unread_counts(users: Sequence[User]) -> dict[str, list[dict[str, Any]]]:
 
 
 def undelivered(users: Sequence[User]) -> dict[str, list[Envelope]]:
-    """userId → the messages have reached no device, oldest first."""
+    """Return userId → the messages that have reached no device, oldest first."""
     waiting = Message.objects.unread_by_any(users).filter(delivered_at=None).order_by("id")
     ids: dict[str, list[str]] = {user.pk: [] for user in users}
     for user_id, message_id in waiting.values_list("receiver", "message_id"):
@@ -50,7 +50,7 @@ def undelivered(users: Sequence[User]) -> dict[str, list[Envelope]]:
 
 
 def envelopes_of(message_ids: dict[str, list[str]]) -> dict[str, list[Envelope]]:
-    """userId → `newMessage` of each, from the mailbox; without a `seq` where its entry has expired."""
+    """Return userId → `newMessage` of each, from the mailbox; without a `seq` where its entry has expired."""
     found = newest_entries(message_ids, NewMessage.type)
     missing = {m for user_id, ids in message_ids.items() for m in ids if m not in found[user_id]}
     unplaced = {

@@ -122,7 +122,7 @@ def _read(attachment: Attachment, part: Part) -> bytes:
 
 
 def attachment_ids_in(value: Any) -> set[str]:
-    """The ids of the stored files whose addresses stand anywhere in this text or JSON value."""
+    """Return the ids of the stored files whose addresses stand anywhere in this text or JSON value."""
     return set(ATTACHMENT_PATH.findall(unquote(json.dumps(value))))
 
 

@@ -62,7 +62,7 @@ class FastDelivered:
 def _envelope(
     message_id: str, room_id: str, receiver: str, sender: str, event_id: str, seq: str, delivered_at: str
 ) -> Envelope:
-    """As `envelope_of(MessageDelivered.of(message))` makes it, without a model in between."""
+    """Make the envelope as `envelope_of(MessageDelivered.of(message))` does, without a model in between."""
     fields = {
         "type": MessageDelivered.type,
         "messageId": message_id,

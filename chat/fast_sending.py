@@ -77,7 +77,7 @@ class FastSending:
     statement = Statement("send_messages", SEND)
 
     def key_of(self, command: Command) -> int:
-        """Of one conversation, whichever of the two writes."""
+        """Return the same key for one conversation, whichever of the two writes."""
         assert isinstance(command.request, SendMessage)
         return hash(command.user.user_id) ^ hash(command.request.receiver_id)
 
@@ -124,7 +124,7 @@ class FastSending:
 
 
 def _envelope(row: dict[str, Any], room_id: str, sender_name: str, sender_role: str) -> Envelope:
-    """As `envelope_of(NewMessage.of(message))` makes it, without a model in between."""
+    """Make the envelope as `envelope_of(NewMessage.of(message))` does, without a model in between."""
     message = {
         "messageId": row["id"],
         "senderId": row["sender"],

@@ -54,7 +54,7 @@ _WITH_OR_WITHOUT_PICTURE = {"video/mp4": "audio/mp4", "video/3gpp": "audio/mp4",
 
 
 def content_type_of(content: bytes) -> str:
-    """The type of a file by its content, not its name. Raises ValidationFailed if it is not allowed."""
+    """Return the type of a file by its content, not its name. Raises ValidationFailed if not allowed."""
     head = content[:HEAD_BYTES]
     guess = filetype.guess(head)
     found = _beginning(head) or (guess.mime if guess else _text_type(head))

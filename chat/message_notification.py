@@ -10,7 +10,7 @@ from hplus.realtime.publishing.envelopes import Envelope
 
 
 def as_notification(entry: Envelope) -> Envelope:
-    """The same mailbox entry as a `notification` frame, with its seq."""
+    """Return the same mailbox entry as a `notification` frame, with its seq."""
     frame = json.loads(entry.frame)
     message = ChatMessage.model_validate(frame["data"])
     notice = MessageNotification(

@@ -204,7 +204,7 @@ class ChatMessage(Shape):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """The message must be loaded with its `room` and `sender`."""
+        """Return the event about a message, which is loaded with its `room` and `sender`."""
         return cls(
             message_id=message.message_id,
             sender_id=message.sender_id,
@@ -287,7 +287,7 @@ class _AboutMessage(Durable):
 
     @classmethod
     def details(cls, message: Message) -> dict[str, Any]:
-        """The fields of the event besides the ids of message and room."""
+        """Return the fields of the event besides the ids of message and room."""
         raise NotImplementedError
 
     @classmethod

@@ -19,11 +19,11 @@ from hplus.tenancy import TenancyQuerySet
 
 class ChatRoomQuerySet(TenancyQuerySet["ChatRoom"]):
     def of(self, user: User) -> Self:
-        """The rooms this user is a member of; staff lose theirs when they change hospital."""
+        """Return the rooms this user is a member of; staff lose theirs when they change hospital."""
         return self.filter(_is_member(user))
 
     def visibility(self, user: User) -> Q:
-        """The rooms a user may read: the own ones; for an admin all of the hospital."""
+        """Match the rooms a user may read: the own ones; for an admin all of the hospital."""
         return Q(hospital=user.hospital_id) if user.is_hospital_admin else _is_member(user)
 
 
@@ -65,7 +65,7 @@ class ChatRoom(models.Model):
 
     @staticmethod
     def pair(one: str, other: str) -> tuple[str, str]:
-        """The two userIds as they are stored: `first` and `second`."""
+        """Return the two userIds as they are stored: `first` and `second`."""
         return (one, other) if one < other else (other, one)
 
     @property
@@ -78,7 +78,7 @@ class ChatRoom(models.Model):
         return user.pk in (self.first_id, self.second_id)
 
     def peer_id(self, user_id: str) -> str:
-        """The userId of the other member."""
+        """Return the userId of the other member."""
         return self.second_id if self.first_id == user_id else self.first_id
 
 
@@ -100,14 +100,14 @@ class MessageQuerySet(TenancyQuerySet["Message"]):
     public_id = "message_id"
 
     def visibility(self, user: User) -> Q:
-        """The messages of rooms the user may read."""
+        """Match the messages of rooms the user may read."""
         return Q(room__in=ChatRoom.objects.visible_to(user))
 
     def unread_by(self, user: User) -> Self:
         return self._received_by(user).filter(read_at=None)
 
     def unread_by_any(self, users: Iterable[User] | Iterable[str]) -> Self:
-        """What `unread_by` finds for each of these users."""
+        """Return what `unread_by` finds for each of these users."""
         is_seen = Q(receiver__role=Role.PATIENT) | Q(room__hospital=F("receiver__hospital"))
         return self.filter(is_seen, receiver__in=users, read_at=None, deleted_at=None)
 
@@ -192,18 +192,18 @@ def may_read_originals(user: User) -> bool:
 
 class AttachmentQuerySet(TenancyQuerySet["Attachment"]):
     def visibility(self, user: User) -> Q:
-        """The files of rooms the user may read; withdrawn ones only where the user may read originals."""
+        """Match the files of rooms the user may read; withdrawn ones only where originals may be read."""
         readable = Q(room__in=ChatRoom.objects.visible_to(user))
         return readable if may_read_originals(user) else readable & Q(withdrawn_at=None)
 
 
 def stored_as(attachment: Attachment, _name: str) -> str:
-    """The path on disk; it contains nothing of the client's file name."""
+    """Return the path on disk; it contains nothing of the client's file name."""
     return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}"
 
 
 def original_as(attachment: Attachment, _name: str) -> str:
-    """The path of the upload as it came, beside the file without place and time."""
+    """Return the path of the upload as it came, beside the file without place and time."""
     return f"{attachment.uploaded_at:%Y/%m}/{attachment.attachment_id}.original"
 
 

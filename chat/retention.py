@@ -21,13 +21,13 @@ UNNAMED_BATCH = 200  # each looks through its room's messages
 
 
 def users_under_legal_hold() -> set[str]:
-    """The userIds of the members of all rooms under legal hold."""
+    """Return the userIds of the members of all rooms under legal hold."""
     pairs = ChatRoom.objects.filter(held_at__isnull=False).values_list("first", "second")
     return {user_id for pair in pairs for user_id in pair}
 
 
 def expired(before: datetime) -> dict[str, int]:
-    """How many rows `anonymise` would change."""
+    """Return how many rows `anonymise` would change."""
     return {"messages": _messages(before).count(), "attachments": _attachments(before).count()}
 
 

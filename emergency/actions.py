@@ -60,18 +60,18 @@ def _not_found() -> errors.EmergencyNotFound:
 
 
 def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
-    """The latest emergencies with these statuses that the user may see."""
+    """Return the latest emergencies with these statuses that the user may see."""
     found = Emergency.objects.visible_to(user).filter(status__in=statuses)
     return states_for(user, found[:MAX_LISTED])
 
 
 def open_emergencies(user: User) -> list[dict[str, Any]]:
-    """The open emergencies the user may see, for `connection_established`."""
+    """Return the open emergencies the user may see, for `connection_established`."""
     return [emergency.as_json() for emergency in latest_emergencies(user, OPEN)]
 
 
 def nearest_responders(user: User, request: messages.FindNearestResponders) -> Result:
-    """Staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
+    """Return staff with a fresh position, the nearest first. Raises EmergencyNotFound or Forbidden."""
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")

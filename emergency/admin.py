@@ -53,7 +53,7 @@ ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
 
 
 def front_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The context of the live board, on the first page of the admin site."""
+    """Return the context of the live board, on the first page of the admin site."""
     try:
         hospital = board.hospital_for(request.user, request.GET.get("hospital", ""))
     except errors.HospitalNotFound:
@@ -133,7 +133,7 @@ class EmergencyAdmin(TenancyAdmin):
         return [*own, *super().get_urls()]
 
     def board_view(self, request: HttpRequest) -> HttpResponse:
-        """The data of the board, for a page that got `boardChanged`."""
+        """Return the data of the board, for a page that got `boardChanged`."""
         if not may_administer(request.user):
             raise PermissionDenied
         try:

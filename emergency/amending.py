@@ -24,7 +24,7 @@ Changed = dict[str, dict[str, Any]]  # the field by its wire name → {"from", "
 
 
 def may_amend(user: User, emergency: Emergency) -> set[str]:
-    """The fields this user may amend: the assignee and the hospital's admins all, the requester a few."""
+    """Return the fields this user may amend: assignee and the hospital's admins all, the requester a few."""
     if user.administers(emergency.hospital_id) or user.is_superuser:
         return set(Changes.model_fields)
     if user.pk == emergency.assigned_to_id and user.works_at(emergency.hospital_id):
@@ -33,7 +33,7 @@ def may_amend(user: User, emergency: Emergency) -> set[str]:
 
 
 def changes_of(user: User, emergency: Emergency, request: UpdateStatus) -> tuple[Changes, list[str]]:
-    """The priority and location a status update carries, and the names of those that can't be done."""
+    """Return the priority and location a status update carries, and the names of those that can't be done."""
     done, undone = Changes(), []
     for name in ("priority", "location"):
         value = getattr(request, name)

@@ -19,14 +19,14 @@ from hplus.realtime.groups import Group
 
 
 def staff_concerned(emergency: Emergency) -> Group:
-    """The staff group of everybody who was alerted, and of the assignee."""
+    """Return the staff group of everybody who was alerted, and of the assignee."""
     alerted = set(Alert.objects.filter(emergency=emergency).user_ids())
     members = alerted | ({emergency.assigned_to_id} - {None})
     return _staff_group(emergency.hospital_id, members)
 
 
 def actor_group(emergency: Emergency, user: User) -> list[Group]:
-    """The user who acts, as far as staff: they get the events also without having been alerted."""
+    """Return the user who acts, as far as staff: they get the events also without having been alerted."""
     return [groups.person(user.pk)] if user.works_at(emergency.hospital_id) or user.is_superuser else []
 
 
@@ -80,7 +80,7 @@ def publish_status(entry: Entry, *more: Group, emergency: Emergency) -> None:
 
 
 def users_to_alert(emergency: Emergency) -> list[str]:
-    """The userIds to alert at the present level: the roles of the hospital's policy, then all its staff.
+    """Return the userIds to alert at the present level: roles of the hospital's policy, then all its staff.
 
     The requester is left out.
     """
@@ -91,7 +91,7 @@ def users_to_alert(emergency: Emergency) -> list[str]:
 
 
 def staff_alerted_before(emergency: Emergency) -> list[str]:
-    """The userIds of the staff who were alerted at any level."""
+    """Return the userIds of the staff who were alerted at any level."""
     alerted = Alert.objects.filter(emergency=emergency).exclude(entry=None).user_ids()
     staff = User.objects.staff_of(emergency.hospital_id).filter(pk__in=alerted)
     return list(staff.values_list("pk", flat=True))

@@ -93,7 +93,7 @@ class Board(Shape):
 
 
 def hospital_for(user: User, requested_id: str = "") -> Hospital | None:
-    """The user's hospital; for a superuser the requested one, else the first; None where there is none.
+    """Return the user's hospital; for a superuser the requested one, else the first; None without any.
 
     Raises HospitalNotFound, also where a user requests another hospital.
     """
@@ -126,7 +126,7 @@ def board_of(hospital: Hospital) -> Board:
 
 
 def urgency(emergency: Emergency) -> tuple[Any, ...]:
-    """The sort key: pending first; then by priority, escalation level and waiting time."""
+    """Return the sort key: pending first; then by priority, escalation level and waiting time."""
     return (
         emergency.status != Status.PENDING,
         PRIORITIES.index(emergency.priority),

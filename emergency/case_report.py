@@ -192,21 +192,21 @@ class CaseReport:
     # Duration, map and chart
 
     def duration_seconds(self) -> int:
-        """Seconds from the call for help to the end, or until now."""
+        """Return seconds from the call for help to the end, or until now."""
         return round((self._end() - self.emergency.requested_at).total_seconds())
 
     def _end(self) -> datetime:
         return self.emergency.completed_at or self.emergency.cancelled_at or timezone.now()
 
     def positions(self) -> list[list[Any]]:
-        """userId, milliseconds since 1970, latitude and longitude, in the order of time."""
+        """Return userId, milliseconds since 1970, latitude and longitude, in the order of time."""
         every = len(self.track) // MAX_POSITIONS + 1
         return [
             [fix.user_id, round(fix.at.timestamp() * 1000), fix.lat, fix.lng] for fix in self.track[::every]
         ]
 
     def scores(self) -> list[dict[str, Any]]:
-        """Each NEWS2 score with its time."""
+        """Return each NEWS2 score with its time."""
         return [
             {
                 "at": entry.at.isoformat(),
@@ -260,7 +260,7 @@ def _reading_text(key: str, value: Any) -> str:
 
 
 def assignable(emergency: Emergency) -> list[User]:
-    """The staff whom an admin may assign, those online first."""
+    """Return the staff whom an admin may assign, those online first."""
     staff = User.objects.staff_of(emergency.hospital_id).exclude(pk=emergency.assigned_to_id)
     users = staff.select_related("presence").order_by("role", "name")
     return sorted(users, key=lambda user: not _is_online(user))

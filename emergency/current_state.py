@@ -17,12 +17,12 @@ UNDERWAY = (Status.ACCEPTED, Status.IN_PROGRESS)
 
 
 def state_of(emergency: Emergency) -> EmergencyRequest:
-    """The emergency, with the seconds its assignee still needs."""
+    """Return the emergency, with the seconds its assignee still needs."""
     return states_of([emergency])[0]
 
 
 def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
-    """Each emergency, with the seconds its assignee still needs, where a fresh position is known."""
+    """Return each emergency, with the seconds its assignee still needs, where a fresh position is known."""
     found = list(emergencies)
     assignees = {emergency.assigned_to_id for emergency in found if _is_awaited(emergency)}
     positions = fresh_positions(assignees - {None}) if assignees else {}
@@ -30,7 +30,7 @@ def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
 
 
 def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
-    """Each emergency as the user may read it: staff and patient all of it, another caller no chart."""
+    """Return each emergency as the user may read it: staff and patient all of it, another caller no chart."""
     found = list(emergencies)
     return [
         state if each.has_readable_chart(user) else state.for_caller(each.original)
@@ -52,7 +52,7 @@ def _eta_seconds(emergency: Emergency, positions: dict[str, Point]) -> int | Non
 def status_change(
     emergency: Emergency, by: User, now: datetime, previous: str | None, **details: Any
 ) -> StatusChange:
-    """The data of `emergencyStatusUpdate`. `details`: notes, vitals and completion_details, if any."""
+    """Return the data of `emergencyStatusUpdate`. `details`: notes, vitals and completion_details, if any."""
     fields = {"notes": None, "vitals": None, "completion_details": None, **details}
     return StatusChange(
         emergency_id=emergency.pk,

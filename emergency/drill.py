@@ -35,7 +35,7 @@ class Player:
     token: str = ""
 
     def address(self, url: str) -> str:
-        """The URL of the connection, with the query that names user, role and hospital."""
+        """Return the URL of the connection, with the query that names user, role and hospital."""
         query = {"userId": self.user_id, "role": self.role}
         if self.role != "patient":
             query["hospitalId"] = self.hospital_id

@@ -109,7 +109,7 @@ class HospitalForm(forms.ModelForm):
         self.fields["mutual_aid"].queryset = others
 
     def policy(self, hospital: Hospital) -> HospitalPolicy:
-        """The policy with the submitted values, not saved yet."""
+        """Return the policy with the submitted values, not saved yet."""
         fields = self.cleaned_data
         policy = HospitalPolicy.of(hospital.pk)
         for name in (*ROLES, "emergency_number"):

@@ -190,8 +190,8 @@ class Reassign(Request):
     """Assign an open emergency to a member of the hospital's staff, as an admin of the hospital.
 
     The assignee gets `emergencyAlert` unless alerted before, everybody concerned `emergencyStatusUpdate`.
-    `error` FORBIDDEN for others than admins, USER_NOT_FOUND where `assigneeId` is not of the hospital's staff,
-    INVALID_TRANSITION once the emergency has ended.
+    `error` FORBIDDEN for others than admins, USER_NOT_FOUND where `assigneeId` is not of the hospital's
+    staff, INVALID_TRANSITION once the emergency has ended.
     """
 
     type = "emergencyReassign"
@@ -314,7 +314,7 @@ class EmergencyRequest(Shape):
         )
 
     def for_caller(self, original: dict[str, Any]) -> Self:
-        """The emergency for a caller who is not the patient: who comes and when, and the caller's own words.
+        """Return it for a caller who is not the patient: who comes and when, and the caller's own words.
 
         `original` is the call as it was sent.
         """
@@ -359,7 +359,7 @@ class EntryEvent(Durable):
 
     @classmethod
     def of_for_caller(cls, entry: Entry) -> Self:
-        """The event as a caller who is not the patient gets it: without notes, vitals and score."""
+        """Return the event as a caller who is not the patient gets it: without notes, vitals and score."""
         event = cls.of(entry)
         data = event.data.for_caller(entry.emergency.original)  # type: ignore[attr-defined]
         return event.model_copy(update={"data": data, "entry_id": caller_subject(entry.pk)})
@@ -382,7 +382,7 @@ class EntryEvent(Durable):
 
 
 def caller_subject(entry_id: str) -> str:
-    """The subject of an event for a caller who is not the patient; the plain one is the entryId."""
+    """Return the subject of an event for a caller who is not the patient; the plain one is the entryId."""
     return f"{entry_id}{_FOR_CALLER}"
 
 

@@ -36,7 +36,7 @@ class Priority(models.TextChoices):
 
 class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
     def visibility(self, user: User) -> Q:
-        """Those the user called for or is the confirmed patient of; for staff also their hospital's.
+        """Match those the user called for or is the confirmed patient of; for staff also their hospital's.
 
         A caller who is not the patient sees nothing from 24 hours after the end.
         """
@@ -48,7 +48,7 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         return own if user.is_patient else Q(hospital=user.hospital_id) | own
 
     def called_by_others_for(self, user: User) -> Self:
-        """Those that somebody else called for this person, asked or answered."""
+        """Return those that somebody else called for this person, asked or answered."""
         return self.filter(patient_id=user.pk).exclude(requested_by=user)
 
     def open(self) -> Self:
@@ -203,7 +203,7 @@ class Emergency(IdempotentRow):
         return "pregnancy" if self.is_pregnant else None
 
     def current_news2(self, now: datetime) -> dict[str, Any] | None:
-        """The score; in an open emergency, one of observations over 60 minutes old is incomplete."""
+        """Return the score; in an open emergency, one of observations over 60 minutes old is incomplete."""
         if not self.news2 or not self.is_open:
             return self.news2
         taken_at = parse_datetime(self.news2.get("observedAt", ""))
@@ -370,7 +370,7 @@ def default_accept_roles() -> list[str]:
 
 
 def default_targets() -> dict[str, int]:
-    """Seconds from the call to each step; nine in ten emergencies should keep them."""
+    """Return seconds from the call to each step; nine in ten emergencies should keep them."""
     return {"alert": 5, "accept": 60, "scene": 480}
 
 
@@ -382,7 +382,7 @@ EMERGENCY_NUMBER = "112"  # of the European Union and by GSM in most networks
 
 class HospitalPolicyQuerySet(TenancyQuerySet["HospitalPolicy"]):
     def visibility(self, user: User) -> Q:
-        """For an admin that of the hospital."""
+        """Match, for an admin, that of the hospital."""
         return Q(hospital=user.hospital_id) if user.is_hospital_admin else NO_ROW
 
 
@@ -435,7 +435,7 @@ class HospitalPolicy(models.Model):
 
     @classmethod
     def of(cls, hospital_id: str) -> HospitalPolicy:
-        """The hospital's policy, or an unsaved one with the defaults."""
+        """Return the hospital's policy, or an unsaved one with the defaults."""
         return cls.objects.filter(pk=hospital_id).first() or cls(hospital_id=hospital_id)
 
     def clean(self) -> None:
@@ -448,12 +448,12 @@ class HospitalPolicy(models.Model):
         _must_be_seconds("targets", self.targets, default_targets())
 
     def escalation_delay(self, priority: str) -> timedelta:
-        """How long an emergency may wait for an acceptance before it escalates."""
+        """Return how long an emergency may wait for an acceptance before it escalates."""
         seconds = {**settings.HPLUS_ESCALATION_SECONDS, **(self.escalation_seconds or {})}
         return timedelta(seconds=seconds[priority])
 
     def limit(self, name: str) -> timedelta:
-        """How long until this is overdue; `name` is one of LIMITS."""
+        """Return how long until this is overdue; `name` is one of LIMITS."""
         return timedelta(seconds={**LIMITS, **(self.limit_seconds or {})}[name])
 
 

@@ -66,7 +66,7 @@ def news2(
 
 
 def outdated(news2: dict[str, Any]) -> dict[str, Any]:
-    """The score once its observations are too old: incomplete, and without a band unless that is high."""
+    """Return the score when its observations are too old: incomplete, and without a band unless high."""
     return {**news2, "complete": False, "band": news2["band"] if news2["band"] == "high" else None}
 
 

@@ -39,7 +39,7 @@ class HospitalTimes(Shape):
 
 
 def of_hospital(hospital_id: str, days: int) -> HospitalTimes:
-    """The response times of the last days, for alert, acceptance and arrival at the scene."""
+    """Return the response times of the last days, for alert, acceptance and arrival at the scene."""
     since = timezone.now() - timedelta(days=days)
     emergencies = Emergency.objects.filter(hospital=hospital_id, requested_at__gte=since)
     targets = {**default_targets(), **HospitalPolicy.of(hospital_id).targets}
@@ -52,7 +52,7 @@ def of_hospital(hospital_id: str, days: int) -> HospitalTimes:
 
 
 def own_hospital(user: User, days: int) -> HospitalTimes:
-    """The response times of the user's hospital. Raises Forbidden for anybody but staff."""
+    """Return the response times of the user's hospital. Raises Forbidden for anybody but staff."""
     if user.is_patient or user.hospital_id is None:
         raise errors.Forbidden("Only staff of a hospital may see its response times.")
     return of_hospital(user.hospital_id, days)
@@ -70,7 +70,7 @@ def _times(seconds: Sequence[float], target_s: float) -> StepTimes:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The nearest-rank percentile of sorted seconds, rounded to milliseconds; None where there are none."""
+    """Return the nearest-rank percentile of sorted seconds, in milliseconds' precision; None of none."""
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)], 3)

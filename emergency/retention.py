@@ -25,7 +25,7 @@ PERSONAL_FIELDS = {
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How many rows `anonymise` would change."""
+    """Return how many rows `anonymise` would change."""
     return {"emergencies": _emergencies(before, kept).count()}
 
 

@@ -47,6 +47,6 @@ def stop_sharing(emergency: Emergency, reason: str) -> None:
 
 
 def people_waiting(emergency: Emergency) -> set[str]:
-    """The requester, and the person named as the patient once that person has confirmed."""
+    """Return the requester, and the person named as the patient once that person has confirmed."""
     named = {emergency.patient_id} if emergency.patient_confirmed else set()
     return {emergency.requested_by_id, *named}

@@ -82,12 +82,12 @@ class Timeline(Shape):
 
 
 def entries_of(emergency: Emergency) -> list[Entry]:
-    """The entries in order: by time, and of one action the cause before its effect."""
+    """Return the entries in order: by time, and of one action the cause before its effect."""
     return sorted(Entry.objects.filter(emergency=emergency), key=lambda entry: entry.sort_key)
 
 
 def timeline(emergency: Emergency, reader: User) -> Timeline:
-    """The timeline with positions; the reader's access to the positions is recorded."""
+    """Return the timeline with positions; the reader's access to the positions is recorded."""
     entries = [TimelineEntry.of(entry) for entry in entries_of(emergency)]
     positions = [TimelineEntry.of_position(fix) for fix in read_track(reader, emergency.pk)]
     ordered = sorted([*entries, *positions], key=lambda entry: entry.at)

@@ -62,7 +62,7 @@ class EmergenciesView(APIView):
         return response_of(request_help(request.user, body_of(request, messages.RequestHelp)), 201)
 
     def get_throttles(self) -> list[Any]:
-        """A call for help is never rate limited."""
+        """Let every call for help through: it is never rate limited."""
         return [] if self.request.method == "POST" else list(super().get_throttles())
 
 

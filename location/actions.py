@@ -100,7 +100,7 @@ def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) 
 
 
 def nearest_users(user_ids: Iterable[str], lat: float, lng: float) -> list[messages.Nearby]:
-    """Those of the users whose latest position is fresh, the nearest to this place (degrees) first."""
+    """Return those of the users whose latest position is fresh, the nearest to this place (degrees) first."""
     now = timezone.now()
     found = Latest.objects.fresh(now).filter(user__in=list(user_ids)).select_related("user")
     near = [(distance_m((row.lat, row.lng), (lat, lng)), row) for row in found]
@@ -128,7 +128,7 @@ def read_track(user: User, reason_id: str) -> list[Fix]:
 
 
 def latest_at(hospital_id: str) -> list[Latest]:
-    """The latest positions that all staff of the hospital may see now."""
+    """Return the latest positions that all staff of the hospital may see now."""
     granted = Grant.objects.open().filter(to_hospital=hospital_id, subject=OuterRef("user"))
     on_duty = User.objects.filter(ON_DUTY, hospital=hospital_id)
     visible = Latest.objects.filter(Exists(granted) | Q(user__in=on_duty))
@@ -136,7 +136,7 @@ def latest_at(hospital_id: str) -> list[Latest]:
 
 
 def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
-    """userId → latitude and longitude in degrees, of those whose latest position is fresh.
+    """Return userId → latitude and longitude in degrees, of those whose latest position is fresh.
 
     Other domains call it through `settings.WHEREABOUTS`.
     """
@@ -215,7 +215,7 @@ def location_requested(inquiry: Inquiry) -> messages.LocationRequested:
 
 
 def pending_inquiries(user: User) -> list[messages.LocationRequested]:
-    """The open requests for this user's next position."""
+    """Return the open requests for this user's next position."""
     waiting = Inquiry.objects.pending(timezone.now()).filter(subject=user).select_related("asker")
     return [location_requested(inquiry) for inquiry in waiting]
 

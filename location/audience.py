@@ -28,7 +28,7 @@ class Audience:
 
     @classmethod
     def of(cls, user: User, grants: list[Grant], reason_id: str, *, is_on_duty: bool) -> Audience:
-        """Each hospital and user once, preferably by the grant that the position belongs to."""
+        """Return each hospital and user once, preferably by the grant that the position belongs to."""
         audience = cls({}, {}, [grant for grant in grants if grant.to_hospital_id])
         for grant in sorted(grants, key=lambda grant: grant.reason_id != reason_id):
             if grant.to_hospital_id:
@@ -40,13 +40,13 @@ class Audience:
         return audience
 
     def grant_for(self, user: User) -> Grant | None:
-        """The grant by which a user who may see the position sees it; None where none is needed."""
+        """Return the grant by which a user who may see the position sees it; None where none is needed."""
         return self.people.get(user.pk) or (
             None if user.is_patient else self.hospitals.get(user.hospital_id or "")
         )
 
     def groups_by_reason(self) -> list[tuple[Grant | None, list[Group]]]:
-        """The groups to publish to, apart for each reason, so that no group learns of another reason."""
+        """Return the groups to publish to by reason, so that no group learns of another reason."""
         groups_by_reason: dict[str, tuple[Grant | None, list[Group]]] = {}
         for grant, group in self._groups():
             groups_by_reason.setdefault(grant.reason_id if grant else "", (grant, []))[1].append(group)

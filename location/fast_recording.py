@@ -138,7 +138,7 @@ class FastRecording:
 
 
 def _envelope(row: dict[str, Any], is_implausible: bool) -> Envelope:
-    """As `envelope_of(location_update(position, None))` makes it, without models in between."""
+    """Make the envelope as `envelope_of(location_update(position, None))` does, without models in between."""
     location = {
         "lat": row["lat"],
         "lng": row["lng"],

@@ -31,11 +31,11 @@ class GrantQuerySet(TenancyQuerySet["Grant"]):
         return self.filter(closed_at__isnull=False)
 
     def granted_to(self, user: User) -> Self:
-        """The grants by which this user may see the subject's position."""
+        """Return the grants by which this user may see the subject's position."""
         return self.filter(_granted_to(user))
 
     def visibility(self, user: User) -> Q:
-        """The grants whose row a user may read: those to and those about the user."""
+        """Match the grants whose row a user may read: those to and those about the user."""
         return _granted_to(user) | Q(subject=user)
 
 
@@ -108,7 +108,7 @@ class Grant(models.Model):
 
 
 def locatable_by(user: User) -> models.QuerySet[User]:
-    """The users whose position this user may see now; the only place that decides it.
+    """Return the users whose position this user may see now; the only place that decides it.
 
     They are the user, the subjects of open grants, and for staff the paramedics on duty in their hospital;
     for a superuser everybody.
@@ -158,7 +158,7 @@ class Position(models.Model):
 
 class FixQuerySet(TenancyQuerySet["Fix"]):
     def visibility(self, user: User) -> Q:
-        """The user's own fixes, those of open grants, and those of paramedics on duty outside emergencies."""
+        """Match the own fixes, those of open grants, and those of paramedics on duty outside emergencies."""
         granted = Grant.objects.open().granted_to(user)
         granted = granted.filter(reason_id=OuterRef("reason_id"), subject=OuterRef("user"))
         allowed = Q(user=user) | Exists(granted)
@@ -190,7 +190,7 @@ class Fix(Position):
 
 class LatestQuerySet(TenancyQuerySet["Latest"]):
     def visibility(self, user: User) -> Q:
-        """The positions of those the user may locate now."""
+        """Match the positions of those the user may locate now."""
         return Q(user__in=locatable_by(user))
 
     def fresh(self, now: datetime) -> Self:
@@ -217,7 +217,7 @@ class InquiryQuerySet(TenancyQuerySet["Inquiry"]):
         return self.filter(answered_at=None, expires_at__gt=now)
 
     def visibility(self, user: User) -> Q:
-        """The requests by and about the user; for an admin also those by staff of the hospital."""
+        """Match the requests by and about the user; for an admin also those by staff of the hospital."""
         own = Q(asker=user) | Q(subject=user)
         return own | Q(asker__hospital=user.hospital_id) if user.is_hospital_admin else own
 
@@ -249,7 +249,7 @@ class Inquiry(models.Model):
 
 class PositionAccessQuerySet(TenancyQuerySet["PositionAccess"]):
     def visibility(self, user: User) -> Q:
-        """The reads of the user's own position; for an admin also those by staff of the hospital."""
+        """Match the reads of the user's own position; for an admin also those by staff of the hospital."""
         own = Q(subject=user)
         return own | Q(reader__hospital=user.hospital_id) if user.is_hospital_admin else own
 

@@ -265,7 +265,7 @@ def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None
 
 
 def measured_at(received: ReceivedPosition) -> datetime:
-    """The phone's word where it has a zone and is not in the future, else the time of arrival."""
+    """Return the phone's word where it has a zone and is not in the future, else the time of arrival."""
     said_at, received_at = received.request.location.timestamp, received.received_at
     return min(parse_zoned(said_at or "") or received_at, received_at)
 
@@ -301,7 +301,7 @@ def _implied_mps(previous: Last, at: datetime, place: Point) -> float:
 
 
 def _publish_all(updates: list[tuple[_Draft, NewPosition]]) -> None:
-    """In the order of hospitals, so that events for one group are adjacent and travel together."""
+    """Publish in the order of hospitals, so that events for one group are adjacent and travel together."""
     inquiries = _pending_inquiries({draft.user.pk for draft, _ in updates if draft.is_awaited})
     for draft, position in sorted(updates, key=lambda pair: pair[0].user.hospital_id or ""):
         audience = Audience.of(draft.user, draft.grants, draft.reason_id, is_on_duty=draft.is_on_duty)

@@ -11,7 +11,7 @@ from location.models import Fix, Grant, Latest
 
 
 def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
-    """How many rows `anonymise` would change."""
+    """Return how many rows `anonymise` would change."""
     return {"positions": sum(rows.count() for rows in _positions(before, kept))}
 
 

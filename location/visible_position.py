@@ -35,7 +35,7 @@ class VisiblePosition(Protocol):
 
 
 def location_update(position: VisiblePosition, grant: Grant | None) -> messages.LocationUpdate:
-    """The event with a position as it is seen by this grant: it reveals no other emergency."""
+    """Return the event with a position as it is seen by this grant: it reveals no other emergency."""
     user = position.user
     metres = (
         distance_m((position.lat, position.lng), grant.destination) if grant and grant.destination else None
@@ -71,7 +71,7 @@ def _position(position: VisiblePosition) -> messages.Position:
 
 
 def timestamp_of(said_at: str, at: datetime) -> str:
-    """The phone's own text where it is UTC, with the same number of decimals; else RFC 3339."""
+    """Return the phone's own text where it is UTC, with the same number of decimals; else RFC 3339."""
     is_phone_utc = said_at.endswith("Z") and parse_zoned(said_at) == at
     return said_at if is_phone_utc else rfc3339(at)
 

@@ -126,7 +126,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         return {"hospital": request.user.hospital_id, **super().get_changeform_initial_data(request)}
 
     def formfield_for_choice_field(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
-        """A patient belongs to no hospital, so no single hospital's admin makes one."""
+        """Offer no patient: a patient belongs to no hospital, so no hospital's admin makes one."""
         if db_field.name == "role" and not request.user.is_superuser:
             kwargs["choices"] = [choice for choice in Role.choices if choice[0] in STAFF_ROLES]
         return super().formfield_for_choice_field(db_field, request, **kwargs)

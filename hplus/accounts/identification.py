@@ -38,7 +38,7 @@ def find_hospital(hospital_id: str) -> Hospital | None:
 
 
 def find_token(secret: str) -> Token | None:
-    """The access token or ticket with this secret, with its session and its user."""
+    """Return the access token or ticket with this secret, with its session and its user."""
     opening = Token.objects.filter(digest=Token.digest_of(secret), kind__in=OPENING)
     return opening.select_related("session__user").first()
 

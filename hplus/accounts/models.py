@@ -34,7 +34,7 @@ STAFF_ROLES = tuple(role for role in Role.values if role != Role.PATIENT)
 
 class HospitalQuerySet(TenancyQuerySet["Hospital"]):
     def visibility(self, user: User) -> Q:
-        """The user's own hospital."""
+        """Match the user's own hospital."""
         return Q(pk=user.hospital_id)
 
 
@@ -82,14 +82,14 @@ class UserQuerySet(TenancyQuerySet["User"]):
         return self.filter(hospital_id=hospital_id, role__in=STAFF_ROLES, is_active=True)
 
     def visibility(self, user: User) -> Q:
-        """Oneself; for an admin the hospital's people and patients it dealt with."""
+        """Match oneself; for an admin the hospital's people and patients it dealt with."""
         if not user.is_hospital_admin or user.hospital_id is None:
             return Q(pk=user.pk)
         is_patient_here = Q(role=Role.PATIENT) & _is_known_at(user.hospital_id)
         return Q(hospital=user.hospital_id) | is_patient_here
 
     def managed_by(self, user: User) -> Self:
-        """The accounts this user may change: an admin those of the hospital's staff, a superuser any.
+        """Return the accounts this user may change: an admin those of the hospital's staff, a superuser any.
 
         Patients are left out: with a patient's password one could read the patient's chats with other
         hospitals. Superusers are left out: with theirs one could read every hospital.
@@ -180,7 +180,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class SessionQuerySet(TenancyQuerySet["Session"]):
     def visibility(self, user: User) -> Q:
-        """The user's own sessions and those of accounts the user manages."""
+        """Match the user's own sessions and those of accounts the user manages."""
         return Q(user=user) | Q(user__in=User.objects.managed_by(user))
 
     def revoke(self, reason: str) -> int:

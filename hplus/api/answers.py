@@ -30,7 +30,7 @@ def error_body(refusal: errors.Refusal) -> dict[str, Any]:
 
 
 def answer_exception(unexpected: Exception, context: dict[str, Any]) -> Response:
-    """The one place where an exception becomes an HTTP response."""
+    """Turn an exception into the HTTP response; the only place that does."""
     refusal = as_refusal(unexpected)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.http_status == 401 else {}
     if refusal.retry_after is not None:

@@ -66,7 +66,7 @@ class SchemaView(APIView):
         return document_response(request._request, _openapi(is_json), content_type)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        """The view chooses the format itself."""
+        """Choose no format: the view chooses it itself."""
         return super().perform_content_negotiation(request, force=True)
 
 

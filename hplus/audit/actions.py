@@ -102,7 +102,7 @@ def _faults(head: Head) -> Iterator[Fault]:
 
 
 def _rows_up_to(last: int) -> Iterator[Record]:
-    """In chunks, so that no statement exceeds the statement timeout."""
+    """Read in chunks, so that no statement exceeds the statement timeout."""
     done = -1
     while rows := list(
         Record.objects.filter(number__gt=done, number__lte=last).order_by("number")[:CHUNK_ROWS]

@@ -32,7 +32,7 @@ class Verb(models.TextChoices):
 
 class RecordQuerySet(TenancyQuerySet["Record"]):
     def visibility(self, user: Any) -> Q:
-        """For an admin the records of the own hospital."""
+        """Match, for an admin, the records of the own hospital."""
         if not user.is_hospital_admin or user.hospital_id is None:
             return NO_ROW
         return Q(hospital_id=user.hospital_id)

@@ -22,14 +22,14 @@ class Priority(models.TextChoices):
 
 class NotificationQuerySet(TenancyQuerySet["Notification"]):
     def of(self, user: User) -> Self:
-        """The notices sent to this user."""
+        """Return the notices sent to this user."""
         return self.filter(recipient=user)
 
     def unread_by(self, user: User) -> Self:
         return self.of(user).filter(read_at=None)
 
     def visibility(self, user: User) -> Q:
-        """The user's own notices; for an admin also those of the hospital."""
+        """Match the user's own notices; for an admin also those of the hospital."""
         own = Q(recipient=user)
         return own | Q(hospital=user.hospital_id) if user.is_hospital_admin else own
 

@@ -37,7 +37,7 @@ class Listed(messages.Notice):
 
 
 class Notices(Shape):
-    """My notices, the latest first; `nextCursor` is what to give as `before` for older ones."""
+    """A page of the user's notices, the latest first; `nextCursor` is the `before` of the next page."""
 
     notifications: list[Listed]
     unread_count: int
@@ -61,7 +61,7 @@ class NotificationsView(APIView):
         responses=Notices,
     )
     def get(self, request: Request) -> Response:
-        """My notices, the latest first, and how many are unread."""
+        """Return the user's notices, the latest first, and how many are unread."""
         page_query = query_of(request, PageQuery)
         rows, has_more = actions.notices_of(request.user, **page_query.model_dump())
         page = Notices(

@@ -106,7 +106,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return int(await ended)
 
     def hand_over(self, on_end: Callable[[int], None]) -> bool:
-        """What has come until now goes to the sink first."""
+        """Read on the direct line from now on; what has come until now goes to the sink first."""
         self._on_end = on_end
         queue, self.queue = self.queue, _Events(self)  # type: ignore[assignment]
         self.writable = _WRITABLE  # type: ignore[assignment]

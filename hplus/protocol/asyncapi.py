@@ -112,7 +112,7 @@ def _parameter(parameter: rules.Parameter) -> Part:
 
 
 def _operations() -> Part:
-    """For each domain, what the server receives from clients and what it sends."""
+    """Return, for each domain, what the server receives from clients and what it sends."""
     found = {}
     reply = {"channel": _channel_ref(), "messages": [_in_channel(key) for key in REPLIES]}
     for domain in domains():

@@ -234,19 +234,19 @@ class Event(Shape):
         return encode(self.fields())
 
     def subject(self) -> str:
-        """The id of the row that the event is about; blank where there is none."""
+        """Return the id of the row that the event is about; blank where there is none."""
         return ""
 
     def topic(self) -> str:
-        """The id of the room, emergency or call it belongs to."""
+        """Return the id of the room, emergency or call it belongs to."""
         return self.subject()
 
     def author(self) -> str:
-        """The userId of the person who caused it."""
+        """Return the userId of the person who caused it."""
         return ""
 
     def push_category(self) -> str:
-        """The category of the push to recipients without a connection; blank for no push.
+        """Return the category of the push to recipients without a connection; blank for no push.
 
         Only durable events are pushed. The push service learns the category and ids, no more.
         """
@@ -276,7 +276,7 @@ def subclasses(kind: type[Shape]) -> list[Any]:
 
 
 def encode(fields: dict[str, Any]) -> bytes:
-    """The JSON text that goes out."""
+    """Return the JSON text that goes out."""
     try:
         return orjson.dumps(fields)
     except orjson.JSONEncodeError:  # an integer of more than 64 bits in a free object
@@ -284,7 +284,7 @@ def encode(fields: dict[str, Any]) -> bytes:
 
 
 def canonical(fields: dict[str, Any]) -> bytes:
-    """The JSON text by which fields are digested: without spaces, in the order they have."""
+    """Return the JSON text by which fields are digested: without spaces, in the order they have."""
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

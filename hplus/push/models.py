@@ -16,7 +16,7 @@ from hplus.tenancy import TenancyQuerySet
 
 class PushDeviceQuerySet(TenancyQuerySet["PushDevice"]):
     def reachable(self) -> Self:
-        """Devices that still get pushes: not disabled, not revoked, session and user active."""
+        """Return devices that still get pushes: not disabled, not revoked, session and user active."""
         return self.filter(disabled_at=None, revoked_at=None, session__revoked_at=None, user__is_active=True)
 
     def revoke(self) -> int:
@@ -24,7 +24,7 @@ class PushDeviceQuerySet(TenancyQuerySet["PushDevice"]):
         return self.filter(revoked_at=None).update(token="", revoked_at=timezone.now())
 
     def visibility(self, user: User) -> Q:
-        """The user's own devices; for an admin those of the hospital's people."""
+        """Match the user's own devices; for an admin those of the hospital's people."""
         own = Q(user=user)
         return own | Q(user__hospital=user.hospital_id) if user.is_hospital_admin else own
 
@@ -99,7 +99,7 @@ class PushOutboxQuerySet(TenancyQuerySet["PushOutbox"]):
         return self.filter(state=State.WAITING, due_at__lte=now).order_by("due_at", "pk")
 
     def visibility(self, user: User) -> Q:
-        """The pushes to devices the user may see."""
+        """Match the pushes to devices the user may see."""
         return Q(device__in=PushDevice.objects.visible_to(user))
 
 
@@ -134,5 +134,5 @@ class PushOutbox(models.Model):
         return f"{self.category} to device {self.device_id}, {self.state}"
 
     def content(self) -> dict[str, str]:
-        """All that the push service gets. The app asks HPlus for the rest."""
+        """Return all that the push service gets. The app asks HPlus for the rest."""
         return {"category": self.category, "id": self.subject, "eventId": str(self.event_id)}

@@ -164,7 +164,7 @@ class DomainConsumer(AsyncConsumer):
         return envelope
 
     def on_delivered(self, envelope: Envelope) -> None:
-        """This durable event has been written to the connection."""
+        """Note that this durable event has been written to the connection."""
 
 
 class HostConsumer(DomainConsumer):

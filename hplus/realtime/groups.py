@@ -34,12 +34,12 @@ class Group:
 
 
 def person(user_id: str) -> Group:
-    """All connections of one person."""
+    """Return the group of all connections of one person."""
     return Group(PERSONS, lambda: [user_id], person=user_id)
 
 
 def hospital_role(hospital_id: str, role: str) -> Group:
-    """Everyone with one staff role in a hospital."""
+    """Return the group of everyone with one staff role in a hospital."""
     return Group(
         f"hospital.{_hashed(hospital_id)}.{role}",
         lambda: User.objects.staff_of(hospital_id).filter(role=role).values_list("pk", flat=True),
@@ -47,7 +47,7 @@ def hospital_role(hospital_id: str, role: str) -> Group:
 
 
 def staff(hospital_id: str) -> Group:
-    """All staff of a hospital."""
+    """Return the group of all staff of a hospital."""
     return Group(
         f"hospital.{_hashed(hospital_id)}.staff",
         lambda: User.objects.staff_of(hospital_id).values_list("pk", flat=True),
@@ -55,24 +55,24 @@ def staff(hospital_id: str) -> Group:
 
 
 def announcements(hospital_id: str) -> Group:
-    """Patients who joined a hospital; mailboxes keep nothing for it."""
+    """Return the group of patients who joined a hospital; mailboxes keep nothing for it."""
     return Group(f"hospital.{_hashed(hospital_id)}.public", list)
 
 
 def board(hospital_id: str) -> Group:
-    """Connections of the hospital's live board; mailboxes keep nothing for it."""
+    """Return the group of connections of the hospital's live board; mailboxes keep nothing for it."""
     return Group(f"hospital.{_hashed(hospital_id)}.board", list)
 
 
 def positions(hospital_id: str, reason_id: str = "") -> Group:
-    """Connections that watch the positions a hospital may see, or those of one reason; mailboxes keep
+    """Return connections that watch the positions a hospital may see, or those of one reason; mailboxes keep
     nothing for it."""
     name = f"hospital.{_hashed(hospital_id)}.positions"
     return Group(f"{name}.{_hashed(reason_id)}" if reason_id else name, list)
 
 
 def of(user: User) -> list[Group]:
-    """The groups that a connection of this user joins, beside the one of the person."""
+    """Return the groups that a connection of this user joins, beside the one of the person."""
     if user.is_patient or user.hospital_id is None:
         return []
     return [staff(user.hospital_id), hospital_role(user.hospital_id, user.role)]

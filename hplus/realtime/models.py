@@ -127,7 +127,7 @@ class ServerProcess(models.Model):
 
 class ConnectionQuerySet(TenancyQuerySet["Connection"]):
     def visibility(self, user: User) -> Q:
-        """The connections of the users this user may see."""
+        """Match the connections of the users this user may see."""
         return Q(user__in=User.objects.visible_to(user))
 
 

@@ -64,7 +64,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
-        """In this thread, until `stop`."""
+        """Run the jobs in this thread, until `stop`."""
         for other in self._others:
             other.start()
         while not self._stop.is_set():
@@ -86,13 +86,13 @@ class Worker:
         return [job for job in ready if not job.due or has_something[job.due]]
 
     def _pause_seconds(self) -> float:
-        """Until the next job, or the next question whether a job has anything to do."""
+        """Return the seconds until the next job, or the next question whether a job has anything to do."""
         now = time.monotonic()
         waits = [job.every_seconds if job.is_time else job.due_at - now for job in self.jobs]
         return max(SHORTEST_PAUSE_SECONDS, min(waits, default=3600))
 
     def start(self) -> None:
-        """In a thread of its own."""
+        """Run the jobs in a thread of its own."""
         self._thread = threading.Thread(target=self.run, name="worker", daemon=True)
         self._thread.start()
 

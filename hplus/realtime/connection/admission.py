@@ -37,7 +37,7 @@ def address(scope: Scope) -> str:
 
 
 def ip_address_of(scope: Scope) -> str | None:
-    """The client's address where it is one; what a proxy puts there may be anything."""
+    """Return the client's address where it is one; what a proxy puts there may be anything."""
     try:
         return str(ipaddress.ip_address(address(scope).partition("%")[0]))
     except ValueError:
@@ -45,7 +45,7 @@ def ip_address_of(scope: Scope) -> str | None:
 
 
 def query(scope: Scope) -> dict[str, str]:
-    """The query's values, percent-decoded; the first where a name comes twice."""
+    """Return the query's values, percent-decoded; the first where a name comes twice."""
     try:
         pairs = parse_qs(scope["query_string"].decode("ascii"), errors="strict")
     except ValueError:
@@ -73,7 +73,7 @@ def claim_of(scope: Scope) -> Claim:
 
 
 def admin_session_key_of(scope: Scope) -> str:
-    """The cookie of the admin site, but only from a page of this very host.
+    """Return the cookie of the admin site, but only from a page of this very host.
 
     A browser sends cookies along whichever page opens the socket, so another site could speak in
     the name of whoever reads it. The Origin tells them apart, and no page can forge it: without

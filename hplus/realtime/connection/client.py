@@ -193,7 +193,7 @@ class Client:
     # Out
 
     def reply(self, request: wire.Request, result: Result | None) -> None:
-        """The acknowledgement, after the events of the result have been written."""
+        """Write the acknowledgement, after the events of the result."""
         if ack := ack_of(request, result):
             self.send_event(ack)
         if result is not None and result.close_code:
@@ -237,7 +237,7 @@ class Client:
         return self.outbound.wait_for_room()
 
     def deliver(self, envelope: Envelope, seq: int | None = None) -> None:
-        """Something has arrived for this connection; with its place in the mailbox where it is durable."""
+        """Pass an event on to this connection; a durable one comes with its place in the mailbox."""
         if self.outbound.is_sealed:
             return
         if self._buffered is not None:
@@ -321,7 +321,7 @@ class Client:
             await self.send_result(result)
 
     def stop_writing(self) -> None:
-        """The client has gone: nothing is written any more, and what was to run later is cancelled."""
+        """Write nothing any more, and cancel what was to run later: the client has gone."""
         self.outbound.close()
         for task in (self._tasks or set()) - {asyncio.current_task()}:
             task.cancel()

@@ -80,7 +80,7 @@ def _login_in(frame: Frame) -> messages.Login:
 
 
 def ack_of(request: wire.Request, result: Result | None = None) -> messages.Ack | None:
-    """That it is done, where the client wants to know."""
+    """Return the acknowledgement, where the client wants one."""
     if not request.request_id and not request.client_message_id:
         return None
     return messages.Ack(
@@ -93,7 +93,7 @@ def ack_of(request: wire.Request, result: Result | None = None) -> messages.Ack 
 
 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
-    """The refusal as the client reads it."""
+    """Return the refusal as the client reads it."""
     asked = (frame or {}).get("type")
     request_id = wire.Request.fields_of(frame or {}).get("requestId")
     metrics.refusals.labels(refusal.code).inc()

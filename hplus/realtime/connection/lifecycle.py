@@ -72,7 +72,7 @@ class ConnectionLifecycle:
     # Accept
 
     async def accept(self) -> None:
-        """Everything, until the connection has ended."""
+        """Serve the connection until it has ended."""
         await self._receive()
         if not is_origin_allowed(self._scope):
             await self._send({"type": "websocket.close", "code": 4003})

@@ -47,7 +47,7 @@ class Transport(Protocol):
         ...
 
     def resume_reading(self) -> None:
-        """After `take` returned False: go on."""
+        """Read on after `take` has returned False."""
         ...
 
     async def run(self) -> int:
@@ -143,6 +143,6 @@ class AsgiTransport:
 
 
 def transport_of(scope: dict[str, Any], receive: Receive, send: Send) -> Transport:
-    """The direct line where the server offers one."""
+    """Return the direct line where the server offers one."""
     direct: Transport | None = (scope.get("extensions") or {}).get(DIRECT)
     return direct or AsgiTransport(receive, send)

@@ -44,13 +44,13 @@ class Batches:
         await asyncio.gather(*(hot.close() for hot in self._hot))
 
     def of(self, action: Callable[..., Any], every_seconds: float = 0) -> Batch[Any]:
-        """The queue in front of an action that takes a list."""
+        """Return the queue in front of an action that takes a list."""
         if action not in self._ordinary:
             self._ordinary[action] = Batch(action, every_seconds)
         return self._ordinary[action]
 
     def fast(self, path: FastPath, action: Callable[..., Any], command: Any) -> HotBatch | None:
-        """The queue in front of the action's fast path; None where there is no hot connection.
+        """Return the queue in front of the action's fast path; None where there is no hot connection.
 
         Commands of one key go through the same connection, so that they never wait for each other's locks.
         """
@@ -61,7 +61,7 @@ class Batches:
         return self._fast[path][path.key_of(command) % len(self._hot)]
 
     def delayed(self, path: FastPath, action: Callable[..., Any], every_seconds: float) -> Delayed[Any]:
-        """The queue of commands that wait for others, in front of the action's fast path and the action."""
+        """Return the queue of commands that wait for others, before the action's fast path and the action."""
         if path not in self._delayed:
             self._delayed[path] = Delayed(partial(self._submit, path, action), every_seconds)
         return self._delayed[path]
@@ -77,7 +77,7 @@ class Batches:
     def marks(
         self, path: FastMarks, action: Callable[..., Any], every_seconds: float
     ) -> MarkBatch | Batch[Any]:
-        """The queue of marks that nobody waits for."""
+        """Return the queue of marks that nobody waits for."""
         ordinary = self.of(action, every_seconds=every_seconds)
         if not self._hot:
             return ordinary

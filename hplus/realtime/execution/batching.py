@@ -73,7 +73,9 @@ class Batch(Generic[C]):
 
 
 async def outcomes_of(
-    in_thread: Callable[..., Awaitable[Any]], action: Callable[[list[C]], list[Outcome]], commands: list[C]
+    run_in_thread: Callable[..., Awaitable[Any]],
+    action: Callable[[list[C]], list[Outcome]],
+    commands: list[C],
 ) -> list[Outcome]:
     """Return one outcome for each command, whatever happens: a waiting client is never left alone.
 
@@ -81,7 +83,7 @@ async def outcomes_of(
     that the database did not answer is not.
     """
     try:
-        outcomes: list[Outcome] = await in_thread(action, commands)
+        outcomes: list[Outcome] = await run_in_thread(action, commands)
         if len(outcomes) != len(commands):
             raise RuntimeError(f"{len(outcomes)} outcomes for {len(commands)} commands")
         return outcomes
@@ -90,7 +92,7 @@ async def outcomes_of(
     except Exception as broken:
         if len(commands) == 1:
             return [broken]
-        return [(await outcomes_of(in_thread, action, [command]))[0] for command in commands]
+        return [(await outcomes_of(run_in_thread, action, [command]))[0] for command in commands]
 
 
 def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

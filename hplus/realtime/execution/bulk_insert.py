@@ -45,7 +45,7 @@ def _document(rows: list[Row]) -> str:
 
 
 def row_of(instance: Any) -> Row:
-    """Everything of it that the database does not fill in by itself."""
+    """Return everything of it that the database does not fill in by itself."""
     return {field.attname: getattr(instance, field.attname) for field in _fields(instance.__class__)}
 
 

@@ -34,7 +34,7 @@ class FastPath(Protocol):
         ...
 
     def row_of(self, command: Any) -> dict[str, Any] | None:
-        """The command as a row of the statement's JSON document, which adds its number `n` in the flight.
+        """Return the command as a row of the statement's JSON document, which adds its number `n`.
 
         None for the ordinary action.
         """

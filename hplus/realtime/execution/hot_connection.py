@@ -248,7 +248,7 @@ class HotConnection:
 
 
 def _nothing(_: object) -> None:
-    """Nobody waits for new plans."""
+    """Ignore the outcome of making plans: nobody waits for it."""
 
 
 _DISCARD_PLANS = Flight(Statement("discard_plans", "DISCARD PLANS"), (), _nothing, _nothing)
@@ -280,5 +280,5 @@ def _rows_of(result: pq.abc.PGresult) -> list[Row]:
 
 
 def texts_of(rows: list[Row]) -> list[list[str]]:
-    """Rows of columns that are never null, as text."""
+    """Return rows of columns that are never null, as text."""
     return [[value.decode() for value in row if value is not None] for row in rows]

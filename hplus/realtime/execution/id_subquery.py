@@ -11,7 +11,7 @@ from django.db.models.expressions import RawSQL
 
 
 def any_of(ids: Collection[str]) -> Any:
-    """What to give to an `__in` filter instead of these ids.
+    """Return what to give to an `__in` filter instead of these ids.
 
     Django and psycopg prepare every parameter in Python; PostgreSQL reads hundreds of ids out of one JSON
     document. SQLite, which never has many, gets them one by one.

@@ -106,7 +106,7 @@ def _rows_of(cursor: psycopg.Cursor[Row]) -> list[Row]:
 
 
 def _conninfo() -> str:
-    """As Django connects, with a session of our own."""
+    """Return how Django connects, for a session of our own."""
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     given = connection.get_connection_params()
     return make_conninfo(

@@ -109,7 +109,7 @@ class Pace:
         self._waiting[envelope.author] = envelope
 
     def release(self, now: float, seconds: float) -> list[Envelope]:
-        """What may be written now, in the order it came; the rest goes on waiting."""
+        """Return what may be written now, in the order it came; the rest goes on waiting."""
         at, never = self._released_at, float("-inf")
         ready = [author for author in self._waiting if at.get(author, never) + seconds <= now]
         at.update(dict.fromkeys(ready, now))
@@ -165,13 +165,13 @@ class Conflation:
         self._joined.pop(client, None)
 
     def forget(self, audience: Audience) -> None:
-        """Nobody listens as this audience any more."""
+        """Drop what waits for an audience that has no listener any more."""
         self._recent.pop(audience, None)
         self._paces.pop(audience, None)
         self._changed.discard(audience)
 
     def offer(self, audience: Audience, envelope: Envelope) -> None:
-        """To be written with the next write to each listener; to nobody where there is none."""
+        """Keep the event for the next write to each listener; drop it where there is none."""
         if not self._listeners_of(audience):
             return
         self._changed.add(audience)
@@ -194,14 +194,14 @@ class Conflation:
         recent.put(self._turn, envelope)
 
     def revoke(self, author: str, topic: str) -> None:
-        """What of this author and topic has not been written yet must not be written any more."""
+        """Drop what of this author and topic has not been written yet."""
         for recent in self._recent.values():
             recent.revoke(author, topic)
         for pace in self._paces.values():
             pace.revoke(author, topic)
 
     async def _write_all(self) -> None:
-        """Again and again, until nobody has anything to get."""
+        """Write at the interval, until nobody has anything to get."""
         now = asyncio.get_running_loop().time
         while self._changed or self._due:
             due_at = self._written_at + self._interval_seconds()
@@ -255,7 +255,7 @@ class Conflation:
         self._due.discard(client)
 
     def _news_for(self, client: Listener) -> list[Portion]:
-        """In the order it came, through however many groups."""
+        """Return what the listener has not seen, in the order it came, through however many groups."""
         served, joined = self._served.get(client, 0), self._joined.get(client, {})
         recent = [
             (self._recent[audience], max(served, joined.get(audience, 0)))

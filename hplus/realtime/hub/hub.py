@@ -62,7 +62,7 @@ class Hub:
 
     @classmethod
     def of_this_process(cls) -> Hub:
-        """The hub of the running loop, started at the first call."""
+        """Return the hub of the running loop, started at the first call."""
         global _current
         loop = asyncio.get_running_loop()
         if _current is None or _current.loop is not loop:
@@ -157,7 +157,7 @@ class Hub:
                 self._forget((PERSONS, client.user_id))
 
     def depart(self, departure: Coroutine[Any, Any, None]) -> None:
-        """Let a connection that has ended do what is to be done after it."""
+        """Do what is to be done after a connection has ended."""
         task = self.loop.create_task(departure)
         self._departures.add(task)
         task.add_done_callback(self._departures.discard)

@@ -171,6 +171,6 @@ CONTACTS = """ARRAY(
 
 
 def online_among(user_ids: Iterable[str]) -> set[str]:
-    """Those of these people who are online."""
+    """Return those of these people who are online."""
     online = Presence.objects.filter(pk__in=list(user_ids)).exclude(status=PresenceStatus.OFFLINE)
     return set(online.values_list("pk", flat=True))

@@ -39,11 +39,11 @@ class Subscriptions:
         return self._layer.receive(self._channel)
 
     def joined(self, names: set[str]) -> None:
-        """Somebody listens to these; perhaps while they are just being unsubscribed."""
+        """Note groups that have a listener now, perhaps while being unsubscribed; `settle` subscribes."""
         self._unsettled |= names
 
     def left(self, name: str) -> None:
-        """Nobody listens to this one any more."""
+        """Note a group that has no listener any more; `settle` unsubscribes."""
         self._unsettled.add(name)
 
     async def settle(self) -> None:

@@ -68,7 +68,7 @@ class UserStream:
                 deliver_to(client, envelope, seq)
 
     def fetch_up_to(self, seq: int) -> None:
-        """There are entries up to here. Those that do not come by themselves are read from the mailbox."""
+        """Read the entries up to here from the mailbox, as far as they do not come by themselves."""
         self._newest = max(self._newest, seq)
         if self._repair is None or self._repair.done():
             self._repair = asyncio.get_running_loop().create_task(self._fetch())

@@ -42,11 +42,11 @@ class Envelope:
         return cls(**{**fields, "seqs": dict(fields["seqs"]), "but": tuple(fields["but"])})
 
     def for_recipient(self, user_id: str, seq: int) -> Envelope:
-        """The envelope addressed to one recipient, at its place in that mailbox."""
+        """Return the envelope addressed to one recipient, at its place in that mailbox."""
         return replace(self, seqs={user_id: seq})
 
     def stamped(self, seq: int) -> bytes:
-        """The frame with `seq` and `eventId`, as the recipient at this place gets it."""
+        """Return the frame with `seq` and `eventId`, as the recipient at this place gets it."""
         return b'%b,"seq":%d,"eventId":"%b"}' % (self.frame[:-1], seq, self.event_id.encode())
 
     @property

@@ -9,17 +9,17 @@ from hplus.protocol import wire
 
 @cache
 def internal() -> frozenset[str]:
-    """Types between our own servers; a connection whose consumers do not take one drops it."""
+    """Return types between our own servers; a connection whose consumers do not take one drops it."""
     return frozenset(event.type for event in wire.subclasses(wire.Event) if event.internal)
 
 
 @cache
 def conflated() -> dict[str, str]:
-    """Types that are rate-limited instead of delivered one by one: `type` → "latest" or "live"."""
+    """Return types that are rate-limited instead of delivered one by one: `type` → "latest" or "live"."""
     return {event.type: event.delivery for event in wire.subclasses(wire.Event) if event.delivery}
 
 
 @cache
 def revoking() -> frozenset[str]:
-    """Types after which nothing conflated of the same author and topic is delivered any more."""
+    """Return types after which nothing conflated of the same author and topic is delivered any more."""
     return frozenset(event.type for event in wire.subclasses(wire.Event) if event.revokes)

@@ -18,7 +18,7 @@ ENTRIES_AT_ONCE = 500
 def entries_between(
     user_id: str, after: int, up_to: int = 2**62, most: int = ENTRIES_AT_ONCE
 ) -> list[tuple[int, Envelope | None]]:
-    """The entries of a mailbox with their rebuilt events; None in place of one whose row is gone."""
+    """Return the entries of a mailbox with their rebuilt events; None in place of one whose row is gone."""
     rows = list(MailboxEntry.objects.between(user_id, after, up_to)[:most])
     envelopes = rebuilt_envelopes(rows)
     return [(row.seq, envelopes.get(row.seq)) for row in rows]
@@ -30,7 +30,7 @@ def rebuilt_envelopes(rows: Iterable[MailboxEntry]) -> dict[int, Envelope]:
 
 
 def rebuilt_events(rows: Iterable[MailboxEntry]) -> list[tuple[MailboxEntry, Durable]]:
-    """The events of these entries, rebuilt type by type; those whose row is gone are left out."""
+    """Return the events of these entries, rebuilt type by type; those whose row is gone are left out."""
     by_type = defaultdict(list)
     for row in rows:
         by_type[row.event_type].append(row)
@@ -44,7 +44,7 @@ def rebuilt_events(rows: Iterable[MailboxEntry]) -> list[tuple[MailboxEntry, Dur
 
 
 def newest_entries_about(user: User, event_type: str, subjects: Iterable[str]) -> list[Envelope]:
-    """The newest entry this user has about each subject, rebuilt, oldest first."""
+    """Return the newest entry this user has about each subject, rebuilt, oldest first."""
     found = MailboxEntry.objects.filter(user=user, event_type=event_type, subject__in=list(subjects))
     newest = sorted({row.subject: row for row in found.order_by("seq")}.values(), key=lambda row: row.seq)
     envelopes = rebuilt_envelopes(newest)
@@ -90,7 +90,7 @@ def newest_entries(subjects: Mapping[str, Iterable[str]], event_type: str) -> di
 
 
 def envelopes_of(entries: Iterable[MailboxEntry]) -> Iterator[tuple[MailboxEntry, Envelope]]:
-    """Each entry whose row is still there with its rebuilt envelope; encoded once for all its recipients."""
+    """Return each entry whose row exists with its rebuilt envelope, encoded once for all recipients."""
     encoded: dict[tuple[str, str], Envelope] = {}
     for entry, event in rebuilt_events(entries):
         key = (entry.event_id, entry.event_type)

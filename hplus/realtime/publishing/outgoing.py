@@ -26,7 +26,7 @@ class _Publication:
     but: frozenset[str]
 
     def recipients(self) -> Recipients:
-        """Each group with its members; who stands in two groups is a member of the first."""
+        """Return each group with its members; who stands in two groups is a member of the first."""
         if not isinstance(self.event, Durable):
             return [(group, []) for group in self.groups]
         seen = set(self.but)
@@ -74,7 +74,7 @@ class Outgoing:
 
 
 def _draw_seqs(recipients: list[Recipients]) -> list[dict[str, int]]:
-    """For each publication, the next place in the mailbox of each of its recipients."""
+    """Draw, for each publication, the next place in the mailbox of each of its recipients."""
     addressed = [[user for _, members in groups for user in members] for groups in recipients]
     counts = Counter(user for users in addressed for user in users)
     last = {user: last_seq - counts[user] for user, last_seq in Mailbox.objects.draw(counts).items()}

@@ -89,7 +89,7 @@ class Publisher:
         await self._send(PERSONS, [])
 
     def deliveries_of(self, message: dict[str, Any]) -> list[Delivery]:
-        """What another server has published; nothing where it was this one."""
+        """Return what another server has published; nothing where it was this one."""
         if message["origin"] == self.origin:
             return []
         group = message["group"]
@@ -98,7 +98,7 @@ class Publisher:
         ]
 
     async def drained(self) -> None:
-        """Everything handed over so far has been published, or could not be."""
+        """Wait until everything handed over so far has been published, or could not be."""
         await asyncio.sleep(0)
         if self._task is not None:
             await self._task
@@ -109,7 +109,7 @@ _lock = threading.Lock()
 
 
 def set_publisher(publisher: Publisher | None) -> None:
-    """This process has a server loop from now on (or, with None, no longer)."""
+    """Set the loop that publishes in this process; None where it has none any more."""
     global _current
     _current = publisher
 

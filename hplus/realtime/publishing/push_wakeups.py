@@ -15,7 +15,7 @@ from hplus.realtime.publishing.publisher import has_connection
 
 
 def wakeups_for(event: Event, event_id: str, user_ids: Iterable[str]) -> list[Wakeup]:
-    """What would wake these people; nothing where the event can wait, and never its author."""
+    """Return what would wake these people; nothing where the event can wait, and never its author."""
     category = event.push_category()
     if not category:
         return []

@@ -44,7 +44,7 @@ def replay(user: User, since: int, epoch: str | None, up_to: int, most: int = RE
 
 
 def replay_all(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
-    """For a handshake: all of it, or it is not recovered; a gap without notice would be a loss."""
+    """Replay all for a handshake, or report it as not recovered: a gap without notice would be a loss."""
     found = replay(user, since, epoch, up_to)
     return Replay(recovered=False, entries=[]) if found.has_more else found
 

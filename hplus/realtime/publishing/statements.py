@@ -36,7 +36,7 @@ def mailbox_clauses(event_type: str) -> str:
 
 
 def push_clause(category: str) -> str:
-    """A clause of a WITH that wakes those without any connection.
+    """Return a clause of a WITH that wakes those without any connection.
 
     It reads a relation `absent(user_id, subject, event_id, at)`: recipients without a connection here.
     """
