@@ -103,7 +103,9 @@ def by_the_action(claim: Claim) -> Identity | BaseException | None:
 
 
 @pytest.mark.parametrize("is_demo", [False, True])
-def test_many_are_identified_as_each_alone(users: dict[str, User], settings: Settings, is_demo: bool) -> None:
+def test_batch_of_claims_gets_the_outcome_of_each_alone(
+    users: dict[str, User], settings: Settings, is_demo: bool
+) -> None:
     settings.HPLUS_DEMO = is_demo
     User.objects.filter(pk="doctor_456").update(is_active=False)
     alone = [(name, told(by_the_action(make()))) for name, make in CASES]
@@ -117,7 +119,7 @@ def test_many_are_identified_as_each_alone(users: dict[str, User], settings: Set
     assert is_demo or "NoneType" in kinds
 
 
-def test_an_identity_found_with_others_expires_with_its_token(users: dict[str, User]) -> None:
+def test_identity_from_a_batch_expires_with_its_token(users: dict[str, User]) -> None:
     claim = replace(DOCTOR, token=token_of("doctor_123"))
     ticket = replace(DOCTOR, token=token_of("doctor_123", TokenKind.TICKET))
     [identity, by_ticket] = actions.identify_all([claim, ticket], prepared.statements.fetch)
@@ -127,14 +129,14 @@ def test_an_identity_found_with_others_expires_with_its_token(users: dict[str, U
     assert by_ticket.expires_at is None
 
 
-def test_a_ticket_shown_twice_at_once_opens_once(users: dict[str, User]) -> None:
+def test_ticket_used_twice_at_once_is_accepted_once(users: dict[str, User]) -> None:
     claim = replace(DOCTOR, token=token_of("doctor_123", TokenKind.TICKET))
     first, second = actions.identify_all([claim, claim], prepared.statements.fetch)
     assert isinstance(first, Identity)
     assert str(second) == "The ticket has been used."
 
 
-def test_the_password_is_read_only_when_it_is_needed(users: dict[str, User]) -> None:
+def test_password_hash_is_loaded_only_when_needed(users: dict[str, User]) -> None:
     claim = replace(DOCTOR, token=token_of("doctor_123"))
     [identity] = actions.identify_all([claim], prepared.statements.fetch)
     assert isinstance(identity, Identity)

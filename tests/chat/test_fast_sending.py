@@ -83,7 +83,7 @@ CASES = [
 
 @pytest.mark.parametrize(("sender", "receiver", "hospital", "has_room", "is_sent"), CASES)
 @pytest.mark.parametrize("inactive", ["", "sender", "receiver"])
-def test_who_may_write_is_the_same_both_ways(
+def test_fast_path_has_the_permissions_of_the_ordinary_action(
     users: dict[str, User],
     deliveries: list[Delivery],
     sender: str,
@@ -116,7 +116,7 @@ def test_who_may_write_is_the_same_both_ways(
     assert is_refused or not has_room or inactive == "sender"
 
 
-def test_a_message_is_stored_and_published_as_the_ordinary_action_does_it(
+def test_fast_path_makes_the_rows_and_events_of_the_ordinary_action(
     users: dict[str, User], deliveries: list[Delivery]
 ) -> None:
     open_room(users["patient_123"], "doctor_123", HOSPITAL)
@@ -165,7 +165,7 @@ def test_a_message_is_stored_and_published_as_the_ordinary_action_does_it(
     assert rows[0] == rows[1]
 
 
-def test_a_repetition_and_another_content_are_left_to_the_ordinary_action(
+def test_repetition_and_conflict_are_left_to_the_ordinary_action(
     users: dict[str, User], deliveries: list[Delivery]
 ) -> None:
     open_room(users["patient_123"], "doctor_123", HOSPITAL)
@@ -194,13 +194,13 @@ def test_a_repetition_and_another_content_are_left_to_the_ordinary_action(
         },
     ],
 )
-def test_what_is_not_plain_is_left_to_the_ordinary_action(
+def test_message_with_more_than_a_text_is_left_to_the_ordinary_action(
     users: dict[str, User], more: dict[str, Any]
 ) -> None:
     assert FAST_SENDING.row_of(command(users, "patient_123", "doctor_123", **more)) is None
 
 
-def test_a_flight_gives_places_in_the_order_of_the_messages(
+def test_batch_draws_seqs_in_the_order_of_its_messages(
     users: dict[str, User], deliveries: list[Delivery]
 ) -> None:
     for doctor in ("doctor_123", "doctor_456"):
@@ -223,7 +223,7 @@ def test_a_flight_gives_places_in_the_order_of_the_messages(
     assert list(by_seq) == [result.ack_data["messageId"] for result in results if result and result.ack_data]
 
 
-def test_a_delivered_mark_is_published_once(users: dict[str, User], deliveries: list[Delivery]) -> None:
+def test_delivery_receipt_is_published_once(users: dict[str, User], deliveries: list[Delivery]) -> None:
     open_room(users["patient_123"], "doctor_123", HOSPITAL)
     [sent] = send_fast(command(users, "patient_123", "doctor_123"))
     assert sent is not None
@@ -249,7 +249,7 @@ def test_a_delivered_mark_is_published_once(users: dict[str, User], deliveries: 
 
 
 @pytest.mark.parametrize(("is_connected_elsewhere", "pushes"), [(False, 1), (True, 0)])
-def test_a_receiver_without_any_connection_is_woken_by_a_push(
+def test_receiver_without_a_connection_gets_a_push(
     users: dict[str, User], deliveries: list[Delivery], is_connected_elsewhere: bool, pushes: int
 ) -> None:
     open_room(users["patient_123"], "doctor_123", HOSPITAL)

@@ -100,7 +100,7 @@ ROUTINE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("position", ROUTINE, ids=map(str, ROUTINE))
-def test_a_routine_position_has_the_same_rows_and_events_both_ways(
+def test_routine_position_has_the_same_rows_and_events_on_both_paths(
     on_duty: dict[str, User], deliveries: list[Delivery], position: dict[str, Any]
 ) -> None:
     before = Latest.objects.get(pk=CREW)
@@ -115,7 +115,9 @@ def test_a_routine_position_has_the_same_rows_and_events_both_ways(
     assert len(deliveries) == 1
 
 
-def test_the_newest_of_many_crews_fly_together(on_duty: dict[str, User], deliveries: list[Delivery]) -> None:
+def test_newest_positions_of_many_crews_share_a_statement(
+    on_duty: dict[str, User], deliveries: list[Delivery]
+) -> None:
     crews = [on_duty[user_id] for user_id in (CREW, "paramedic_789", "paramedic_002")]
     assert record_fast(*(received(user, lat) for lat, user in enumerate(crews))) == [Recorded()] * 3
     assert {d.envelope.author for d in deliveries} == {user.pk for user in crews}
@@ -140,7 +142,7 @@ LEFT_OUT: dict[str, tuple[Arrange, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("arrange", "position"), LEFT_OUT.values(), ids=LEFT_OUT.keys())
-def test_what_is_not_routine_is_left_to_the_ordinary_action(
+def test_position_that_is_not_routine_is_left_to_the_ordinary_action(
     on_duty: dict[str, User], deliveries: list[Delivery], arrange: Arrange, position: dict[str, Any]
 ) -> None:
     arrange(on_duty)

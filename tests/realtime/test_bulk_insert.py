@@ -60,7 +60,7 @@ def test_seqs_are_drawn_without_gaps_also_from_a_new_mailbox(
     assert dict(Mailbox.objects.values_list("user_id", "last_seq")) == {"patient_123": 5, "doctor_123": 1}
 
 
-def test_a_row_with_the_same_key_becomes_the_new_one(users: dict[str, User]) -> None:
+def test_row_with_the_same_key_is_replaced(users: dict[str, User]) -> None:
     def at(user_id: str, seq: int) -> dict[str, object]:
         return {"user_id": user_id, "last_seq": seq}
 

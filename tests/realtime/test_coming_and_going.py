@@ -107,7 +107,7 @@ def test_connections_above_the_limit_are_refused_and_leave_nothing(
 
 
 @needs_statements
-def test_a_registration_may_be_repeated(
+def test_repeated_registration_changes_nothing(
     users: dict[str, User], server: ServerProcess, settings: Settings
 ) -> None:
     settings.HPLUS_MAX_SOCKETS_PER_USER = 1
@@ -145,7 +145,7 @@ def test_departures_are_offline_at_once_or_after_the_grace(
     assert Connection.objects.get() == elsewhere
 
 
-def test_the_last_of_several_connections_decides_how_a_user_left(
+def test_last_of_several_connections_decides_the_presence(
     users: dict[str, User], server: ServerProcess, together: bool
 ) -> None:
     for user_id, cleanly in (("doctor_123", [True, False]), ("nurse_001", [False, True])):
@@ -156,7 +156,7 @@ def test_the_last_of_several_connections_decides_how_a_user_left(
     assert status("nurse_001") == ("offline", False)
 
 
-def test_a_user_back_within_the_grace_does_not_expire(
+def test_user_back_within_the_grace_does_not_expire(
     users: dict[str, User],
     server: ServerProcess,
     published: list[Delivery],
@@ -175,7 +175,7 @@ def test_a_user_back_within_the_grace_does_not_expire(
 
 
 @pytest.mark.parametrize(("age_seconds", "pushes"), [(0, 1), (100, 0)])
-def test_what_was_written_into_a_dying_connection_is_pushed(
+def test_event_written_into_a_lost_connection_is_pushed(
     users: dict[str, User],
     server: ServerProcess,
     settings: Settings,
@@ -201,7 +201,7 @@ def test_what_was_written_into_a_dying_connection_is_pushed(
 
 
 @needs_statements
-def test_the_statement_finds_the_contacts_that_the_model_finds(
+def test_statement_finds_the_contacts_that_the_model_finds(
     users: dict[str, User], server: ServerProcess, published: list[Delivery]
 ) -> None:
     root = User.objects.create_superuser("chief", "x")

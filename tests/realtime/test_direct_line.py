@@ -84,7 +84,7 @@ class RawClient:
         await self.expect(lambda got: got[0] == TEXT and json.loads(got[1]).get("timestamp") == mark)
 
 
-async def test_frames_in_any_pieces_are_whole_messages(server: ThreadServer) -> None:
+async def test_frame_split_anywhere_is_one_message(server: ThreadServer) -> None:
     async with RawClient(server) as client:
         await client.upgrade(frame(TEXT, heartbeat("with the handshake")))
         await client.expect_heartbeat("with the handshake")
@@ -105,7 +105,7 @@ async def test_frames_in_any_pieces_are_whole_messages(server: ThreadServer) -> 
         await client.expect_heartbeat("long")
 
 
-async def test_fragments_and_pings_between_them_go_through_the_library_and_back(server: ThreadServer) -> None:
+async def test_fragments_and_pings_are_read_by_the_library(server: ThreadServer) -> None:
     async with RawClient(server) as client:
         await client.upgrade()
         await client.expect(lambda got: b"connection_established" in got[1])
@@ -132,7 +132,7 @@ async def test_fragments_and_pings_between_them_go_through_the_library_and_back(
     ],
     ids=["no UTF-8", "not masked", "reserved bits", "a fragment of nothing"],
 )
-async def test_what_breaks_the_protocol_closes_the_connection(
+async def test_protocol_violation_closes_the_connection(
     server: ThreadServer, broken: bytes, code: int
 ) -> None:
     async with RawClient(server) as client:
@@ -143,7 +143,7 @@ async def test_what_breaks_the_protocol_closes_the_connection(
         assert struct.unpack("!H", payload[:2]) == (code,)
 
 
-def test_a_boundary_is_found_wherever_the_pieces_end() -> None:
+def test_frame_boundary_is_found_wherever_the_pieces_end() -> None:
     stream = frame(TEXT, b"x" * 10) + frame(TEXT, b"y" * 300) + frame(PING, b"") + frame(TEXT, b"z" * 70_000)
     ends = []
     boundary = FrameBoundary()

@@ -11,20 +11,20 @@ def started(after: int) -> WrittenEvents:
     return written
 
 
-def test_a_live_event_is_known_when_it_comes_again_out_of_order() -> None:
+def test_live_event_repeated_out_of_order_is_dropped() -> None:
     written = started(after=10)
     assert not written.add_live(11)
     assert written.add_other(11)
     assert not written.add_other(12)
 
 
-def test_an_event_from_before_the_connection_is_written_out_of_order_once() -> None:
+def test_event_from_before_the_connection_is_written_once() -> None:
     written = started(after=10)
     assert not written.add_other(4)
     assert written.add_other(4)
 
 
-def test_an_event_buffered_while_connecting_is_known_when_it_comes_again_out_of_order() -> None:
+def test_buffered_event_repeated_out_of_order_is_dropped() -> None:
     written = started(after=11)
     assert not written.add_live(10)
     assert not written.add_live(11)
@@ -32,14 +32,14 @@ def test_an_event_buffered_while_connecting_is_known_when_it_comes_again_out_of_
     assert written.add_other(11)
 
 
-def test_an_event_written_out_of_order_is_not_written_again_live() -> None:
+def test_event_written_out_of_order_is_not_repeated_live() -> None:
     written = started(after=10)
     assert not written.add_other(11)
     assert written.add_live(11)
     assert written.add_other(11)
 
 
-def test_a_live_event_that_was_written_as_something_else_may_come_as_itself() -> None:
+def test_live_event_written_in_another_form_is_not_dropped_in_its_own() -> None:
     written = started(after=10)
     written.skip_live(11)
     assert not written.add_live(12)
@@ -47,13 +47,13 @@ def test_a_live_event_that_was_written_as_something_else_may_come_as_itself() ->
     assert written.add_other(11)
 
 
-def test_an_event_without_a_place_is_written_once() -> None:
+def test_event_without_seq_is_written_once() -> None:
     written = started(after=10)
     assert not written.add_unplaced("an id")
     assert written.add_unplaced("an id")
 
 
-def test_too_much_to_remember_is_forgotten_so_that_nothing_is_taken_for_written() -> None:
+def test_overfull_memory_is_cleared_and_drops_no_event() -> None:
     written = started(after=0)
     for seq in range(1, REMEMBERED_EVENTS + 2):
         written.skip_live(seq)

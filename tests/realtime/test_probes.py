@@ -116,7 +116,7 @@ def gets(consumer_class: type[DomainConsumer], user: User) -> tuple[bool, bool]:
         (asked_for_long_ago, set()),
     ],
 )
-def test_exactly_those_are_asked_who_get_something(
+def test_probe_finds_exactly_the_users_with_something_to_get(
     users: Users, situation: Callable[[Users], None], concerned: set[str]
 ) -> None:
     User.objects.filter(is_superuser=True).delete()
@@ -140,7 +140,7 @@ def test_exactly_those_are_asked_who_get_something(
     assert concerned or not seen
 
 
-def test_one_who_moved_is_asked_in_vain(users: Users) -> None:
+def test_probe_of_a_user_who_moved_finds_nothing_to_send(users: Users) -> None:
     unread_in_the_former_hospital(users)
     moved: Any = User.objects.get(pk="doctor_123")
     [chat] = [domain for domain in HPlusConsumer.domains if domain.settled_probe]
@@ -151,7 +151,7 @@ def test_one_who_moved_is_asked_in_vain(users: Users) -> None:
     assert Message.objects.unread_by_any([moved]).count() == 0
 
 
-def test_a_domain_without_a_probe_has_nothing_to_say_or_asks_for_all() -> None:
+def test_domain_without_a_probe_asks_for_nobody_or_all() -> None:
     """Whoever adds a hook to a domain adds a probe, or every handshake pays for it."""
     hooks = ("snapshot", "snapshot_all", "on_connect", "on_connect_all")
     for domain in HPlusConsumer.domains:

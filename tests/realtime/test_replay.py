@@ -31,7 +31,9 @@ def seen(replay: Replay) -> object:
 
 
 @needs_statements
-def test_many_cursors_are_read_as_each_alone(users: dict[str, User], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_of_cursors_is_replayed_as_each_alone(
+    users: dict[str, User], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replaying, "TOGETHER_MOST", 5)
     write(users, "patient_123", "doctor_123", 4)
     write(users, "patient_123", "nurse_001", 3)
@@ -83,7 +85,7 @@ def test_unread_and_undelivered_messages_are_found_for_many(users: dict[str, Use
     assert found["nurse_001"] == []
 
 
-def test_each_cursor_marks_what_lies_before_it_as_delivered(users: dict[str, User]) -> None:
+def test_cursor_marks_the_messages_before_it_as_delivered(users: dict[str, User]) -> None:
     write(users, "patient_123", "doctor_123", 3)
     write(users, "patient_123", "nurse_001", 2)
     deliver_all_up_to([("doctor_123", 2), ("nurse_001", 1), ("doctor_456", 9)])

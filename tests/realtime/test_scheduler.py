@@ -92,7 +92,7 @@ def test_job_runs_only_when_something_is_due(users: dict[str, User], asked: thre
 
 @needs_statements
 @pytest.mark.parametrize("age", [timedelta(seconds=-60), timedelta(0), timedelta(seconds=60)])
-def test_the_statement_finds_what_the_jobs_find(users: dict[str, User], age: timedelta) -> None:
+def test_statement_finds_what_the_jobs_find(users: dict[str, User], age: timedelta) -> None:
     """For each job with something that is due then: the rows stand there, and time decides."""
     due_at = timezone.now() - age
     emergency = Emergency.objects.create(
@@ -122,7 +122,7 @@ def test_the_statement_finds_what_the_jobs_find(users: dict[str, User], age: tim
 
 
 @needs_statements
-def test_the_statement_finds_participants_without_connection(users: dict[str, User]) -> None:
+def test_statement_finds_participants_without_connection(users: dict[str, User]) -> None:
     probe = _Probe([maybe_lost])
     call = Call.objects.create(call_type="audio", initiator_id="doctor_123", hospital_id="hospital_001")
     joined = Participant.objects.create(call=call, user_id="nurse_001", status="joined")
@@ -137,7 +137,7 @@ def test_the_statement_finds_participants_without_connection(users: dict[str, Us
 
 
 @needs_statements
-def test_where_the_database_does_not_answer_other_jobs_go_on(
+def test_unanswered_query_of_one_job_does_not_stop_the_others(
     users: dict[str, User], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -34,7 +34,7 @@ async def _post(server: ThreadServer, user_id: str, path: str, body: dict[str, A
         return (await http.post(path, json=body)).status_code
 
 
-async def test_amendment_is_told_to_all_with_the_value_before(server: ThreadServer) -> None:
+async def test_amendment_reaches_everybody_concerned_with_the_value_before(server: ThreadServer) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
