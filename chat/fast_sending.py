@@ -110,6 +110,9 @@ class FastSending:
             "is_absent": not publisher.has_connection(receiver),
         }
 
+    def may_be_repeated(self, command: Command) -> bool:
+        return bool(command.request.client_message_id)
+
     def land(self, rows_out: list[dict[str, Any]], rows_in: list[Row]) -> list[Result | None]:
         outcomes: list[Result | None] = [None] * len(rows_out)
         envelopes: dict[int, Envelope] = {}

@@ -125,6 +125,10 @@ class FastRecording:
             "is_inaccurate": (measured.accuracy or 0) > INACCURATE_M,
         }
 
+    def may_be_repeated(self, received: ReceivedPosition) -> bool:
+        """No: the track would have the position twice. The next one comes within seconds."""
+        return False
+
     def land(self, rows_out: list[dict[str, Any]], rows_in: list[Row]) -> list[Recorded | None]:
         outcomes: list[Recorded | None] = [None] * len(rows_out)
         deliveries = []

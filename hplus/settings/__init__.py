@@ -199,20 +199,19 @@ TEMPLATES = [
 # An action borrows a database connection from the pool; every wait has a timeout.
 if DATABASE["ENGINE"].endswith("postgresql"):
     DATABASE |= {
+        "ENGINE": "hplus.postgresql",
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             **DATABASE.get("OPTIONS", {}),
             "pool": {
-                "min_size": 2,
                 # Whoever may ask for a connection has one: no thread and no lane waits for another's.
-                "max_size": ACTION_THREADS
+                "most": ACTION_THREADS
                 + ADMISSION_THREADS
                 + URGENT_THREADS
                 + EXPORT_THREADS
                 + OTHER_THREADS
                 + sum(HTTP_LANES.values()),
-                "timeout": 3,
+                "wait_seconds": 3,
             },
             "connect_timeout": 3,
             "options": "-c statement_timeout=4000 -c lock_timeout=3000"

@@ -33,7 +33,7 @@ _health = ThreadPoolExecutor(1, thread_name_prefix="health")
 
 
 async def in_db_thread(action: Callable[..., T], *args: Any) -> T:
-    """Run an action in the pool. Raises InternalError where the database does not answer in time.
+    """Run an action in a thread. Raises InternalError where the database does not answer in time.
 
     The thread itself can't be stopped, so the action may still commit later; a client that repeats it
     with the same clientMessageId gets `duplicate`.
@@ -47,8 +47,11 @@ async def in_urgent_thread(action: Callable[..., T], *args: Any) -> T:
 
 
 async def in_admission_thread(action: Callable[..., T], *args: Any) -> T:
-    """Like `in_db_thread`, on the threads reserved for arrivals and departures."""
-    return await _run(_admission, action, *args)
+    """Like `in_db_thread`, on the threads reserved for arrivals and departures.
+
+    What they do is safe to repeat, and is repeated once where its database connection breaks.
+    """
+    return await _run(_admission, _twice_if_broken, action, *args)
 
 
 async def in_reconciliation_thread(action: Callable[..., T], *args: Any) -> T:
@@ -112,6 +115,17 @@ def _with_connection(action: Callable[..., T], *args: Any) -> T:
         raise database_unavailable(type(broken.__cause__).__name__) from None
     finally:
         close_old_connections()
+
+
+def _twice_if_broken(action: Callable[..., T], *args: Any) -> T:
+    """Run an action that may be repeated, on a second connection where the first one breaks."""
+    try:
+        return action(*args)
+    except (InterfaceError, OperationalError) as broken:
+        if not _is_connection_failure(broken):
+            raise
+    close_old_connections()
+    return action(*args)
 
 
 def _is_connection_failure(broken: Exception) -> bool:

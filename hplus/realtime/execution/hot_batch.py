@@ -40,6 +40,10 @@ class FastPath(Protocol):
         """
         ...
 
+    def may_be_repeated(self, command: Any) -> bool:
+        """Whether the ordinary action notices that the command has been done already."""
+        ...
+
     def land(self, rows_out: list[dict[str, Any]], rows_in: list[Row]) -> list[Outcome | None]:
         """Publish what was done. Returns the outcomes; None for what the ordinary action has to judge."""
         ...
@@ -84,13 +88,13 @@ class HotBatch:
                 on_outcome(outcome)
 
     def _fail(self, flying: list[Any], failed: Failed) -> None:
-        if failed.may_be_done or failed.is_late:
-            refusal = database_unavailable(str(failed))
-            for _, _, on_outcome in flying:
-                on_outcome(refusal)
-            return
+        """Where a flight broke nobody knows whether it was done."""
+        refusal = database_unavailable(str(failed)) if failed.may_be_done or failed.is_late else None
         for command, _, on_outcome in flying:
-            self._go_the_ordinary_way(command, on_outcome)
+            if refusal is not None and (failed.is_late or not self._fast.may_be_repeated(command)):
+                on_outcome(refusal)
+            else:
+                self._go_the_ordinary_way(command, on_outcome)
 
     def _go_the_ordinary_way(self, command: Any, on_outcome: OnOutcome) -> None:
         asyncio.get_running_loop().create_task(_submit(self._ordinary, command, on_outcome))

@@ -54,10 +54,11 @@ class PreparedStatements:
             opened = self._borrow()
             try:
                 found = opened.run(statements)
-            except psycopg.Error:
-                if not opened.is_broken:
+            except psycopg.Error as failed:
+                if not opened.is_broken_by(failed):
                     self._free.append(opened)
                     raise
+                opened.close()
                 self.close()  # the database was restarted, so the others are broken as well
                 opened = _Opened()
                 found = opened.run(statements)
@@ -93,9 +94,9 @@ class _Opened:
             cursors = [self._connection.execute(*statement) for statement in statements]
         return [_rows_of(cursor) for cursor in cursors]
 
-    @property
-    def is_broken(self) -> bool:
-        return self._connection.closed
+    def is_broken_by(self, failure: psycopg.Error) -> bool:
+        """Whether the connection failed; one that is being ended (SQLSTATE 57P) may still seem open."""
+        return self._connection.closed or (failure.sqlstate or "").startswith("57P")
 
     def close(self) -> None:
         self._connection.close()
