@@ -19,7 +19,7 @@ from hplus.realtime.execution.hot_connection import Row, Statement, texts_of
 from hplus.realtime.groups import PERSONS
 from hplus.realtime.publishing import publisher
 from hplus.realtime.publishing.envelopes import Delivery, Envelope
-from hplus.realtime.publishing.statements import mailbox_clauses, push_clause
+from hplus.realtime.publishing.statements import mailbox_clauses, push_clauses
 
 SEND = f"""
 WITH
@@ -27,7 +27,7 @@ WITH
 given AS MATERIALIZED (
   SELECT * FROM json_to_recordset($1::json) AS given(
     n int, id text, sender text, receiver text, hospital text, first text, second text, body text, kind text,
-    priority text, client_id text, client_time text, fingerprint text, at timestamptz, is_absent bool)
+    priority text, client_id text, client_time text, fingerprint text, at timestamptz)
 ),
 -- Those whose sender and receiver may write to one another (accounts.actions.must_be_counterpart), with their
 -- room, which is locked: ids are in the order in which both sides get the messages.
@@ -59,11 +59,11 @@ addressed AS (
   FROM stored CROSS JOIN LATERAL (VALUES (sender_id), (receiver_id)) person(user_id)
 ),
 {mailbox_clauses(NewMessage.type)},
-absent AS (
-  SELECT receiver_id AS user_id, message_id AS subject, message_id AS event_id, sent_at AS at
-  FROM stored JOIN given ON given.id = stored.message_id AND given.is_absent
+woken AS (
+  SELECT placed.user_id, placed.subject, placed.event_id, placed.at
+  FROM placed JOIN given ON given.id = placed.subject AND given.receiver = placed.user_id
 ),
-{push_clause("message")}
+{push_clauses("message")}
 SELECT allowed.n, allowed.room_id, allowed.sender_name, allowed.sender_role, placed.user_id, placed.seq
 FROM placed JOIN allowed ON allowed.id = placed.subject
 -- The sender's own connections get it first.
@@ -107,7 +107,6 @@ class FastSending:
             "client_time": request.client_timestamp,
             "fingerprint": IDEMPOTENCY.fingerprint(request),
             "at": rfc3339(datetime.now(UTC)),
-            "is_absent": not publisher.has_connection(receiver),
         }
 
     def may_be_repeated(self, command: Command) -> bool:

@@ -35,21 +35,25 @@ def mailbox_clauses(event_type: str) -> str:
     )"""
 
 
-def push_clause(category: str) -> str:
-    """Return a clause of a WITH that wakes those without any connection.
+def push_clauses(category: str) -> str:
+    """Return two clauses of a WITH that wake those without any connection.
 
-    It reads a relation `absent(user_id, subject, event_id, at)`: recipients without a connection here.
+    They read a relation `woken(user_id, subject, event_id, at)`: rows of `placed` of those to be woken.
+    Whether a user has a connection is asked while the mailbox is locked: a departure either is seen here, or
+    finds the entry.
     """
     return f"""
+    devices AS MATERIALIZED (
+      SELECT device.id, woken.*
+      FROM woken
+      JOIN push_pushdevice device ON device.user_id = woken.user_id
+        AND device.disabled_at IS NULL AND device.revoked_at IS NULL
+      JOIN accounts_session session ON session.session_id = device.session_id AND session.revoked_at IS NULL
+    ),
     pushes AS (
       INSERT INTO push_pushoutbox
         (device_id, category, subject, event_id, state, created_at, due_at, attempts, last_error)
-      SELECT device.id, '{category}', absent.subject, absent.event_id::uuid, 'waiting',
-        absent.at, absent.at, 0, ''
-      FROM absent
-      JOIN push_pushdevice device ON device.user_id = absent.user_id
-        AND device.disabled_at IS NULL AND device.revoked_at IS NULL
-      JOIN accounts_session session ON session.session_id = device.session_id AND session.revoked_at IS NULL
-      WHERE NOT EXISTS (SELECT FROM realtime_connection c WHERE c.user_id = absent.user_id)
+      SELECT id, '{category}', subject, event_id::uuid, 'waiting', at, at, 0, ''
+      FROM devices WHERE NOT realtime_is_connected(user_id)
       ON CONFLICT DO NOTHING
     )"""
