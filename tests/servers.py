@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from django.db import connection
 from django.db.models import F
 
@@ -153,6 +154,13 @@ def database_url() -> str:
     user, password = database["USER"], database["PASSWORD"]
     secret = f":{password}" if password else ""
     return f"postgres://{user}{secret}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
+def connect_directly() -> psycopg.Connection[Any]:
+    """A connection to the test's PostgreSQL beside Django's own; each statement commits."""
+    given = connection.get_connection_params()
+    known = {name: given[name] for name in ("dbname", "user", "password", "host", "port") if name in given}
+    return psycopg.connect(**known, autocommit=True)
 
 
 async def has_reconciled(user_id: str) -> bool:

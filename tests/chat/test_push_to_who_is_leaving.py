@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -17,7 +16,7 @@ from hplus.push.actions import register
 from hplus.push.models import PushOutbox
 from hplus.realtime.hub import presence
 from hplus.realtime.models import Connection, Mailbox, ServerProcess
-from tests.servers import ThreadServer
+from tests.servers import ThreadServer, connect_directly
 from tests.waiting import until
 
 pytestmark = [
@@ -33,11 +32,10 @@ def held_room(users: dict[str, User]) -> Iterator[Callable[[], Awaitable[None]]]
     open_room(users["patient_123"], "doctor_123", "hospital_001")
     Mailbox.objects.get_or_create(pk="doctor_123")
     register(Session.objects.create(user=users["doctor_123"]), "the doctor's phone")
-    given = connection.get_connection_params()
-    known = {name: given[name] for name in ("dbname", "user", "password", "host", "port") if name in given}
-    with psycopg.connect(**known) as holder:
+    with connect_directly() as holder:
+        holder.execute("BEGIN")
         holder.execute("SELECT FROM chat_chatroom FOR UPDATE")
-        yield lambda: asyncio.to_thread(holder.rollback)
+        yield lambda: asyncio.to_thread(holder.execute, "COMMIT")
 
 
 async def send_into(server: ThreadServer, while_it_waits: Callable[[], Awaitable[None]]) -> None:

@@ -19,7 +19,7 @@ from hplus import errors
 from hplus.accounts.models import User
 from hplus.postgresql.pool import Pool
 from hplus.realtime.execution.db_threads import in_admission_thread, in_db_thread
-from tests.servers import ThreadServer
+from tests.servers import ThreadServer, connect_directly
 from tests.waiting import until
 
 pytestmark = [
@@ -35,12 +35,6 @@ def direct() -> Iterator[psycopg.Connection[Any]]:
     """A connection beside the pool."""
     with connect_directly() as opened:
         yield opened
-
-
-def connect_directly() -> psycopg.Connection[Any]:
-    given = connection.get_connection_params()
-    known = {name: given[name] for name in ("dbname", "user", "password", "host", "port") if name in given}
-    return psycopg.connect(**known, autocommit=True)
 
 
 def backend_of_this_thread(together: threading.Barrier | None = None) -> int:

@@ -22,7 +22,7 @@ from hplus.realtime.hub import presence
 from hplus.realtime.hub.conflation import Conflation
 from hplus.realtime.hub.listener import Audience, Listener
 from hplus.realtime.hub.neighbours import Neighbours
-from hplus.realtime.hub.reconciliation import reconcile
+from hplus.realtime.hub.reconciliation import Reconciliation
 from hplus.realtime.hub.server_registration import ServerRegistration
 from hplus.realtime.hub.subscriptions import Subscriptions
 from hplus.realtime.hub.user_stream import UserStream, deliver_to
@@ -41,6 +41,7 @@ class Hub:
         self.neighbours = Neighbours()
         self.publisher = Publisher(self.loop, self._route, self._has_connection, self.neighbours.is_alone)
         self.server = ServerRegistration()
+        self._reconciliation = Reconciliation(self.server)
         self.clients: set[Listener] = set()
         self.streams: dict[str, UserStream] = {}
         self._conflations = {
@@ -217,17 +218,22 @@ class Hub:
         connections = [client.connection for client in here if client.connection is not None]
         admin_session_keys = {client.admin_session_key for client in here} - {""}
         try:
-            found = await in_reconciliation_thread(reconcile, self.server, connections, admin_session_keys)
+            found = await in_reconciliation_thread(
+                self._reconciliation.reconcile, connections, admin_session_keys
+            )
             if found.was_taken_for_dead:
                 await in_reconciliation_thread(presence.come_back, connections)
         except Exception as unreachable:
             logger.warning("A reconciliation failed: %s", type(unreachable).__name__)
+            self._reconciliation.see_all_again()
             return
         self.neighbours.note_registered(found.has_neighbours)
         for user_id, last_seq in found.last_seqs:
-            stream = self.streams.get(user_id)
-            if stream and stream.last_seq is not None and stream.last_seq < last_seq:
-                stream.fetch_up_to(last_seq)
+            if stream := self.streams.get(user_id):
+                stream.expect(last_seq)
+        for stream in self.streams.values():
+            if stream.is_behind:  # perhaps since a reconciliation before, where reading failed
+                stream.fetch_missing()
         for client in here:
             if refusal := found.refusal_for(client):
                 self.loop.create_task(client.expel(refusal))

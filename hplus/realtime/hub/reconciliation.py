@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
@@ -12,11 +14,13 @@ from django.utils import timezone
 from hplus import errors
 from hplus.accounts.admin_sessions import signed_in
 from hplus.accounts.models import User
+from hplus.realtime.execution import prepared
 from hplus.realtime.hub.listener import Listener
 from hplus.realtime.hub.server_registration import ServerRegistration
 from hplus.realtime.models import Connection, Mailbox, ServerProcess
 
 GHOST_AFTER_SECONDS = 10  # a handshake is over by then, one way or the other
+COMPLETE_EVERY = 30  # looks: once a minute
 
 
 @dataclass(frozen=True)
@@ -43,47 +47,134 @@ class Findings:
         return errors.SessionRevoked() if key and not is_same else None
 
 
-def reconcile(
-    server: ServerRegistration, connections: list[Connection], admin_session_keys: set[str]
-) -> Findings:
-    """Read the database: four queries for any number of connections, two more for pages of the admin site."""
-    server.register()
-    was_taken_for_dead = server.heartbeat(connections)
-    mine = Connection.objects.filter(server=server.server_id)
-    _delete_ghosts(mine, connections)
-    boxes = Mailbox.objects.filter(user__connections__server=server.server_id).distinct()
-    expelled = {connection.pk: _why_not(connection) for connection in _no_longer_allowed(mine)}
-    last_seqs = list(boxes.values_list("user_id", "last_seq"))
-    has_neighbours = ServerProcess.objects.exclude(pk=server.server_id).exists()
-    return Findings(
-        was_taken_for_dead, has_neighbours, last_seqs, expelled, signed_in(admin_session_keys), timezone.now()
+@dataclass(frozen=True)
+class _Look:
+    """What stands in the database for one server; of mailboxes those that may have changed."""
+
+    is_registered: bool
+    has_neighbours: bool
+    older_rows: int  # of connections old enough for a ghost
+    last_seqs: list[tuple[str, int]]
+    unwelcome: list[str]  # ids of connections that are no longer allowed
+
+
+class Reconciliation:
+    """Looks into the database for one server; with prepared statements in one round trip.
+
+    A look sees the mailboxes that have changed since the one before; one of COMPLETE_EVERY sees all, and
+    counts no rows, in case that anything was missed.
+    """
+
+    def __init__(self, server: ServerRegistration) -> None:
+        self._server = server
+        self._since: str | None = None  # the oldest transaction that the last look may not have seen
+        self._looks = 0
+
+    def reconcile(self, connections: list[Connection], admin_session_keys: set[str]) -> Findings:
+        """Compare these connections with the database; in a thread. Raises django.db.Error."""
+        self._server.register()
+        self._looks += 1
+        now = timezone.now()
+        ghosts_before = now - timedelta(seconds=GHOST_AFTER_SECONDS)
+        seen = self._look(now, ghosts_before)
+        was_taken_for_dead = not seen.is_registered
+        if was_taken_for_dead:
+            self._server.register_again(connections)
+        mine = Connection.objects.filter(server=self._server.server_id)
+        living = sum(connection.connected_at < ghosts_before for connection in connections)
+        if seen.older_rows > living or self._is_complete:
+            _delete_ghosts(mine.filter(connected_at__lt=ghosts_before), connections)
+        expelled = mine.select_related("user", "session").filter(pk__in=seen.unwelcome)
+        return Findings(
+            was_taken_for_dead,
+            seen.has_neighbours,
+            seen.last_seqs,
+            {row.pk: _why_not(row) for row in expelled} if seen.unwelcome else {},
+            signed_in(admin_session_keys),
+            now,
+        )
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._looks % COMPLETE_EVERY == 0
+
+    def see_all_again(self) -> None:
+        """What the last look saw has not been used."""
+        self._since = None
+
+    def _look(self, now: datetime, ghosts_before: datetime) -> _Look:
+        if not prepared.is_available():
+            return _look_by_queries(self._server.server_id, now, ghosts_before)
+        since, me = None if self._is_complete else self._since, self._server.server_id
+        rows = prepared.statements.fetch(_statement(), now, me, me, ghosts_before, since, me)
+        values = {kind: (text, number) for kind, text, number in rows}
+        self._since = values["snapshot"][0]
+        return _Look(
+            is_registered=values["seen"][1] > 0,
+            has_neighbours=values["servers"][1] > 1,
+            older_rows=values["rows"][1],
+            last_seqs=[(user_id, last_seq) for kind, user_id, last_seq in rows if kind == "mailbox"],
+            unwelcome=[connection_id for kind, connection_id, _ in rows if kind == "unwelcome"],
+        )
+
+
+def _look_by_queries(server_id: UUID, now: datetime, ghosts_before: datetime) -> _Look:
+    mine = Connection.objects.filter(server=server_id)
+    boxes = Mailbox.objects.filter(user__connections__server=server_id).distinct()
+    return _Look(
+        is_registered=ServerProcess.objects.filter(pk=server_id).update(seen_at=now) > 0,
+        has_neighbours=ServerProcess.objects.exclude(pk=server_id).exists(),
+        older_rows=mine.filter(connected_at__lt=ghosts_before).count(),
+        last_seqs=list(boxes.values_list("user_id", "last_seq")),
+        unwelcome=list(_no_longer_allowed(mine).values_list("pk", flat=True)),
     )
 
 
-def _delete_ghosts(mine: QuerySet[Connection], connections: list[Connection]) -> None:
+@cache
+def _statement() -> str:
+    no_longer_allowed = _no_longer_allowed(Connection.objects.filter(server=UUID(int=0))).order_by()
+    unwelcome, _ = no_longer_allowed.values("pk").query.sql_with_params()
+    return f"""
+    WITH
+    -- This server lives.
+    seen AS (
+      UPDATE realtime_serverprocess SET seen_at = %s::timestamptz WHERE server_id = %s RETURNING server_id
+    ),
+    mine AS MATERIALIZED (
+      SELECT user_id, connected_at FROM realtime_connection WHERE server_id = %s
+    )
+    SELECT 'seen' AS kind, NULL AS text, count(*) AS number FROM seen
+    UNION ALL SELECT 'servers', NULL, count(*) FROM realtime_serverprocess
+    UNION ALL SELECT 'rows', NULL, count(*) FROM mine WHERE connected_at < %s::timestamptz
+    -- What a transaction before this one did was seen by this look.
+    UNION ALL SELECT 'snapshot', pg_snapshot_xmin(pg_current_snapshot())::xid::text, NULL
+    UNION ALL
+    SELECT 'mailbox', box.user_id, box.last_seq
+    FROM (SELECT DISTINCT user_id FROM mine) person
+    JOIN realtime_mailbox box USING (user_id), (SELECT %s::xid AS since) last_look
+    WHERE since IS NULL OR age(box.xmin) <= age(since)
+    UNION ALL SELECT 'unwelcome', connection_id, NULL FROM ({unwelcome}) no_longer_allowed
+    """
+
+
+def _delete_ghosts(rows: QuerySet[Connection], connections: list[Connection]) -> None:
     """Delete rows of connections that are not here: their departure was not recorded.
 
     `expire_dead_servers` takes their users for absent.
     """
-    before = timezone.now() - timedelta(seconds=GHOST_AFTER_SECONDS)
     living = {connection.pk for connection in connections}
-    rows = set(mine.filter(connected_at__lt=before).values_list("pk", flat=True))
-    if ghosts := rows - living:
+    if ghosts := set(rows.values_list("pk", flat=True)) - living:
         Connection.objects.filter(pk__in=ghosts).delete()
 
 
 def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection]:
     hospital_now = Coalesce("user__hospital_id", "hospital")
-    return (
-        connections.select_related("user", "session")
-        .alias(hospital_now=hospital_now)
-        .filter(
-            Q(session__revoked_at__isnull=False)
-            | Q(session=None, user__signed_out_at__gt=F("connected_at"))
-            | Q(user__is_active=False)
-            | ~Q(user__role=F("role"))
-            | ~Q(hospital_now=F("hospital"))
-        )
+    return connections.alias(hospital_now=hospital_now).filter(
+        Q(session__revoked_at__isnull=False)
+        | Q(session=None, user__signed_out_at__gt=F("connected_at"))
+        | Q(user__is_active=False)
+        | ~Q(user__role=F("role"))
+        | ~Q(hospital_now=F("hospital"))
     )
 
 

@@ -6,8 +6,6 @@ import os
 import socket
 import uuid
 
-from django.utils import timezone
-
 from hplus.realtime.models import Connection, ServerProcess
 
 
@@ -27,19 +25,11 @@ class ServerRegistration:
         )
         self._is_registered = True
 
-    def heartbeat(self, connections: list[Connection]) -> bool:
-        """Say that this server lives.
-
-        Returns True where another process had taken it for dead: all its connections are then registered
-        again.
-        """
-        updated = ServerProcess.objects.filter(pk=self.server_id).update(seen_at=timezone.now())
-        if updated or not self._is_registered:
-            return False
+    def register_again(self, connections: list[Connection]) -> None:
+        """Another process had taken this server for dead, and its connections with it."""
         self._is_registered = False
         self.register()
         Connection.objects.bulk_create(connections, ignore_conflicts=True)
-        return True
 
     def retire(self) -> None:
         ServerProcess.objects.filter(pk=self.server_id).delete()

@@ -69,9 +69,20 @@ class UserStream:
 
     def fetch_up_to(self, seq: int) -> None:
         """Read the entries up to here from the mailbox, as far as they do not come by themselves."""
-        self._newest = max(self._newest, seq)
+        self.expect(seq)
+        self.fetch_missing()
+
+    def fetch_missing(self) -> None:
         if self._repair is None or self._repair.done():
             self._repair = asyncio.get_running_loop().create_task(self._fetch())
+
+    def expect(self, seq: int) -> None:
+        """There are entries up to here."""
+        self._newest = max(self._newest, seq)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.last_seq is not None and self.last_seq < self._newest
 
     async def _fetch(self) -> None:
         """Wait GAP_SECONDS, then read what is missing.
