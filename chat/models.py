@@ -121,8 +121,13 @@ class Message(IdempotentRow):
 
     message_id = models.CharField("messageId", max_length=36, unique=True, default=new_id, editable=False)
     room = models.ForeignKey(ChatRoom, on_delete=models.PROTECT, related_name="messages", db_index=False)
-    sender = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
-    receiver = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    # The two of the room: its row has them checked, and each check costs as much as an index.
+    sender = models.ForeignKey(
+        User, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
+    receiver = models.ForeignKey(
+        User, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     text = models.TextField(blank=True)
     message_type = models.CharField(max_length=10, choices=MessageType, default=MessageType.TEXT)
     priority = models.CharField(max_length=10, choices=Priority, default=Priority.NORMAL)
@@ -135,7 +140,9 @@ class Message(IdempotentRow):
     read_at = models.DateTimeField(null=True, blank=True)
     edited_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
-    deleted_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    deleted_by = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     delete_reason = models.CharField(max_length=500, blank=True)
 
     objects = MessageQuerySet.as_manager()

@@ -1,16 +1,26 @@
-"""Django's PostgreSQL backend with our own pool (`OPTIONS["pool"]` are its `most` and `wait_seconds`)."""
+"""Django's PostgreSQL backend with our own pool, and without indexes that nobody searches.
+
+`OPTIONS["pool"]` are the pool's `most` and `wait_seconds`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import psycopg
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, schema
 
 from hplus.postgresql.pool import Connection, Pool
 
 
+class SchemaEditor(schema.DatabaseSchemaEditor):
+    def _create_like_index_sql(self, model: Any, field: Any) -> None:
+        """Create no second index on texts, which only helps to find those that begin with something."""
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
+    SchemaEditorClass = SchemaEditor
+
     @property
     def pool(self) -> Pool | None:
         """The pool of this database, shared by all threads; None where none is asked for."""
