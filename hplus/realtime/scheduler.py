@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -54,36 +54,47 @@ class PeriodicJob:
 
 
 class Worker:
-    """Runs the jobs, one after another, until it is stopped."""
+    """Runs the jobs, one after another, until it is stopped; those with threads of their own beside them."""
 
     def __init__(self, jobs: Sequence[PeriodicJob]) -> None:
-        self.jobs = [job for job in jobs if not job.own_thread]
-        self._others = [Worker([replace(job, own_thread=False)]) for job in jobs if job.own_thread]
+        self.jobs = jobs
+        self._beside: dict[int, threading.Thread] = {}  # of jobs with threads of their own, by their place
         self._probe: _Probe | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
         """Run the jobs in this thread, until `stop`."""
-        for other in self._others:
-            other.start()
         while not self._stop.is_set():
-            for job in self._due_jobs():
-                _run_with_connection(job)
+            for place, job in self._due_jobs():
+                if job.own_thread:
+                    self._run_beside(place, job)
+                else:
+                    _run_with_connection(job)
             self._stop.wait(self._pause_seconds())
 
-    def _due_jobs(self) -> list[PeriodicJob]:
+    def _run_beside(self, place: int, job: PeriodicJob) -> None:
+        name = f"job-{job.function.__name__}"
+        thread = threading.Thread(target=_run_with_connection, args=(job,), name=name, daemon=True)
+        self._beside[place] = thread
+        thread.start()
+
+    def _is_running(self, place: int) -> bool:
+        return place in self._beside and self._beside[place].is_alive()
+
+    def _due_jobs(self) -> list[tuple[int, PeriodicJob]]:
         """Those whose time has come, without those of whom the database says that nothing is due."""
-        ready = [job for job in self.jobs if job.is_time]
-        if not any(job.due for job in ready) or not prepared.is_available():
+        ready = [(place, job) for place, job in enumerate(self.jobs) if job.is_time]
+        ready = [(place, job) for place, job in ready if not self._is_running(place)]
+        if not any(job.due for _, job in ready) or not prepared.is_available():
             return ready
         try:
             self._probe = self._probe or _Probe([job.due for job in self.jobs if job.due])
             has_something = self._probe.ask()
         except Exception as unreachable:
             logger.warning("What is due could not be looked for: %s", type(unreachable).__name__)
-            return [job for job in ready if not job.due]
-        return [job for job in ready if not job.due or has_something[job.due]]
+            return [(place, job) for place, job in ready if not job.due]
+        return [(place, job) for place, job in ready if not job.due or has_something[job.due]]
 
     def _pause_seconds(self) -> float:
         """Return the seconds until the next job, or the next question whether a job has anything to do."""
@@ -98,10 +109,10 @@ class Worker:
 
     def stop(self, timeout_seconds: float = 5) -> None:
         self._stop.set()
-        for other in self._others:
-            other.stop(timeout_seconds)
-        if self._thread is not None:
-            self._thread.join(timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        for thread in (self._thread, *self._beside.values()):
+            if thread is not None:
+                thread.join(max(0, until - time.monotonic()))
 
 
 def _run_with_connection(job: PeriodicJob) -> None:

@@ -26,21 +26,28 @@ from tests.waiting import PATIENCE_SECONDS
 needs_statements = pytest.mark.skipif(database.vendor != "postgresql", reason="the statement is PostgreSQL's")
 
 
-def test_job_with_own_thread_does_not_delay_the_others() -> None:
-    is_free, was_done = threading.Event(), threading.Event()
+def test_job_with_own_thread_delays_no_other_and_is_not_begun_twice() -> None:
+    is_free, was_done_again = threading.Event(), threading.Event()
+    begun: list[str] = []
+    done: list[str] = []
 
     def wait_for_a_push_service() -> int:
+        begun.append("push")
         is_free.wait(PATIENCE_SECONDS)
         return 0
 
     def escalate() -> int:
-        was_done.set()
+        done.append("escalation")
+        if len(done) == 3:
+            was_done_again.set()
         return 1
 
-    worker = Worker([PeriodicJob(wait_for_a_push_service, 1, own_thread=True), PeriodicJob(escalate, 1)])
+    jobs = [PeriodicJob(wait_for_a_push_service, 0.01, own_thread=True), PeriodicJob(escalate, 0.01)]
+    worker = Worker(jobs)
     worker.start()
     try:
-        assert was_done.wait(PATIENCE_SECONDS / 2)
+        assert was_done_again.wait(PATIENCE_SECONDS / 2)
+        assert begun == ["push"]
     finally:
         is_free.set()
         worker.stop()
