@@ -236,7 +236,7 @@ if REDIS_URL:
 
     CHANNEL_LAYERS: dict[str, Any] = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "hplus.realtime.channel_layer.ChannelLayer",
             "CONFIG": {
                 "prefix": "hplus",
                 "hosts": [
