@@ -36,7 +36,7 @@ class Claim:
     admin_session_key: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a client is: the account, and the session where it showed a token or a page's cookie."""
 

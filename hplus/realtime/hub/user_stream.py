@@ -25,11 +25,13 @@ def deliver_to(client: Listener, envelope: Envelope, seq: int | None = None) -> 
 class UserStream:
     """The durable events of one user, for all connections that user has in this process."""
 
+    __slots__ = ("_early", "_newest", "_repair", "clients", "last_seq", "user_id")
+
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.clients: set[Listener] = set()
         self.last_seq: int | None = None  # until the first connection has read its mailbox
-        self._early: dict[int, Envelope | None] = {}
+        self._early: dict[int, Envelope | None] | None = None  # made when one comes too early
         self._newest = 0
         self._repair: asyncio.Task[None] | None = None
 
@@ -44,21 +46,24 @@ class UserStream:
         if self.last_seq is not None:
             if seq <= self.last_seq:
                 return
-            if seq == self.last_seq + 1 and not self._early:  # as nearly always
+            if seq == self.last_seq + 1 and self._early is None:  # as nearly always
                 self.last_seq = seq
                 self._deliver(envelope, seq)
                 return
+        if self._early is None:
+            self._early = {}
         self._early[seq] = envelope
         self._deliver_in_order()
 
     def _deliver_in_order(self) -> None:
-        if self.last_seq is None:
+        if self.last_seq is None or self._early is None:
             return
-        while self.last_seq + 1 in self._early:
-            envelope = self._early.pop(self.last_seq + 1)
+        early = self._early
+        while self.last_seq + 1 in early:
+            envelope = early.pop(self.last_seq + 1)
             self.last_seq += 1
             self._deliver(envelope, self.last_seq)
-        self._early = {seq: envelope for seq, envelope in self._early.items() if seq > self.last_seq}
+        self._early = {seq: envelope for seq, envelope in early.items() if seq > self.last_seq} or None
         if self._early:
             self.fetch_up_to(max(self._early))
 
