@@ -19,12 +19,12 @@ from django.conf import settings
 from django.db import connection
 from psycopg import Error, pq
 
+from hplus.realtime.execution.plan_age import PlanAge
+
 logger = logging.getLogger(__name__)
 Row = tuple[bytes | None, ...]
 
 REOPEN_SECONDS = 1.0
-# A generic plan made while a table was small may keep reading all of it: plan anew now and then (5 ms).
-PLAN_AGAIN_SECONDS = 10.0
 SESSION: tuple[LiteralString, ...] = (
     "SET plan_cache_mode = force_generic_plan",  # planning anew costs more than the statement
     "SET enable_seqscan = off",
@@ -83,7 +83,7 @@ class HotConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._is_scheduled = False
         self._on_ground: asyncio.Future[None] | None = None
-        self._plan_again_at = 0.0
+        self._plans = PlanAge()
         self._opening: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -104,7 +104,7 @@ class HotConnection:
                 continue
             self._pg, self.is_open = self._opened.pgconn, True
             self._prepared.clear()
-            self._plan_again_at = self._loop.time() + PLAN_AGAIN_SECONDS
+            self._plans = PlanAge()
             self._socket = self._pg.socket  # libpq forgets it with the connection
             self._loop.add_reader(self._socket, self._on_readable)
             self._schedule()
@@ -140,8 +140,7 @@ class HotConnection:
     def _take_off(self) -> None:
         self._is_scheduled = False
         while self._flight is None and self._pg is not None and (flight := self._next_flight()):
-            if self._loop.time() >= self._plan_again_at:
-                self._plan_again_at = self._loop.time() + PLAN_AGAIN_SECONDS
+            if self._plans.is_over():
                 self._ready = flight
                 self._start(_DISCARD_PLANS, lambda pg: pg.send_query(b"DISCARD PLANS"))
             elif flight.statement.name not in self._prepared:

@@ -7,7 +7,6 @@ round trip.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +15,11 @@ from django.conf import settings
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from hplus.realtime.execution.plan_age import PlanAge
+
 Row = tuple[Any, ...]
 Statement = tuple[str, Sequence[object]]  # the text, and the values of its parameters
 
-# A generic plan made while a table was small may keep reading all of it: plan anew now and then (5 ms).
-PLAN_AGAIN_SECONDS = 10.0
 SESSION = (
     "-c plan_cache_mode=force_generic_plan"  # planning anew costs more than most of the statements
     " -c enable_seqscan=off -c jit=off"
@@ -82,12 +81,11 @@ class _Opened:
 
     def __init__(self) -> None:
         self._connection = psycopg.connect(_conninfo(), autocommit=True, prepare_threshold=0)
-        self._plan_again_at = time.monotonic() + PLAN_AGAIN_SECONDS
+        self._plans = PlanAge()
 
     def run(self, statements: Sequence[Statement]) -> list[list[Row]]:
-        if time.monotonic() >= self._plan_again_at:
+        if self._plans.is_over():
             self._connection.execute("DISCARD PLANS", prepare=False)
-            self._plan_again_at = time.monotonic() + PLAN_AGAIN_SECONDS
         if len(statements) == 1:
             return [_rows_of(self._connection.execute(*statements[0]))]
         with self._connection.pipeline():  # without a BEGIN all of it is one transaction
