@@ -158,7 +158,7 @@ def test_other_hospital_gets_not_found_at_every_url(server: ThreadServer) -> Non
             missing = client.http.post(f"/api/emergencies/no-such/{path}", json=body)
             assert foreign.status_code in (403, 404), path
             assert foreign.json() == missing.json()
-    assert httpx.get(f"{server.url}/api/emergencies/").status_code == 401
+    assert httpx.get(f"{server.url}/api/emergencies/", timeout=PATIENCE_SECONDS).status_code == 401
     nul = HttpClient(server, "doctor_123").http.get("/api/emergencies/%00/")
     assert nul.json()["code"] == "EMERGENCY_NOT_FOUND"
 
@@ -302,7 +302,12 @@ async def test_presence_of_a_calling_patient_goes_to_staff_while_it_is_open(serv
         await nurse.ask("emergencyStatusUpdate", data=done)
         async with server.phone("patient_123", "patient") as patient:
             await patient.echo()
-        for phone, hospital_id in ((nurse, "hospital_001"), (elsewhere, "hospital_002")):
-            await phone.ask("joinHospital", hospitalId=hospital_id)
-        assert not nurse.heard("userOnline")
-        assert not elsewhere.heard("userOffline")
+        for phone, user_id, hospital_id in (
+            (nurse, "doctor_123", "hospital_001"),
+            (elsewhere, "doctor_002", "hospital_002"),
+        ):
+            async with server.phone(user_id, "doctor", hospital_id):
+                await phone.expect("userOnline", userId=user_id)
+            heard = [*phone.heard("userOnline"), *phone.heard("userOffline")]
+            about_patient = [frame["type"] for frame in heard if frame["userId"] == "patient_123"]
+            assert about_patient == (["userOffline"] if phone is nurse else [])

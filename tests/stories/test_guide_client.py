@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from chat import consumers
 from tests.guide_app import ChatScreen, GuideApp
 from tests.servers import Endpoint, ThreadServer
 from tests.waiting import PATIENCE_SECONDS
@@ -151,8 +152,11 @@ async def test_mark_as_read_of_own_message_or_twice_has_no_effect(server: Thread
         assert not doctor.heard("error")
 
 
-async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
+async def test_typing_never_gets_an_error_reply(
+    server: ThreadServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too fast, to nobody, to another patient, across hospitals: the guide would open a dialog for each."""
+    monkeypatch.setattr(consumers, "TYPING_REPEAT_SECONDS", 10 * PATIENCE_SECONDS)
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as patient,
         ChatScreen(server, "doctor_123", "doctor", HOSPITAL, receiver_id="patient_123") as doctor,
@@ -172,7 +176,7 @@ async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
             await patient.send_typing_indicator("doctor_123", HOSPITAL, key != 79)
         await patient.send("heartbeat")
         await patient.expect("heartbeat")
-        await asyncio.sleep(1)  # credit for one message again
+        settings.HPLUS_MESSAGES_PER_MINUTE = 0  # as if there were credit again
         await patient.say("Hello")
         await doctor.expect("newMessage")
         assert [frame["isTyping"] for frame in doctor.heard("typing")][:1] == [True]
@@ -181,13 +185,26 @@ async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
         assert not other.heard("typing")
 
 
+async def someone_else_gets_a_message(server: ThreadServer) -> None:
+    """From another device of the patient; it is delivered later than what was sent before."""
+    async with (
+        GuideApp(server, "nurse_001", "nurse", HOSPITAL) as nurse,
+        GuideApp(server, "patient_123", "patient") as tablet,
+    ):
+        await tablet.send_chat_message("nurse_001", HOSPITAL, "To somebody else")
+        await nurse.expect("newMessage")
+        await tablet.expect("messageDelivered", userId="nurse_001")
+
+
 async def test_messages_missed_while_offline_arrive_once_and_in_order(server: ThreadServer) -> None:
     async with GuideApp(server, "patient_123", "patient") as patient:
         for number in range(5):
             await patient.send_chat_message("doctor_123", HOSPITAL, f"Message {number}")
         for number in range(5):
             await patient.expect("newMessage", message=f"Message {number}")
-        assert not patient.heard("messageDelivered")
+        await someone_else_gets_a_message(server)
+        await patient.expect("messageDelivered", userId="nurse_001")
+        assert len(patient.heard("messageDelivered")) == 1
         # A screen that is no chat gets them after a moment; each is delivered then, and only then.
         async with GuideApp(server, "doctor_123", "doctor", HOSPITAL) as dashboard:
             for number in range(5):
@@ -278,8 +295,9 @@ async def test_notification_alone_is_not_delivery(server: ThreadServer) -> None:
         await elsewhere.expect("chatRoomJoined")
         await patient.say("Hello")
         await elsewhere.expect("notification", message="Hello")
-        await patient.settle()
-        assert not patient.heard("messageDelivered")
+        await someone_else_gets_a_message(server)
+        await patient.expect("messageDelivered", userId="nurse_001")
+        assert len(patient.heard("messageDelivered")) == 1
         await elsewhere.join_chat_room("patient_123", HOSPITAL)
         delivered = await patient.expect("messageDelivered")
         assert (delivered["messageId"], delivered["userId"]) == (patient.messages[0].message_id, "doctor_123")

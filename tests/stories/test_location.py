@@ -21,6 +21,7 @@ from tests.location.positions import (
     watch,
 )
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
 DOCTOR = ("doctor_123", "doctor", "hospital_001")
@@ -28,6 +29,12 @@ PATIENT = ("patient_123", "patient")
 COLLEAGUE = ("doctor_002", "doctor", "hospital_002")
 
 count_fixes = sync_to_async(Fix.objects.count)
+
+
+@pytest.fixture(autouse=True)
+def unpaced(settings: Any) -> None:
+    """Each position comes with the next write to all: what must not come could not come later."""
+    settings.LOCATION_INTERVAL_SECONDS = 0
 
 
 async def test_watching_staff_see_paramedics_of_their_hospital_only(server: ThreadServer) -> None:
@@ -153,7 +160,11 @@ async def test_watching_one_emergency_shows_its_subjects_only(server: ThreadServ
 
 
 async def test_position_of_off_duty_paramedic_is_neither_shown_nor_stored(server: ThreadServer) -> None:
-    async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as on_duty,
+        server.phone(*DOCTOR) as doctor,
+    ):
         await watch(doctor)
         await told(crew)
         await doctor.expect("locationUpdate")
@@ -161,8 +172,11 @@ async def test_position_of_off_duty_paramedic_is_neither_shown_nor_stored(server
         await told(crew, 37.8)
         await doctor.send("locationRequest", targetUserId="paramedic_456")
         await doctor.expect_error("FORBIDDEN")
-        assert not [frame for frame in doctor.frames if frame["type"] == "locationUpdate"]
-        assert await count_fixes() == 1
+        await told(on_duty, 37.9)
+        await doctor.expect("locationUpdate", userId="paramedic_789")
+        shown = [frame["userId"] for frame in doctor.heard("locationUpdate")]
+        assert shown == ["paramedic_456", "paramedic_789"]
+        assert await Fix.objects.filter(user="paramedic_456").acount() == 1
 
 
 async def test_patient_sees_assigned_crew_with_distance_and_eta(server: ThreadServer) -> None:
@@ -193,6 +207,7 @@ async def test_patient_sees_assigned_crew_with_distance_and_eta(server: ThreadSe
 async def test_updates_after_the_end_are_dropped_and_answered_once_with_stopped(server: ThreadServer) -> None:
     async with (
         server.phone(*CREW) as crew,
+        server.phone("paramedic_789", "paramedic", "hospital_001") as on_duty,
         server.phone(*PATIENT) as patient,
         server.phone(*DOCTOR) as doctor,
     ):
@@ -220,6 +235,8 @@ async def test_updates_after_the_end_are_dropped_and_answered_once_with_stopped(
             ]
             assert not phone.heard("error")
         assert (await count_fixes(), (await Latest.objects.aget(pk="patient_123")).at) == before
+        await told(on_duty)
+        await doctor.expect("locationUpdate", userId="paramedic_789")
         for phone in (doctor, patient):
             await phone.echo()
             assert not [frame for frame in phone.frames if frame["type"] == "locationUpdate"]
@@ -229,7 +246,12 @@ async def test_updates_after_the_end_are_dropped_and_answered_once_with_stopped(
 
 
 async def test_location_request_returns_last_position_and_asks_for_one_fresh(server: ThreadServer) -> None:
-    async with server.phone(*CREW) as crew, server.phone(*DOCTOR) as doctor:
+    async with (
+        server.phone(*CREW) as crew,
+        server.phone(*DOCTOR) as doctor,
+        server.phone("nurse_001", "nurse", "hospital_001") as watching,
+    ):
+        await watch(watching)
         await told(crew, 37, -122.5)
         await doctor.send("locationRequest", targetUserId="paramedic_456", requestId="where-1")
         last = await doctor.expect("locationUpdate")
@@ -247,6 +269,7 @@ async def test_location_request_returns_last_position_and_asks_for_one_fresh(ser
         await send_position(crew, 38, -122.5)
         assert (await doctor.expect("locationUpdate"))["data"]["location"]["lat"] == 38.0
         await told(crew, 39, -122.5)  # asked once, answered once
+        await watching.expect_that(lambda frame: _lat(frame) == 39, "the position the doctor did not ask for")
         await doctor.echo()
         assert [_lat(frame) for frame in doctor.heard("locationUpdate")] == [37, 38]
         reading = await PositionAccess.objects.aget()
@@ -327,7 +350,7 @@ async def test_position_and_track_over_http_for_authorised_staff_only(
     address = "/api/location/crew%2F7%20%252F%20%C3%A9/"
     async with (
         server.phone(odd, "paramedic", "hospital_001") as crew,
-        httpx.AsyncClient(base_url=server.url) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
     ):
         doctor = await _bearer(http, "doctor_123")
         unknown = await http.get(address, headers=doctor)
