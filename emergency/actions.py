@@ -5,19 +5,17 @@ The call for help is in call_for_help.py, accepting and rejecting in response.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from django.utils import timezone
 
 from emergency import audience, messages, timeline
 from emergency.amending import amend_row, changes_of, publish_amended
-from emergency.current_state import states_for, status_change
+from emergency.current_state import status_change
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
-from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
+from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -27,7 +25,6 @@ from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest_users
 
-MAX_LISTED = 100
 MAX_LATE_ALERTS = 100  # in one handshake, which has a deadline
 
 # Reading
@@ -38,17 +35,6 @@ def find_emergency(user: User, emergency_id: str) -> Emergency:
     return Emergency.objects.visible_to(user).find(emergency_id, _not_found())
 
 
-def find_chart(user: User, emergency_id: str) -> Emergency:
-    """Return an emergency whose timeline, track and score the user may read.
-
-    Raises EmergencyNotFound, or Forbidden (a caller who is not the patient).
-    """
-    emergency = find_emergency(user, emergency_id)
-    if not emergency.has_readable_chart(user):
-        raise errors.Forbidden("Only the hospital's staff and the patient may read this.")
-    return emergency
-
-
 def lock_emergency(user: User, emergency_id: str) -> Emergency:
     """Lock an emergency the user may see until the action is done. Raises EmergencyNotFound."""
     visible = Emergency.objects.visible_to(user).select_for_update(of=("self",))
@@ -57,17 +43,6 @@ def lock_emergency(user: User, emergency_id: str) -> Emergency:
 
 def _not_found() -> errors.EmergencyNotFound:
     return errors.EmergencyNotFound(field="emergencyId")
-
-
-def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
-    """Return the latest emergencies with these statuses that the user may see."""
-    found = Emergency.objects.visible_to(user).filter(status__in=statuses)
-    return states_for(user, found[:MAX_LISTED])
-
-
-def open_emergencies(user: User) -> list[dict[str, Any]]:
-    """Return the open emergencies the user may see, for `connection_established`."""
-    return [emergency.as_json() for emergency in latest_emergencies(user, OPEN)]
 
 
 def nearest_responders(user: User, request: messages.FindNearestResponders) -> Result:
@@ -160,7 +135,7 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
         stop_sharing(emergency, emergency.status)
     if amended:
         publish_amended(emergency, user, amended, None, now)
-    audience.publish_status(entry, groups.person(user.pk), emergency=emergency)
+    audience.publish_status(entry, *audience.actor_group(emergency, user), emergency=emergency)
     notify_if_worse(emergency, observed)
     warnings = {"warnings": undone} if undone else {}
     return Result(ack_data={"emergencyId": emergency.pk, **warnings})

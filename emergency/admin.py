@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -19,7 +20,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from emergency import actions, board, fhir, timeline
+from emergency import actions, board, charts
 from emergency.amend import amend
 from emergency.case_report import (
     CaseReport,
@@ -29,7 +30,6 @@ from emergency.case_report import (
     other_hospitals,
     score_text,
 )
-from emergency.current_state import state_of
 from emergency.hospital_admin import HospitalAdmin
 from emergency.messages import Amend, Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency, Priority
@@ -37,8 +37,6 @@ from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
 from hplus.api import requests
-from hplus.audit.actions import record
-from hplus.audit.models import Verb
 from hplus.protocol.wire import Request
 
 __all__ = ["EmergencyAdmin", "HospitalAdmin"]
@@ -65,7 +63,7 @@ def front_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "title": f"{hospital.name}: live board",
         "hospital": hospital,
         "hospitals": Hospital.objects.visible_to(request.user),
-        "board": board.board_of(hospital).as_json(),
+        "board": charts.read_board(request.user, hospital).as_json(),
         "board_setup": {
             "hospitalId": hospital.pk,
             "boardUrl": reverse("admin:emergency_board"),
@@ -121,6 +119,19 @@ class EmergencyAdmin(TenancyAdmin):
     def score(self, emergency: Emergency) -> str:
         return score_text(emergency.current_news2(timezone.now()))
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Emergency]:
+        """Those whose chart the user may read."""
+        rows: QuerySet[Emergency] = super().get_queryset(request).readable_by(request.user)
+        return rows
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list; which emergencies it shows is recorded."""
+        response = super().changelist_view(request, extra_context)
+        shown = getattr(response, "context_data", None) or {}
+        if "cl" in shown:
+            charts.note_readings(request.user, shown["cl"].result_list, "admin list")
+        return response
+
     # Pages of its own
 
     def get_urls(self) -> list[URLPattern]:
@@ -142,7 +153,7 @@ class EmergencyAdmin(TenancyAdmin):
             raise Http404 from None
         if hospital is None:
             raise Http404
-        return JsonResponse(board.board_of(hospital).as_json())
+        return JsonResponse(charts.read_board(request.user, hospital).as_json())
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -152,12 +163,13 @@ class EmergencyAdmin(TenancyAdmin):
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        record(request.user, Verb.READ, emergency)
-        context = {**self.admin_site.each_context(request), **self._page_of(emergency, request.user)}
+        report = charts.read_report(request.user, emergency.pk)
+        context = {**self.admin_site.each_context(request), **self._page_of(report, request.user)}
         return TemplateResponse(request, "admin/emergency/emergency/page.html", context)
 
-    def _page_of(self, emergency: Emergency, user: Any) -> dict[str, Any]:
-        report, news2 = CaseReport(emergency, user), emergency.current_news2(timezone.now())
+    def _page_of(self, report: CaseReport, user: Any) -> dict[str, Any]:
+        emergency = report.emergency
+        news2 = emergency.current_news2(timezone.now())
         may_act = emergency.is_open and user.administers(emergency.hospital_id)
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
@@ -219,15 +231,9 @@ class EmergencyAdmin(TenancyAdmin):
         emergency = self.get_object(request, unquote(object_id))
         if emergency is None or kind not in ("json", "fhir"):
             raise Http404
-        record(request.user, Verb.EXPORT, emergency, kind=kind)
-        content = fhir.bundle(emergency) if kind == "fhir" else _as_json(emergency, request.user)
+        content = charts.export(request.user, emergency.pk, kind)
         headers = {"Content-Disposition": f'attachment; filename="emergency-{emergency.pk}.{kind}.json"'}
         types = {"fhir": "application/fhir+json", "json": "application/json"}
         return JsonResponse(
             content, headers=headers, content_type=types[kind], json_dumps_params={"indent": 2}
         )
-
-
-def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:
-    entries = timeline.timeline(emergency, reader).as_json()["entries"]
-    return {"emergency": state_of(emergency).as_json(), "timeline": entries}

@@ -26,8 +26,8 @@ def staff_concerned(emergency: Emergency) -> Group:
 
 
 def actor_group(emergency: Emergency, user: User) -> list[Group]:
-    """Return the user who acts, as far as staff: they get the events also without having been alerted."""
-    return [groups.person(user.pk)] if user.works_at(emergency.hospital_id) or user.is_superuser else []
+    """The user who acts, where that user reads the chart: the events go there also without an alert."""
+    return [groups.person(user.pk)] if emergency.has_readable_chart(user) else []
 
 
 def _staff_group(hospital_id: str, user_ids: Iterable[str]) -> Group:

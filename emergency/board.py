@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from location.models import Latest
 
 MAX_ROWS = 200
 DAYS = 1
+NOT_READABLE: dict[str, Any] = {"condition": "", "patient": "", "news2": None}
 PRIORITIES = ("critical", "high", "medium", "low")
 
 
@@ -104,9 +105,11 @@ def hospital_for(user: User, requested_id: str = "") -> Hospital | None:
     return find_hospital(requested_id) if requested_id else user.hospital or Hospital.objects.first()
 
 
-def board_of(hospital: Hospital) -> Board:
-    """Read the board, with a fixed number of queries."""
-    opened = Emergency.objects.open().filter(hospital=hospital)
+def board_of(hospital: Hospital, opened: list[Emergency], readable: Collection[str]) -> Board:
+    """Read the board, with a fixed number of queries.
+
+    `opened` are the hospital's open emergencies, `readable` the ids of those whose chart is shown.
+    """
     hospital_row = BoardHospital(
         hospital_id=hospital.pk,
         name=hospital.name,
@@ -117,8 +120,8 @@ def board_of(hospital: Hospital) -> Board:
     return Board(
         now=timezone.now(),
         hospital=hospital_row,
-        emergencies=_rows(opened),
-        open_count=opened.count(),
+        emergencies=_rows(opened, readable),
+        open_count=len(opened),
         people=_people(hospital),
         units=[_unit(row) for row in latest_at(hospital.pk)],
         times=response_times.of_hospital(hospital.pk, days=DAYS),
@@ -135,10 +138,11 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
     )
 
 
-def _rows(opened: Iterable[Emergency]) -> list[BoardEmergency]:
-    found = sorted(opened.select_related("assigned_to"), key=urgency)[:MAX_ROWS]  # type: ignore[attr-defined]
+def _rows(opened: Iterable[Emergency], readable: Collection[str]) -> list[BoardEmergency]:
+    found = sorted(opened, key=urgency)[:MAX_ROWS]
     states = states_of(found)
-    return [_row(emergency, state.eta_seconds) for emergency, state in zip(found, states, strict=True)]
+    rows = [_row(emergency, state.eta_seconds) for emergency, state in zip(found, states, strict=True)]
+    return [row if row.emergency_id in readable else row.model_copy(update=NOT_READABLE) for row in rows]
 
 
 def _row(emergency: Emergency, eta_seconds: int | None) -> BoardEmergency:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
-from emergency import actions, messages
+from emergency import actions, charts, messages
 from emergency.amend import amend
 from emergency.call_for_help import request_help
 from emergency.models import SEES_AN_OPEN_EMERGENCY
 from emergency.named_patient import confirm_patient
 from emergency.response import respond
+from emergency.status import OPEN
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 
@@ -61,8 +63,10 @@ class EmergencyConsumer(DomainConsumer):
 
     arrival_probe = SEES_AN_OPEN_EMERGENCY
 
-    def snapshot(self) -> dict[str, Any]:
-        return {"activeEmergencies": actions.open_emergencies(self.user)}
+    @classmethod
+    def snapshot_all(cls, consumers: Sequence[Self]) -> list[dict[str, Any]]:
+        greeted = charts.greetings([consumer.user for consumer in consumers], OPEN)
+        return [{"activeEmergencies": [each.as_json() for each in shown]} for shown in greeted]
 
     def on_connect(self) -> Result:
         return Result(events=actions.unanswered_alerts(self.user))

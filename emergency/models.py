@@ -9,7 +9,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -47,6 +47,16 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         own |= Q(patient_id=user.pk, patient_confirmed=True)
         return own if user.is_patient else Q(hospital=user.hospital_id) | own
 
+    def readable_by(self, user: User) -> Self:
+        """Those whose chart the user may read: the patient; of the hospital's staff the roles of its policy,
+        and who was alerted to it or is assigned; a superuser all."""
+        return self if user.is_superuser else self.filter(_readable_by(user))
+
+    def listed_for(self, user: User) -> Self:
+        """Those the user may read, and those the user has called for."""
+        visible = self.visible_to(user)
+        return visible if user.is_superuser else visible.filter(Q(requested_by=user) | _readable_by(user))
+
     def called_by_others_for(self, user: User) -> Self:
         """Return those that somebody else called for this person, asked or answered."""
         return self.filter(patient_id=user.pk).exclude(requested_by=user)
@@ -56,6 +66,17 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
 
     def pending(self) -> Self:
         return self.filter(status=Status.PENDING)
+
+
+def _readable_by(user: User) -> Q:
+    own = Q(patient_id=user.pk) & (Q(requested_by=user) | Q(patient_confirmed=True))
+    if user.is_patient or user.hospital_id is None:
+        return own
+    here = Q(hospital=user.hospital_id)
+    if user.role not in HospitalPolicy.of(user.hospital_id).chart_roles:
+        alerted = Alert.objects.filter(emergency=OuterRef("pk"), user=user).exclude(entry=None)
+        here &= Q(assigned_to=user) | Exists(alerted)
+    return here | own
 
 
 class Emergency(IdempotentRow):
@@ -173,8 +194,11 @@ class Emergency(IdempotentRow):
         return user.pk == self.patient_id and (self.is_callers_own or self.patient_confirmed is True)
 
     def has_readable_chart(self, user: User) -> bool:
-        """Whether this user may read vitals, notes and timeline: the hospital's staff and the patient."""
-        return user.is_superuser or user.works_at(self.hospital_id) or self.is_patient(user)
+        """Whether this user may read vitals, notes and timeline; see `readable_by`."""
+        if user.is_superuser or self.is_patient(user):
+            return True
+        readable = Emergency.objects.filter(pk=self.pk).readable_by(user)
+        return user.works_at(self.hospital_id) and readable.exists()
 
     def is_hidden_from_caller(self, now: datetime) -> bool:
         ended_at = self.completed_at or self.cancelled_at

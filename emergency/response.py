@@ -91,7 +91,8 @@ def _reject(user: User, request: messages.Respond) -> None:
     entry = _add_response_entry(emergency, user, request, now)
     if emergency.status == Status.PENDING:
         but = [] if _have_all_rejected(emergency) else [emergency.requested_by_id]
-        audience.publish_entry(messages.EmergencyResponse, entry, emergency, groups.person(user.pk), but=but)
+        actor = audience.actor_group(emergency, user)
+        audience.publish_entry(messages.EmergencyResponse, entry, emergency, *actor, but=but)
 
 
 def _have_all_rejected(emergency: Emergency) -> bool:

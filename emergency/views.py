@@ -11,16 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from emergency import actions, fhir, messages, response_times, timeline
+from emergency import actions, charts, messages, response_times, timeline
 from emergency.call_for_help import request_help
-from emergency.current_state import states_for
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
 from hplus.api.requests import body_of, query_of
 from hplus.protocol.wire import Shape
 from hplus.realtime.rest import ActionResult, response_of
-from location.actions import read_track
 from location.geojson import collection
 
 
@@ -54,7 +52,7 @@ class EmergenciesView(APIView):
     def get(self, request: Request) -> Response:
         """List the latest 100 emergencies one may see, by `status` (several with commas between)."""
         statuses = query_of(request, EmergencyQuery).status.split(",")
-        return shaped(Emergencies(emergencies=actions.latest_emergencies(request.user, statuses)))
+        return shaped(Emergencies(emergencies=charts.latest_emergencies(request.user, statuses)))
 
     @described(messages.RequestHelp, ActionResult)
     def post(self, request: Request) -> Response:
@@ -70,30 +68,28 @@ class EmergencyView(APIView):
     @described(None, messages.EmergencyRequest)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read one emergency as it stands now."""
-        found = actions.find_emergency(request.user, emergency_id)
-        return shaped(states_for(request.user, [found])[0])
+        return shaped(charts.read_emergency(request.user, emergency_id))
 
 
 class TimelineView(APIView):
     @described(None, timeline.Timeline)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read everything that happened in an emergency, in the order of time."""
-        return shaped(timeline.timeline(actions.find_chart(request.user, emergency_id), request.user))
+        return shaped(charts.read_timeline(request.user, emergency_id))
 
 
 class TrackView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read the positions of those who took part, as GeoJSON (RFC 7946)."""
-        emergency = actions.find_chart(request.user, emergency_id)
-        return Response(collection(read_track(request.user, emergency.pk)))
+        return Response(collection(charts.read_positions(request.user, emergency_id)))
 
 
 class FhirView(APIView):
     @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read an emergency as an HL7 FHIR R4 Bundle."""
-        return Response(fhir.bundle(actions.find_chart(request.user, emergency_id)))
+        return Response(charts.read_bundle(request.user, emergency_id))
 
 
 class NearestView(APIView):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Model, Subquery
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from hplus.audit.models import GENESIS, Head, Record, Verb
 
@@ -32,22 +34,94 @@ def record(
     transaction ends, so concurrent writers still make one chain.
     """
     actor_hospital = getattr(actor, "hospital_id", None)
-    head = _locked_head()
     row = Record(
-        number=head.count + 1,
         actor_id=str(getattr(actor, "pk", None) or "")[:150],
         verb=verb,
         object_type=subject._meta.label_lower if subject is not None else object_type,
         object_id=str(subject.pk if subject is not None else object_id)[:150],
         hospital_id=hospital_id or hospital_of(subject) or actor_hospital or "",
         details=details,
-        previous=head.digest,
     )
-    row.digest = row.seal()
-    row.save()
-    head.count, head.digest = row.number, row.digest
-    head.save()
+    _append(_locked_head(), [row])
     return row
+
+
+def _append(head: Head, rows: Sequence[Record]) -> None:
+    """Write the rows behind the last one of the chain, whose head is locked."""
+    for row in rows:
+        row.number, row.previous = head.count + 1, head.digest
+        row.digest = row.seal()
+        row.save()
+        head.count, head.digest = row.number, row.digest
+        head.save()  # the database lets it advance by one row at a time
+
+
+# What was read
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """A person has seen rows of one type on a surface. `whose`: id of the row → id of whom it is about."""
+
+    reader: Any
+    object_type: str
+    whose: dict[str, str]
+    surface: str
+    hospital_id: str
+
+
+def record_readings(readings: Sequence[RowsRead], once_in: timedelta) -> None:
+    """Record the readings, one row for each; without what is recorded of the same reader and surface already.
+
+    `once_in` is how far back counts. The head of the chain is locked only where there is something new.
+    """
+    since = timezone.now() - once_in
+    if not _unrecorded(readings, since):
+        return
+    with transaction.atomic():
+        head = _locked_head()
+        _append(head, [_row_of(reading) for reading in _unrecorded(readings, since)])
+
+
+def _unrecorded(readings: Sequence[RowsRead], since: datetime) -> list[RowsRead]:
+    """The readings without the rows that are recorded since then; those left empty are left out."""
+    known = _recorded(readings, since) if readings else set()
+    new = [
+        replace(
+            each,
+            whose={
+                object_id: whose
+                for object_id, whose in each.whose.items()
+                if (each.reader.pk, each.surface, object_id) not in known
+            },
+        )
+        for each in readings
+    ]
+    return [each for each in new if each.whose]
+
+
+def _recorded(readings: Sequence[RowsRead], since: datetime) -> set[tuple[str, str, str]]:
+    """Reader, surface and id of what these readers have been recorded to read since then."""
+    readers = {each.reader.pk for each in readings}
+    rows = Record.objects.filter(actor_id__in=readers, verb=Verb.READ, at__gte=since)
+    return {
+        (actor_id, details["surface"], object_id)
+        for actor_id, details in rows.values_list("actor_id", "details")
+        if "surface" in details
+        for object_id in details["whose"]
+    }
+
+
+def _row_of(reading: RowsRead) -> Record:
+    only = next(iter(reading.whose)) if len(reading.whose) == 1 else ""
+    return Record(
+        actor_id=reading.reader.pk,
+        verb=Verb.READ,
+        object_type=reading.object_type,
+        object_id=only[:150],
+        hospital_id=reading.hospital_id,
+        details={"surface": reading.surface, "whose": reading.whose},
+    )
 
 
 def hospital_of(row: Model | None) -> str:

@@ -1,0 +1,144 @@
+"""The one way to a chart: who may read an emergency, and the record in the audit of who has.
+
+Socket, HTTP and admin site read emergencies through these functions alone. The reading of each record is
+written once for each reader, surface and hour; what a patient reads of the own call is not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from emergency import board, fhir, timeline
+from emergency.actions import find_emergency
+from emergency.case_report import CaseReport
+from emergency.current_state import state_of, states_for
+from emergency.messages import EmergencyRequest
+from emergency.models import Emergency
+from hplus import errors
+from hplus.accounts.models import Hospital, User
+from hplus.audit.actions import RowsRead, record, record_readings
+from hplus.audit.models import Verb
+from location.actions import read_track
+from location.models import Fix
+
+MAX_LISTED = 100
+READ_ONCE_IN = timedelta(hours=1)
+
+# One emergency
+
+
+def open_chart(user: User, emergency_id: str, surface: str) -> Emergency:
+    """Return an emergency whose chart the user may read, and record that. Raises like `_readable_chart`."""
+    emergency = _readable_chart(user, emergency_id)
+    note_readings(user, [emergency], surface)
+    return emergency
+
+
+def _readable_chart(user: User, emergency_id: str) -> Emergency:
+    """Raises EmergencyNotFound or Forbidden: a caller who is not the patient, a role that reads no charts."""
+    emergency = find_emergency(user, emergency_id)
+    if not emergency.has_readable_chart(user):
+        raise errors.Forbidden("Only who treats the patient, and the patient, may read this.")
+    return emergency
+
+
+def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
+    """Return the emergency as it stands; to a caller who is not the patient without the chart.
+
+    Raises EmergencyNotFound or Forbidden.
+    """
+    emergency = find_emergency(user, emergency_id)
+    is_callers_view = user.pk == emergency.requested_by_id and not emergency.has_readable_chart(user)
+    if not is_callers_view:
+        emergency = open_chart(user, emergency_id, "detail")
+    return states_for(user, [emergency])[0]
+
+
+def read_timeline(user: User, emergency_id: str) -> timeline.Timeline:
+    """Raises EmergencyNotFound or Forbidden."""
+    return timeline.timeline(open_chart(user, emergency_id, "timeline"), user)
+
+
+def read_positions(user: User, emergency_id: str) -> list[Fix]:
+    """The positions of those who took part. Raises EmergencyNotFound or Forbidden."""
+    return read_track(user, open_chart(user, emergency_id, "track").pk)
+
+
+def read_bundle(user: User, emergency_id: str) -> dict[str, Any]:
+    """The HL7 FHIR R4 Bundle. Raises EmergencyNotFound or Forbidden."""
+    return fhir.bundle(open_chart(user, emergency_id, "fhir"))
+
+
+def read_report(user: User, emergency_id: str) -> CaseReport:
+    """The case report of the admin page. Raises EmergencyNotFound or Forbidden."""
+    return CaseReport(open_chart(user, emergency_id, "page"), user)
+
+
+def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
+    """The whole emergency as `fhir` or as `json` of HPlus; each export is recorded.
+
+    Raises EmergencyNotFound or Forbidden.
+    """
+    emergency = _readable_chart(user, emergency_id)
+    record(user, Verb.EXPORT, emergency, kind=kind)
+    if kind == "fhir":
+        return fhir.bundle(emergency)
+    entries = timeline.timeline(emergency, user).as_json()["entries"]
+    return {"emergency": state_of(emergency).as_json(), "timeline": entries}
+
+
+# Lists
+
+
+def latest_emergencies(user: User, statuses: Iterable[str]) -> list[EmergencyRequest]:
+    """The latest emergencies with these statuses that the user may read or has called for."""
+    return _listed([user], statuses, "list")[0]
+
+
+def greetings(users: Sequence[User], statuses: Iterable[str]) -> list[list[EmergencyRequest]]:
+    """The same for each of these users, who connect."""
+    return _listed(users, statuses, "greeting")
+
+
+def _listed(users: Sequence[User], statuses: Iterable[str], surface: str) -> list[list[EmergencyRequest]]:
+    wanted = list(statuses)
+    found = [
+        list(Emergency.objects.listed_for(user).filter(status__in=wanted)[:MAX_LISTED]) for user in users
+    ]
+    _note(zip(users, found, strict=True), surface)
+    return [states_for(user, shown) for user, shown in zip(users, found, strict=True)]
+
+
+def read_board(user: User, hospital: Hospital) -> board.Board:
+    """The hospital's live board; of emergencies whose chart the user may not read, without the patient."""
+    opened = list(Emergency.objects.open().filter(hospital=hospital).select_related("assigned_to"))
+    readable = set(
+        Emergency.objects.open().readable_by(user).filter(hospital=hospital).values_list("pk", flat=True)
+    )
+    note_readings(user, [each for each in opened if each.pk in readable], "board")
+    return board.board_of(hospital, opened, readable)
+
+
+# The audit
+
+
+def note_readings(user: User, shown: Iterable[Emergency], surface: str) -> None:
+    """Record which emergencies this user was shown on this surface."""
+    _note([(user, list(shown))], surface)
+
+
+def _note(shown: Iterable[tuple[User, list[Emergency]]], surface: str) -> None:
+    record_readings([each for user, rows in shown for each in _readings(user, rows, surface)], READ_ONCE_IN)
+
+
+def _readings(user: User, shown: list[Emergency], surface: str) -> list[RowsRead]:
+    """One for each hospital, whose admins read its audit."""
+    by_hospital: dict[str, dict[str, str]] = defaultdict(dict)
+    for each in shown:
+        if user.pk not in (each.patient_id, each.requested_by_id) or not user.is_patient:
+            by_hospital[each.hospital_id][each.pk] = each.patient_id
+    kind = Emergency._meta.label_lower
+    return [RowsRead(user, kind, whose, surface, hospital_id) for hospital_id, whose in by_hospital.items()]
