@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from emergency import audience, messages, timeline
 from emergency.amending import amend_row, changes_of, publish_amended
+from emergency.cancellation import announce_cancellation
 from emergency.current_state import status_change
 from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.observations import notify_if_worse, observe
@@ -19,6 +20,9 @@ from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
+from hplus.protocol.wire import missing
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.publishing.envelopes import Envelope
@@ -119,8 +123,10 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     previous = emergency.status
     status = _requested_status(emergency, request)
     _must_be_allowed(user, emergency, status, has_content=_has_content(request))
+    has_no_reason = _is_without_reason(user, emergency, status, request.notes)
     _set_status(emergency, status, request, now)
     changes, undone = changes_of(user, emergency, request)
+    undone += ["notes"] if has_no_reason else []
     amended = amend_row(emergency, changes)
     observed = observe(emergency, user, request.vitals, now) if request.vitals else None
     if observed:
@@ -137,6 +143,9 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
         publish_amended(emergency, user, amended, None, now)
     audience.publish_status(entry, *audience.actor_group(emergency, user), emergency=emergency)
     notify_if_worse(emergency, observed)
+    if status == Status.CANCELLED:
+        announce_cancellation(emergency, user, now)
+        record(user, Verb.CHANGE, emergency, what="cancelled", previousStatus=previous)
     warnings = {"warnings": undone} if undone else {}
     return Result(ack_data={"emergencyId": emergency.pk, **warnings})
 
@@ -154,22 +163,36 @@ def _has_content(request: messages.UpdateStatus) -> bool:
 
 
 def _must_be_allowed(user: User, emergency: Emergency, status: str, *, has_content: bool) -> None:
-    """Check what a requester may do at all, then the transition, then whether the user is the assignee.
+    """Check what the user may do at all, then the transition, then whether the user is the assignee.
 
     Raises Forbidden or InvalidTransition.
     """
-    is_staff = user.works_at(emergency.hospital_id)
-    if not is_staff and (user.pk != emergency.requested_by_id or status != Status.CANCELLED):
+    is_responsible = user.administers(emergency.hospital_id) or user.pk == emergency.assigned_to_id
+    is_cancelling = status == Status.CANCELLED
+    may_cancel = is_responsible or user.pk == emergency.requested_by_id
+    if (is_cancelling and not may_cancel) or (not is_cancelling and not user.works_at(emergency.hospital_id)):
         raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
-    is_late = not is_staff and emergency.status not in REQUESTER_MAY_CANCEL
+    is_late = is_cancelling and not is_responsible and emergency.status not in REQUESTER_MAY_CANCEL
     is_no_change = status == emergency.status == Status.ACCEPTED and not has_content
     if status not in MOVES[emergency.status] or is_late or is_no_change:
         raise errors.InvalidTransition(
             f"An emergency that is {emergency.status} can't become {status}.", status=emergency.status
         )
-    is_responsible = user.is_hospital_admin or user.pk == emergency.assigned_to_id
-    if not is_responsible and status != Status.CANCELLED:
+    if not is_responsible and not is_cancelling:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may say this.")
+
+
+def _is_without_reason(user: User, emergency: Emergency, status: str, notes: str | None) -> bool:
+    """Whether the assignee cancels a call of somebody else without saying why.
+
+    Raises ValidationFailed for anybody else: the assignee's app may be one that never asks for a reason.
+    """
+    is_own = user.pk == emergency.requested_by_id
+    if status != Status.CANCELLED or is_own or (notes or "").strip():
+        return False
+    if user.pk != emergency.assigned_to_id:
+        raise missing("notes")
+    return True
 
 
 def _set_status(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> None:
@@ -197,7 +220,9 @@ def reassign(user: User, request: messages.Reassign) -> Result:
         raise errors.UserNotFound(field="assigneeId")
     _must_be_open(emergency)
     if emergency.assigned_to_id != assignee.pk:
+        former_id = emergency.assigned_to_id
         _reassign_to(emergency, assignee, user, request.reason, now)
+        record(user, Verb.CHANGE, emergency, what="reassigned", former=former_id, assignee=assignee.pk)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
@@ -246,7 +271,11 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     hospital = find_hospital(request.to_hospital_id)
     if hospital.pk == emergency.hospital_id:
         raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")
+    left_id = emergency.hospital_id
     _transfer_to(emergency, hospital.pk, user, request.reason, now)
+    for hospital_id in (left_id, hospital.pk):
+        ends = {"from": left_id, "to": hospital.pk}
+        record(user, Verb.CHANGE, emergency, hospital_id=hospital_id, what="transferred", **ends)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
@@ -294,4 +323,5 @@ def set_diversion(user: User, request: messages.SetDiversion) -> Result:
         timestamp=timezone.now(),
     )
     publish(status, groups.staff(hospital.pk), groups.announcements(hospital.pk))
+    record(user, Verb.CHANGE, hospital, what="diversion", on=hospital.is_on_diversion)
     return Result(ack_data={"hospitalId": hospital.pk})

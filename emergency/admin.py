@@ -19,6 +19,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin
 
 from emergency import actions, board, charts
 from emergency.amend import amend
@@ -216,7 +217,7 @@ class EmergencyAdmin(TenancyAdmin):
             fields = {"reason": reason, "changes": {key: value for key, value in fields.items() if value}}
         try:
             action(request.user, requests.read(request_type, {**fields, "emergencyId": emergency.pk}))
-            self.log_change(request, emergency, success)
+            ModelAdmin.log_change(self, request, emergency, success)  # the action has recorded it
             messages.success(request, success)
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)

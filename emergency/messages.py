@@ -88,9 +88,10 @@ class RequestHelp(Request):
 class Respond(Request):
     """Accept an emergency (`action: accept`) or decline it (`reject`), as staff of its hospital.
 
-    The first to accept becomes the assignee; `error` EMERGENCY_ALREADY_ASSIGNED for the others. Everybody
-    concerned gets `emergencyResponse`. A `reject` by the assignee gives the emergency back: it is pending
-    again, and the others are alerted anew.
+    For the roles that accept there by the hospital's policy, and for who was alerted to it. The first to
+    accept becomes the assignee; `error` EMERGENCY_ALREADY_ASSIGNED for the others. Everybody concerned gets
+    `emergencyResponse`. A `reject` by the assignee gives the emergency back: it is pending again, and the
+    others are alerted anew.
     """
 
     type = "emergencyResponse"
@@ -107,7 +108,8 @@ class UpdateStatus(Request):
     """Report the status or the phase of an emergency, with notes and vital signs.
 
     For the assignee and the hospital's admins; the requester may set `cancelled` until somebody is on the
-    way. Everybody concerned gets `emergencyStatusUpdate`, with the NEWS2 score of the vital signs. `error`
+    way. Who cancels a call of somebody else says why in `notes`; who called gets a notice and may object.
+    Everybody concerned gets `emergencyStatusUpdate`, with the NEWS2 score of the vital signs. `error`
     INVALID_TRANSITION where the emergency can't take that status.
     """
 
@@ -158,6 +160,8 @@ class Amend(Request):
     All who hear of the emergency get `emergencyAmended` and an `emergencyStatusUpdate` with the status as it
     was. A higher priority, or a place more than 50 m from the one before, alerts again while nobody has
     accepted. Where `version` is not the current one, nothing changes and the answer is `VERSION_CONFLICT`.
+    Who called may object with empty `changes` within a minute where others have cancelled it: it is pending
+    again, and the staff are alerted anew.
     """
 
     type = "emergencyAmend"
@@ -165,12 +169,6 @@ class Amend(Request):
     version: int | None = None
     changes: Changes
     reason: Reason
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.changes.model_dump(exclude_none=True):
-            raise missing("changes")
-        return self
 
 
 class ConfirmPatient(Request):

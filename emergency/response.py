@@ -9,7 +9,7 @@ from django.utils import timezone
 from emergency import audience, messages, timeline
 from emergency.actions import find_emergency, lock_emergency
 from emergency.current_state import state_of, status_change
-from emergency.models import Alert, Emergency, Entry, EntryKind, Reply
+from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from emergency.sharing import share_locations
 from emergency.status import Status
 from hplus import errors
@@ -21,20 +21,30 @@ from location.actions import close_grants
 
 
 def respond(user: User, request: messages.Respond) -> Result:
-    """Accept or reject an emergency, as staff of its hospital.
+    """Accept or reject an emergency, as staff in a role that accepts at its hospital, or alerted to it.
 
-    Raises Forbidden (a patient), EmergencyNotFound, EmergencyAlreadyAssigned or InvalidTransition.
+    Raises Forbidden (a patient, another role), EmergencyNotFound, EmergencyAlreadyAssigned or
+    InvalidTransition.
     """
     if user.is_patient:
         raise errors.Forbidden("Only staff of the hospital may respond.")
     emergency = find_emergency(user, request.emergency_id)
     if not user.works_at(emergency.hospital_id):
         raise errors.EmergencyNotFound(field="emergencyId")
+    if not _may_respond(user, emergency):
+        raise errors.Forbidden("Only the roles of the hospital's policy, and who was alerted, may respond.")
     if request.action == "accept":
         _accept(user, request)
     else:
         _reject(user, request)
     return Result(ack_data={"emergencyId": emergency.pk})
+
+
+def _may_respond(user: User, emergency: Emergency) -> bool:
+    is_assignee = user.pk == emergency.assigned_to_id
+    is_role = user.role in HospitalPolicy.of(emergency.hospital_id).accept_roles
+    alerted = Alert.objects.filter(emergency=emergency, user=user).exclude(entry=None)
+    return is_assignee or is_role or alerted.exists()
 
 
 @action

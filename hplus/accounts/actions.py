@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
-from hplus.accounts import admin_sessions, identification
+from hplus.accounts import admin_sessions, identification, notices
 from hplus.accounts.login_throttle import forget_failures, wait_seconds
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
@@ -197,10 +197,19 @@ def sign_in(user_id: str, password: str, device_id: str = "", request: HttpReque
             raise errors.RateLimited("Too many attempts.", retry_after=round(seconds, 1))
         raise errors.AuthenticationFailed("userId or password is wrong.")
     with transaction.atomic():
+        is_new = _is_new_device(user, device_id)
         tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
-        record(user, Verb.LOGIN, user, where="API")
+        record(user, Verb.LOGIN, user, where="API", **({"newDevice": device_id} if is_new else {}))
         forget_failures(request, user_id)
+        if is_new:
+            notices.new_device(user.pk, device_id)
     return tokens
+
+
+def _is_new_device(user: User, device_id: str) -> bool:
+    """Whether this person has signed in before, but never on this device, which may be one without an id."""
+    before = Session.objects.filter(user=user)
+    return before.exists() and not before.filter(device_id=device_id).exists()
 
 
 @transaction.atomic

@@ -15,6 +15,9 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from hplus.accounts import notices
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 from hplus.tenancy import TenancyQuerySet
 
 
@@ -152,6 +155,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             super().save(*args, **kwargs)
             if is_new_password:
                 self.sessions.revoke("password changed")
+                record(None, Verb.CHANGE, self, what="password")
+                notices.password_changed(self.pk)
 
     @property
     def display_name(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +18,8 @@ from django.utils import timezone
 from hplus.accounts.actions import Tokens, issue_tokens
 from hplus.accounts.models import Session, TokenKind, User
 from hplus.accounts.views import TokenPair
+from hplus.audit.actions import record
+from hplus.audit.models import Verb
 
 MOST_HOURS = settings.REFRESH_TOKEN_SECONDS // 3600
 
@@ -55,10 +59,20 @@ def find(user_id: str) -> User:
     return user
 
 
+def operating_system_user() -> str:
+    """The name of who runs the command, or the number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 @transaction.atomic
 def open_session(user: User, device_id: str, hours: float | None) -> Tokens:
     session = Session.objects.create(user=user, device_id=device_id[:150])
     tokens = issue_tokens(session)
+    operator = operating_system_user()
+    record(None, Verb.LOGIN, user, where="command line", deviceId=session.device_id, operator=operator)
     if hours is None:
         return tokens
     expires_at = timezone.now() + timedelta(hours=hours)
