@@ -10,6 +10,7 @@ from emergency import sharing, timeline
 from emergency.current_state import state_of
 from emergency.messages import EmergencyAlert, EmergencyStatusUpdate, EntryEvent
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
+from emergency.visibility import View, view_of
 from hplus.accounts.models import User
 from hplus.realtime import groups
 from hplus.realtime.actions import publish
@@ -50,12 +51,12 @@ def publish_entry(
 ) -> None:
     """Publish an event from its entry to the staff concerned, to more groups and to the requester.
 
-    A requester who is neither the patient nor staff of the hospital gets it without the chart. `staff`
-    stands for the staff concerned where they were another hospital's.
+    The requester gets what the requester may see: see `visibility`. `staff` stands for the staff concerned
+    where they were another hospital's.
     """
     listeners = [staff or staff_concerned(emergency), *more]
     requester = emergency.requested_by
-    if emergency.has_readable_chart(requester):
+    if view_of(requester, emergency) is View.STAFF:
         publish(event_class.of(entry), *listeners, groups.person(requester.pk), but=but)
         return
     publish(event_class.of(entry), *listeners, but=[*but, requester.pk])
@@ -64,11 +65,9 @@ def publish_entry(
 
 
 def publish_to_requester(event_class: type[EntryEvent], entry: Entry, emergency: Emergency) -> None:
-    """Publish an event from its entry to the requester alone, with the chart or without."""
-    requester = emergency.requested_by
-    has_chart = emergency.has_readable_chart(requester)
-    event = event_class.of(entry) if has_chart else event_class.of_for_caller(entry)
-    publish(event, groups.person(requester.pk))
+    """Publish an event from its entry to the requester alone, as far as the requester may see."""
+    view = view_of(emergency.requested_by, emergency) or View.CALLER
+    publish(event_class.of_for(entry, view), groups.person(emergency.requested_by_id))
 
 
 def publish_status(entry: Entry, *more: Group, emergency: Emergency) -> None:

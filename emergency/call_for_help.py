@@ -11,11 +11,12 @@ from django.utils import timezone
 from emergency import audience, timeline
 from emergency.current_state import status_change
 from emergency.lenient import as_age, as_object, as_sex, as_text, as_yes_or_no
-from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp, caller_subject
+from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp, subject_for
 from emergency.models import Emergency, Entry, EntryKind
 from emergency.named_patient import ask_the_patient
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations
+from emergency.visibility import View
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -66,7 +67,7 @@ def _repeated(user: User, request: RequestHelp) -> Result | None:
     if known is None:
         return None
     first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
-    subjects = [subject for pk in first for subject in (pk, caller_subject(pk))]
+    subjects = [subject for pk in first for subject in (subject_for(pk, view) for view in View)]
     entries = [
         entry
         for event_type in (EmergencyCreated.type, EmergencyStatusUpdate.type)

@@ -9,6 +9,7 @@ from typing import Any
 from emergency.messages import EmergencyRequest, StatusChange
 from emergency.models import Emergency
 from emergency.status import Status
+from emergency.visibility import View, views_of
 from hplus.accounts.models import User
 from location.actions import fresh_positions
 from location.geo import Point, distance_m, eta_seconds
@@ -30,12 +31,16 @@ def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
 
 
 def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
-    """Return each emergency as the user may read it: staff and patient all of it, another caller no chart."""
+    """Each emergency as the user may read it: staff all of it, the patient the chart, another caller none."""
     found = list(emergencies)
-    return [
-        state if each.has_readable_chart(user) else state.for_caller(each.original)
-        for each, state in zip(found, states_of(found), strict=True)
-    ]
+    views = views_of([(user, each) for each in found])
+    return [_seen(*row) for row in zip(found, states_of(found), views, strict=True)]
+
+
+def _seen(emergency: Emergency, state: EmergencyRequest, view: View | None) -> EmergencyRequest:
+    if view is View.STAFF:
+        return state
+    return state.for_patient() if view is View.PATIENT else state.for_caller(emergency.original)
 
 
 def _is_awaited(emergency: Emergency) -> bool:

@@ -24,6 +24,8 @@ from emergency.lenient import (
 )
 from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
+from emergency.visibility import View, views_of
+from hplus.accounts.models import User
 from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
@@ -311,6 +313,10 @@ class EmergencyRequest(Shape):
             **{name: getattr(emergency, name) for name in cls._COPIED},
         )
 
+    def for_patient(self) -> Self:
+        """The emergency for the patient: without what tells of other emergencies."""
+        return self.model_copy(update={"possible_duplicate_of": None})
+
     def for_caller(self, original: dict[str, Any]) -> Self:
         """Return it for a caller who is not the patient: who comes and when, and the caller's own words.
 
@@ -339,8 +345,6 @@ _NOT_FOR_CALLER = (
     "callback_phone",
     "access_notes",
 )
-# Ends the subject of an event in the mailbox of a caller who is not the patient.
-_FOR_CALLER = "~c"
 
 
 class EntryEvent(Durable):
@@ -356,32 +360,60 @@ class EntryEvent(Durable):
         return cls(entry_id=entry.pk, data=entry.data)  # type: ignore[call-arg]
 
     @classmethod
-    def of_for_caller(cls, entry: Entry) -> Self:
-        """Return the event as a caller who is not the patient gets it: without notes, vitals and score."""
+    def of_for(cls, entry: Entry, view: View) -> Self:
+        """The event as who has this view gets it."""
         event = cls.of(entry)
-        data = event.data.for_caller(entry.emergency.original)  # type: ignore[attr-defined]
-        return event.model_copy(update={"data": data, "entry_id": caller_subject(entry.pk)})
+        if view is View.STAFF:
+            return event
+        data: Any = event.data  # type: ignore[attr-defined]
+        shown = data.for_caller(entry.emergency.original) if view is View.CALLER else for_patient(data)
+        return event.model_copy(update={"data": shown, "entry_id": subject_for(entry.pk, view)})
 
     @classmethod
     def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
-        wanted = {subject: subject.removesuffix(_FOR_CALLER) for subject in subjects}
-        rows = Entry.objects.filter(pk__in=set(wanted.values())).select_related("emergency")
-        entries, now = {entry.pk: entry for entry in rows}, timezone.now()
-        rebuilt: dict[str, Durable] = {}
-        for subject, entry_id in wanted.items():
-            entry = entries.get(entry_id)
-            if entry is None:
-                continue
-            if subject == entry_id:
-                rebuilt[subject] = cls.of(entry)
-            elif not entry.emergency.is_hidden_from_caller(now):
-                rebuilt[subject] = cls.of_for_caller(entry)
+        return {subject: cls.of_for(entry, View.STAFF) for subject, entry in _entries(subjects).items()}
+
+    @classmethod
+    def rebuild_for(cls, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Durable]:
+        """By what each may see now: who has lost the view, or part of it, gets no more by a replay."""
+        pairs = set(wanted)
+        entries = _entries(subject for _, subject in pairs)
+        users = User.objects.in_bulk({user_id for user_id, _ in pairs})
+        seen = [
+            (pair, users[pair[0]], entries[pair[1]])
+            for pair in pairs
+            if pair[1] in entries and pair[0] in users
+        ]
+        views = views_of([(user, entry.emergency) for _, user, entry in seen])
+        made: dict[tuple[str, View], Durable] = {}
+        rebuilt: dict[tuple[str, str], Durable] = {}
+        for (pair, _, entry), view in zip(seen, views, strict=True):
+            if view is not None:
+                key = (entry.pk, view)
+                rebuilt[pair] = made[key] = made.get(key) or cls.of_for(entry, view)
         return rebuilt
 
 
-def caller_subject(entry_id: str) -> str:
-    """Return the subject of an event for a caller who is not the patient; the plain one is the entryId."""
-    return f"{entry_id}{_FOR_CALLER}"
+def _entries(subjects: Iterable[str]) -> dict[str, Entry]:
+    """subject → its entry, with the emergency."""
+    wanted = {subject: subject.partition("~")[0] for subject in subjects}
+    found = Entry.objects.select_related("emergency").in_bulk(set(wanted.values()))
+    return {subject: found[entry_id] for subject, entry_id in wanted.items() if entry_id in found}
+
+
+def subject_for(entry_id: str, view: View) -> str:
+    """The subject of an event for who has this view."""
+    return f"{entry_id}{view.value}"
+
+
+def for_patient(data: Any) -> Any:
+    """The data of an event for the patient: without other emergencies, and without the staff who declined."""
+    if isinstance(data, EmergencyRequest):
+        return data.for_patient()
+    update = {"emergency": data.emergency.for_patient()} if hasattr(data, "emergency") else {}
+    if isinstance(data, Response):
+        update |= data.without_decliner()
+    return data.model_copy(update=update)
 
 
 class EmergencyCreated(EntryEvent):
@@ -437,8 +469,15 @@ class Response(Shape):
     timestamp: datetime
     emergency: EmergencyRequest
 
+    def without_decliner(self) -> dict[str, Any]:
+        """What is hidden of a decline: the staff who were called are for the staff alone."""
+        if self.action == "accept":
+            return {}
+        nobody = dict.fromkeys(("responder_id", "responder_name", "responder_role"), "")
+        return {**nobody, "response_notes": None, "rejection_reason": None}
+
     def for_caller(self, original: dict[str, Any]) -> Self:
-        hidden = {"response_notes": None, "rejection_reason": None}
+        hidden = {"response_notes": None, "rejection_reason": None, **self.without_decliner()}
         return self.model_copy(update={**hidden, "emergency": self.emergency.for_caller(original)})
 
 

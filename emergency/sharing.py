@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from emergency.models import Emergency
 from hplus.realtime.models import Contact
 from location.actions import close_grants, open_grant
@@ -14,6 +16,7 @@ def share_locations(emergency: Emergency) -> None:
     """
     waiting = sorted(people_waiting(emergency))
     reason_id, hospital_id = emergency.pk, emergency.hospital_id
+    _share_presence_of_assignee(emergency)
     for user_id in waiting:
         open_grant(reason_id, user_id, to_hospital=hospital_id, why="emergency")
     assignee_id = emergency.assigned_to_id
@@ -27,15 +30,24 @@ def share_locations(emergency: Emergency) -> None:
 
 
 def share_presence(emergency: Emergency, alerted_ids: list[str]) -> None:
-    """Let those alerted and those waiting see each other's presence."""
-    waiting = people_waiting(emergency)
+    """Let those alerted see the presence of those waiting; these see that of the assignee alone."""
+    _let_see(alerted_ids, people_waiting(emergency), emergency.pk)
+
+
+def _share_presence_of_assignee(emergency: Emergency) -> None:
+    """Let those waiting and the assignee see each other's presence, and no longer that of one before."""
+    waiting, assignees = people_waiting(emergency), {emergency.assigned_to_id} - {None}
+    seen_by_waiting = Contact.objects.filter(topic=emergency.pk, contact__in=waiting)
+    seen_by_waiting.exclude(user__in=waiting | assignees).delete()
+    _let_see(assignees, waiting, emergency.pk)
+    _let_see(waiting, assignees, emergency.pk)
+
+
+def _let_see(readers: Iterable[str], seen: Iterable[str], topic: str) -> None:
+    """Let each of the readers see the presence of each of the others."""
+    pairs = [(reader, other) for reader in readers for other in seen if reader != other]
     Contact.objects.bulk_create(
-        [
-            Contact(user_id=one, contact_id=other, topic=emergency.pk)
-            for alerted_id in alerted_ids
-            for waiting_id in waiting - {alerted_id}
-            for one, other in ((alerted_id, waiting_id), (waiting_id, alerted_id))
-        ],
+        [Contact(user_id=other, contact_id=reader, topic=topic) for reader, other in pairs],
         ignore_conflicts=True,
     )
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from emergency.messages import BoardChanged
-from emergency.models import Emergency, Entry
+from emergency.models import Emergency, Entry, EntryKind
+from emergency.visibility import View, view_of
 from hplus.accounts.models import User
 from hplus.protocol.wire import Shape, rfc3339
 from hplus.realtime import groups
@@ -65,6 +66,14 @@ class TimelineEntry(Shape):
             data=data,
         )
 
+    def for_patient(self) -> Self:
+        """Without the staff who were called, and who of them declined."""
+        data = {key: value for key, value in self.data.items() if key != "userIds"}
+        if self.kind != EntryKind.RESPONDED or data.get("action") == "accept":
+            return self.model_copy(update={"data": data})
+        shown = {key: data[key] for key in ("emergencyId", "action", "status", "timestamp") if key in data}
+        return self.model_copy(update={"data": shown, "by": None, "by_role": None})
+
     @classmethod
     def of_position(cls, fix: Fix) -> Self:
         data = {"lat": fix.lat, "lng": fix.lng, "accuracy": fix.accuracy_m, "measuredAt": rfc3339(fix.at)}
@@ -89,6 +98,8 @@ def entries_of(emergency: Emergency) -> list[Entry]:
 def timeline(emergency: Emergency, reader: User) -> Timeline:
     """Return the timeline with positions; the reader's access to the positions is recorded."""
     entries = [TimelineEntry.of(entry) for entry in entries_of(emergency)]
+    if view_of(reader, emergency) is not View.STAFF:
+        entries = [entry.for_patient() for entry in entries]
     positions = [TimelineEntry.of_position(fix) for fix in read_track(reader, emergency.pk)]
     ordered = sorted([*entries, *positions], key=lambda entry: entry.at)
     return Timeline(emergency_id=emergency.pk, entries=ordered)

@@ -265,6 +265,13 @@ class Durable(Event):
         """Return subject → event from the rows as they are now; a deleted row is left out."""
         raise NotImplementedError(cls.__name__)
 
+    @classmethod
+    def rebuild_for(cls, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Durable]:
+        """Return userId and subject → event for these recipients, without what one may not see any more."""
+        pairs = set(wanted)
+        events = cls.rebuild({subject for _, subject in pairs})
+        return {pair: events[pair[1]] for pair in pairs if pair[1] in events}
+
     def subject(self) -> str:
         raise NotImplementedError(type(self).__name__)
 

@@ -30,7 +30,7 @@ def rebuilt_envelopes(rows: Iterable[MailboxEntry]) -> dict[int, Envelope]:
 
 
 def rebuilt_events(rows: Iterable[MailboxEntry]) -> list[tuple[MailboxEntry, Durable]]:
-    """Return the events of these entries, rebuilt type by type; those whose row is gone are left out."""
+    """The events of these entries, rebuilt type by type; none where the row or the right to it is gone."""
     by_type = defaultdict(list)
     for row in rows:
         by_type[row.event_type].append(row)
@@ -38,8 +38,9 @@ def rebuilt_events(rows: Iterable[MailboxEntry]) -> list[tuple[MailboxEntry, Dur
     rebuilt: list[tuple[MailboxEntry, Durable]] = []
     for event_type, of_type in by_type.items():
         if event_class := classes.get(event_type):
-            events = event_class.rebuild({row.subject for row in of_type})
-            rebuilt += [(row, events[row.subject]) for row in of_type if row.subject in events]
+            events = event_class.rebuild_for({(row.user_id, row.subject) for row in of_type})
+            found = ((row, events.get((row.user_id, row.subject))) for row in of_type)
+            rebuilt += [(row, event) for row, event in found if event is not None]
     return rebuilt
 
 
@@ -90,10 +91,10 @@ def newest_entries(subjects: Mapping[str, Iterable[str]], event_type: str) -> di
 
 
 def envelopes_of(entries: Iterable[MailboxEntry]) -> Iterator[tuple[MailboxEntry, Envelope]]:
-    """Return each entry whose row exists with its rebuilt envelope, encoded once for all recipients."""
-    encoded: dict[tuple[str, str], Envelope] = {}
+    """Each entry whose row is there with its rebuilt envelope; encoded once for all who see the same."""
+    encoded: dict[tuple[str, str, str], Envelope] = {}
     for entry, event in rebuilt_events(entries):
-        key = (entry.event_id, entry.event_type)
+        key = (entry.event_id, entry.event_type, event.subject())
         if key not in encoded:
             encoded[key] = envelope_of(event, event_id=entry.event_id)
         yield entry, encoded[key]
