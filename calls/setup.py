@@ -26,7 +26,7 @@ from hplus.realtime.publishing.push_wakeups import push_to_absent
 def initiate(user: User, request: messages.InitiateCall, connection_id: str) -> Result:
     """Start a call; all devices of the callees ring.
 
-    Raises UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden (patient to patient), CallBusy
+    Raises UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden (two patients in a call), CallBusy
     (all callees are in calls), CallInvalidState (the caller is in a call) or IdempotencyConflict.
     """
     _must_not_be_too_many(user, request)
@@ -99,7 +99,7 @@ def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], st
     """The users to call, and the hospital of the call: that of the staff member among the two sides."""
     found = User.objects.in_bulk(request.callee_ids)
     first = found.get(request.callee_ids[0])
-    if first is None:
+    if first is None or (user.is_patient and first.is_patient):
         raise errors.UserNotFound()
     hospital_id = request.hospital_id or (first if user.is_patient else user).hospital_id or ""
     callees = [must_be_counterpart(user, found.get(pk), hospital_id) for pk in request.callee_ids]

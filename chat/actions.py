@@ -8,10 +8,11 @@ from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
-from chat import arrivals, attachments, messages
+from chat import arrivals, attachments, first_contact, messages
 from chat.models import ChatRoom, Message, Revision
 from chat.sending import send_all
 from hplus import errors
@@ -22,7 +23,6 @@ from hplus.audit.models import Verb
 from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.hub.presence import online_among
-from hplus.realtime.models import Contact
 from hplus.realtime.publishing.envelopes import Envelope
 
 JOINED_MESSAGES = 50
@@ -42,12 +42,25 @@ def send(user: User, request: messages.SendMessage) -> Result:
 
 
 def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
-    """Return the room of the two, created at the first use. Raises what `counterpart` raises."""
+    """Return the room of the two, created at the first use. Raises like `counterpart`, or RateLimited."""
     other = counterpart(user, other_id, hospital_id)
     first, second = ChatRoom.pair(user.pk, other.pk)
-    room, is_new = ChatRoom.objects.get_or_create(hospital_id=hospital_id, first_id=first, second_id=second)
-    if is_new:
-        Contact.share(room.pk, first, second)
+    pair = {"hospital_id": hospital_id, "first_id": first, "second_id": second}
+    room = ChatRoom.objects.filter(**pair).first() or _make_room(user, other, pair)
+    if room.agreed_at is None and first_contact.agrees(user, other):
+        first_contact.agree(room)
+        room.refresh_from_db(fields=["agreed_at"])
+    return room
+
+
+@transaction.atomic
+def _make_room(user: User, other: User, pair: dict[str, str]) -> ChatRoom:
+    is_approach = not first_contact.agrees(user, other)
+    if is_approach:
+        first_contact.must_have_contacts_left(user)
+    room, is_new = ChatRoom.objects.get_or_create(**pair, defaults={"opened_by": user})
+    if is_approach and is_new:
+        first_contact.note_first_contact(user, room)
     return room
 
 
@@ -63,7 +76,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     opened = messages.OpenedRoom(
         **page.model_dump(),
         unread_count=len(unread),
-        peer=_peer(peer, online_among({peer.pk})),
+        peer=_peer(peer, online_among({peer.pk}) if _shows_presence(room, peer) else set()),
     )
     joined = messages.ChatRoomJoined(
         chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
@@ -138,12 +151,17 @@ def rooms_of(user: User) -> list[dict[str, Any]]:
         {
             "chat_room_id": room.pk,
             "hospital_id": room.hospital_id,
-            "peer": _peer(room.second if room.first_id == user.pk else room.first, online),
+            "peer": _peer(peer, online if _shows_presence(room, peer) else set()),
             "unread_count": unread.get(room.pk, 0),
             "last_message": messages.ChatMessage.of(last[room.newest]) if room.newest else None,
         }
         for room in rooms
+        for peer in [room.second if room.first_id == user.pk else room.first]
     ]
+
+
+def _shows_presence(room: ChatRoom, peer: User) -> bool:
+    return room.agreed_at is not None or not peer.is_patient
 
 
 def _peer(user: User, online: set[str]) -> messages.Peer:

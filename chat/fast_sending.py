@@ -30,13 +30,14 @@ given AS MATERIALIZED (
     priority text, client_id text, client_time text, fingerprint text, at timestamptz)
 ),
 -- Those whose sender and receiver may write to one another (accounts.actions.must_be_counterpart), with their
--- room, which is locked: ids are in the order in which both sides get the messages.
+-- agreed room, which is locked: ids are in the order in which both sides get the messages.
 allowed AS MATERIALIZED (
   SELECT given.*, room.chat_room_id AS room_id, sender.role AS sender_role,
     coalesce(nullif(sender.name, ''), sender.user_id) AS sender_name
   FROM given
   JOIN chat_chatroom room
     ON room.hospital_id = given.hospital AND room.first_id = given.first AND room.second_id = given.second
+    AND room.agreed_at IS NOT NULL
   JOIN accounts_user sender ON sender.user_id = given.sender AND sender.is_active
     AND (sender.role = 'patient' OR sender.hospital_id = given.hospital)
   JOIN accounts_user receiver ON receiver.user_id = given.receiver AND receiver.is_active

@@ -43,6 +43,9 @@ class ChatRoom(models.Model):
     first = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     second = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    opened_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    # When the patient opened the room or wrote; among staff when it was made. Null: only staff opened it.
+    agreed_at = models.DateTimeField(null=True, blank=True)
     # Legal hold: as long as it is set, nothing of this conversation is anonymised.
     held_at = models.DateTimeField(null=True, blank=True)
     held_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")

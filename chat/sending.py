@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
 
+from chat import first_contact
 from chat.messages import NewMessage, Place, SendMessage
 from chat.models import ChatRoom, Message, MessageType
 from hplus import errors
@@ -17,7 +19,6 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.execution import bulk_insert
 from hplus.realtime.idempotency import Idempotency, Key
-from hplus.realtime.models import Contact
 from hplus.realtime.whereabouts import fresh_positions
 
 Outcome = Result | errors.Refusal
@@ -37,6 +38,7 @@ class _Draft:
     fingerprint: str
     outcome: Outcome | None = None
     room: ChatRoom | None = None
+    receiver: User | None = None
 
     @classmethod
     def of(cls, command: Command) -> _Draft:
@@ -54,6 +56,11 @@ class _Draft:
         return self.request.message_type == MessageType.LOCATION and self.request.location is None
 
     @property
+    def agrees(self) -> bool:
+        assert self.receiver is not None
+        return first_contact.agrees(self.user, self.receiver)
+
+    @property
     def room_key(self) -> RoomKey:
         return (self.request.hospital_id, *ChatRoom.pair(self.user.pk, self.request.receiver_id))
 
@@ -63,7 +70,7 @@ def send_all(commands: list[Command]) -> list[Outcome]:
     """Store and publish each message once, and return its result or its refusal.
 
     Refusals: UserNotFound, HospitalNotFound, HospitalMismatch, Forbidden, MessageNotFound (an unknown
-    replyTo), IdempotencyConflict.
+    replyTo), IdempotencyConflict, RateLimited (first contacts).
     """
     drafts = [_Draft.of(command) for command in commands]
     rooms = _lock_rooms({draft.room_key for draft in drafts})
@@ -83,9 +90,8 @@ def _authorize(drafts: list[_Draft], rooms: Rooms) -> None:
             draft.outcome = _duplicate_result(draft, stored[draft.idempotency_key])
             continue
         try:
-            must_be_counterpart(
-                draft.user, receivers.get(draft.request.receiver_id), draft.request.hospital_id
-            )
+            receiver = receivers.get(draft.request.receiver_id)
+            draft.receiver = must_be_counterpart(draft.user, receiver, draft.request.hospital_id)
         except errors.Refusal as refusal:
             draft.outcome = refusal
 
@@ -108,17 +114,37 @@ def _duplicate_result(draft: _Draft, message: Message) -> Outcome:
 
 
 def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
-    """Set the room of each draft, and create the rooms that are missing."""
-    if missing := sorted({draft.room_key for draft in drafts} - rooms.keys()):
+    """Set the room of each draft, create those that are missing, and note where a patient agrees."""
+    opening = _first_of_each_room(draft for draft in drafts if draft.room_key not in rooms)
+    if opening:
         ChatRoom.objects.bulk_create(
-            [ChatRoom(hospital_id=h, first_id=one, second_id=two) for h, one, two in missing],
+            [
+                ChatRoom(hospital_id=h, first_id=one, second_id=two, opened_by=opening[h, one, two].user)
+                for h, one, two in sorted(opening)
+            ],
             ignore_conflicts=True,
         )
-        rooms |= _lock_rooms(set(missing))
-        for key in missing:
-            Contact.share(rooms[key].pk, key[1], key[2])
+        rooms |= _lock_rooms(set(opening))
+    for key, draft in opening.items():
+        if not draft.agrees and rooms[key].opened_by_id == draft.user.pk:
+            first_contact.note_first_contact(draft.user, rooms[key])
     for draft in drafts:
-        draft.room = rooms[draft.room_key]
+        draft.room = rooms.get(draft.room_key)
+        if draft.room and draft.agrees and draft.room.agreed_at is None:
+            first_contact.agree(draft.room)
+
+
+def _first_of_each_room(drafts: Iterable[_Draft]) -> dict[RoomKey, _Draft]:
+    """The draft that opens each new room; one of too many first contacts is refused."""
+    opening: dict[RoomKey, _Draft] = {}
+    for draft in drafts:
+        try:
+            if draft.room_key not in opening and not draft.agrees:
+                first_contact.must_have_contacts_left(draft.user)
+            opening.setdefault(draft.room_key, draft)
+        except errors.RateLimited as refusal:
+            draft.outcome = refusal
+    return opening
 
 
 def _lock_rooms(keys: set[RoomKey]) -> Rooms:

@@ -293,16 +293,19 @@ def counterpart(user: User, other_id: str, hospital_id: str) -> User:
 def must_be_counterpart(user: User, other: User | None, hospital_id: str) -> User:
     """Check that these two may talk: a patient and the hospital's staff, or two of its staff.
 
-    Raises HospitalMismatch, HospitalNotFound, UserNotFound (also for staff of another hospital),
-    Forbidden (patient to patient) or ValidationFailed (oneself).
+    Raises HospitalMismatch, HospitalNotFound, UserNotFound (also for staff of another hospital, and for a
+    patient whom a patient names) or ValidationFailed (oneself).
     """
     if not user.is_patient and user.hospital_id != hospital_id:
         raise errors.HospitalMismatch()
-    if other is None or not other.is_active or not (other.is_patient or other.works_at(hospital_id)):
+    if other is not None and other.pk == user.pk:
+        find_hospital(hospital_id)
+        raise errors.ValidationFailed("This is yourself.", field="receiverId", reason="is yourself")
+    if other is None or not other.is_active or not _may_meet(user, other, hospital_id):
         find_hospital(hospital_id)
         raise errors.UserNotFound()
-    if other.pk == user.pk:
-        raise errors.ValidationFailed("This is yourself.", field="receiverId", reason="is yourself")
-    if other.is_patient and user.is_patient:
-        raise errors.Forbidden()
     return other
+
+
+def _may_meet(user: User, other: User, hospital_id: str) -> bool:
+    return not user.is_patient if other.is_patient else other.works_at(hospital_id)

@@ -71,12 +71,14 @@ class UserManager(BaseUserManager["User"]):
 
 # What connects a patient, who belongs to no hospital, with one: paths from Hospital to the patient. They
 # are text because the domains they name import this app.
-PATIENT_PATHS = (
-    "rooms__first",
-    "rooms__second",
-    "emergencies__requested_by",
-    "calls__initiator",
-    "calls__participants__user",
+#
+# A patient has made each of these relations: a room that only staff opened, or a call not taken, is none.
+PATIENT_PATHS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("rooms__first", {"rooms__agreed_at__isnull": False}),
+    ("rooms__second", {"rooms__agreed_at__isnull": False}),
+    ("emergencies__requested_by", {}),
+    ("calls__initiator", {}),
+    ("calls__participants__user", {"calls__participants__joined_at__isnull": False}),
 )
 
 
@@ -106,7 +108,7 @@ class UserQuerySet(TenancyQuerySet["User"]):
 
 def _is_known_at(hospital_id: str) -> Q:
     hospital = Hospital.objects.filter(pk=hospital_id).order_by()
-    return reduce(or_, (Q(pk__in=hospital.values(path)) for path in PATIENT_PATHS))
+    return reduce(or_, (Q(pk__in=hospital.filter(**made).values(path)) for path, made in PATIENT_PATHS))
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -127,6 +127,7 @@ PUSH_RETRY_SECONDS = 2.0  # the first pause; each is twice the one before
 PUSH_TTL_SECONDS = 24 * 3600  # how long the push service keeps a push for a phone that is off
 PUSH_RETENTION_DAYS = 7  # of pushes that were sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
+FIRST_CONTACTS_PER_HOUR = 60  # rooms that one member of the staff opens with patients who have not agreed
 ACCOUNT_NOTICES = "hplus.notifications.actions.notify"  # how people hear of changes to their own account
 WHEREABOUTS = "location.actions.fresh_positions"  # where other domains look up a user's own position
 LOCATION_STALE_SECONDS = 120

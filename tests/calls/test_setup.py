@@ -18,8 +18,8 @@ Users = dict[str, User]
 
 
 REFUSED = [
-    ("patient_123", {"receiverId": "test_user"}, "FORBIDDEN"),
-    ("patient_123", {"receiverId": "test_user", "hospitalId": "hospital_001"}, "FORBIDDEN"),
+    ("patient_123", {"receiverId": "test_user"}, "USER_NOT_FOUND"),
+    ("patient_123", {"receiverId": "test_user", "hospitalId": "hospital_001"}, "USER_NOT_FOUND"),
     ("patient_123", {"receiverId": "patient_123"}, "VALIDATION_ERROR"),
     ("patient_123", {"receiverId": "nobody"}, "USER_NOT_FOUND"),
     ("patient_123", {"receiverId": "doctor_123", "hospitalId": "hospital_002"}, "USER_NOT_FOUND"),

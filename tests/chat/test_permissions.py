@@ -26,7 +26,7 @@ PAIRS: list[tuple[str, str, str, str | None]] = [
     *((member, PATIENT, TWO, "HOSPITAL_MISMATCH") for member in STAFF),
     *((PATIENT, member, TWO, "USER_NOT_FOUND") for member in STAFF),
     (PATIENT, "doctor_002", TWO, OK),
-    (PATIENT, OTHER_PATIENT, ONE, "FORBIDDEN"),
+    (PATIENT, OTHER_PATIENT, ONE, "USER_NOT_FOUND"),
     (PATIENT, PATIENT, ONE, "VALIDATION_ERROR"),
     ("doctor_123", "doctor_123", ONE, "VALIDATION_ERROR"),
     (PATIENT, "nobody", ONE, "USER_NOT_FOUND"),
@@ -64,7 +64,7 @@ async def test_permission_over_http_is_the_same(server: ThreadServer) -> None:
         for who, other, hospital, status, code in [
             (patient, "doctor_123", ONE, 200, None),
             (doctor, PATIENT, ONE, 200, None),
-            (patient, OTHER_PATIENT, ONE, 403, "FORBIDDEN"),
+            (patient, OTHER_PATIENT, ONE, 404, "USER_NOT_FOUND"),
             (patient, "doctor_123", TWO, 404, "USER_NOT_FOUND"),
             (doctor, "doctor_002", TWO, 403, "HOSPITAL_MISMATCH"),
             (nobody, "doctor_123", ONE, 401, "AUTHENTICATION_FAILED"),
