@@ -23,7 +23,7 @@ def agrees(user: User, other: User) -> bool:
 
 
 def must_have_contacts_left(user: User) -> None:
-    """Raises RateLimited where this member of the staff has approached too many patients lately."""
+    """Raise RateLimited where this member of the staff has approached too many patients lately."""
     most = settings.FIRST_CONTACTS_PER_HOUR
     since = timezone.now() - COUNTED_WITHIN
     opened = ChatRoom.objects.filter(opened_by=user, created_at__gt=since).order_by("-created_at")

@@ -27,7 +27,7 @@ def staff_concerned(emergency: Emergency) -> Group:
 
 
 def actor_group(emergency: Emergency, user: User) -> list[Group]:
-    """The user who acts, where that user reads the chart: the events go there also without an alert."""
+    """Return the user who acts, where that user reads the chart: events go there also without an alert."""
     return [groups.person(user.pk)] if emergency.has_readable_chart(user) else []
 
 

@@ -58,27 +58,27 @@ def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
 
 
 def read_timeline(user: User, emergency_id: str) -> timeline.Timeline:
-    """Raises EmergencyNotFound or Forbidden."""
+    """Return everything that happened. Raises EmergencyNotFound or Forbidden."""
     return timeline.timeline(open_chart(user, emergency_id, "timeline"), user)
 
 
 def read_positions(user: User, emergency_id: str) -> list[Fix]:
-    """The positions of those who took part. Raises EmergencyNotFound or Forbidden."""
+    """Return the positions of those who took part. Raises EmergencyNotFound or Forbidden."""
     return read_track(user, open_chart(user, emergency_id, "track").pk)
 
 
 def read_bundle(user: User, emergency_id: str) -> dict[str, Any]:
-    """The HL7 FHIR R4 Bundle. Raises EmergencyNotFound or Forbidden."""
+    """Return the HL7 FHIR R4 Bundle. Raises EmergencyNotFound or Forbidden."""
     return fhir.bundle(open_chart(user, emergency_id, "fhir"))
 
 
 def read_report(user: User, emergency_id: str) -> CaseReport:
-    """The case report of the admin page. Raises EmergencyNotFound or Forbidden."""
+    """Return the case report of the admin page. Raises EmergencyNotFound or Forbidden."""
     return CaseReport(open_chart(user, emergency_id, "page"), user)
 
 
 def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
-    """The whole emergency as `fhir` or as `json` of HPlus; each export is recorded.
+    """Return the whole emergency as `fhir` or as `json` of HPlus; each export is recorded.
 
     Raises EmergencyNotFound or Forbidden.
     """
@@ -94,12 +94,12 @@ def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
 
 
 def latest_emergencies(user: User, statuses: Iterable[str]) -> list[EmergencyRequest]:
-    """The latest emergencies with these statuses that the user may read or has called for."""
+    """Return the latest emergencies with these statuses that the user may read or has called for."""
     return _listed([user], statuses, "list")[0]
 
 
 def greetings(users: Sequence[User], statuses: Iterable[str]) -> list[list[EmergencyRequest]]:
-    """The same for each of these users, who connect."""
+    """Return the same for each of these users, who connect."""
     return _listed(users, statuses, "greeting")
 
 
@@ -113,7 +113,7 @@ def _listed(users: Sequence[User], statuses: Iterable[str], surface: str) -> lis
 
 
 def read_board(user: User, hospital: Hospital) -> board.Board:
-    """The hospital's live board; of emergencies whose chart the user may not read, without the patient."""
+    """Return the hospital's live board; where the user may not read the chart, without the patient."""
     opened = list(Emergency.objects.open().filter(hospital=hospital).select_related("assigned_to"))
     readable = set(
         Emergency.objects.open().readable_by(user).filter(hospital=hospital).values_list("pk", flat=True)

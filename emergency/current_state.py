@@ -31,7 +31,7 @@ def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
 
 
 def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
-    """Each emergency as the user may read it: staff all of it, the patient the chart, another caller none."""
+    """Return each emergency as the user may read it: staff all, the patient the chart, a caller neither."""
     found = list(emergencies)
     views = views_of([(user, each) for each in found])
     return [_seen(*row) for row in zip(found, states_of(found), views, strict=True)]

@@ -314,7 +314,7 @@ class EmergencyRequest(Shape):
         )
 
     def for_patient(self) -> Self:
-        """The emergency for the patient: without what tells of other emergencies."""
+        """Return it for the patient: without what tells of other emergencies."""
         return self.model_copy(update={"possible_duplicate_of": None})
 
     def for_caller(self, original: dict[str, Any]) -> Self:
@@ -361,7 +361,7 @@ class EntryEvent(Durable):
 
     @classmethod
     def of_for(cls, entry: Entry, view: View) -> Self:
-        """The event as who has this view gets it."""
+        """Return the event as who has this view gets it."""
         event = cls.of(entry)
         if view is View.STAFF:
             return event
@@ -375,7 +375,7 @@ class EntryEvent(Durable):
 
     @classmethod
     def rebuild_for(cls, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Durable]:
-        """By what each may see now: who has lost the view, or part of it, gets no more by a replay."""
+        """Rebuild by what each may see now: who has lost the view, or part of it, gets no more of it."""
         pairs = set(wanted)
         entries = _entries(subject for _, subject in pairs)
         users = User.objects.in_bulk({user_id for user_id, _ in pairs})
@@ -402,12 +402,12 @@ def _entries(subjects: Iterable[str]) -> dict[str, Entry]:
 
 
 def subject_for(entry_id: str, view: View) -> str:
-    """The subject of an event for who has this view."""
+    """Return the subject of an event for who has this view."""
     return f"{entry_id}{view.value}"
 
 
 def for_patient(data: Any) -> Any:
-    """The data of an event for the patient: without other emergencies, and without the staff who declined."""
+    """Return the data of an event for the patient: no other emergencies, and not the staff who declined."""
     if isinstance(data, EmergencyRequest):
         return data.for_patient()
     update = {"emergency": data.emergency.for_patient()} if hasattr(data, "emergency") else {}
@@ -470,7 +470,7 @@ class Response(Shape):
     emergency: EmergencyRequest
 
     def without_decliner(self) -> dict[str, Any]:
-        """What is hidden of a decline: the staff who were called are for the staff alone."""
+        """Return what is hidden of a decline: the staff who were called are for the staff alone."""
         if self.action == "accept":
             return {}
         nobody = dict.fromkeys(("responder_id", "responder_name", "responder_role"), "")

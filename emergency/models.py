@@ -48,12 +48,12 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         return own if user.is_patient else Q(hospital=user.hospital_id) | own
 
     def readable_by(self, user: User) -> Self:
-        """Those whose chart the user may read: the patient; of the hospital's staff the roles of its policy,
+        """Return those whose chart the user may read: the patient; of the staff the roles of the policy,
         and who was alerted to it or is assigned; a superuser all."""
         return self if user.is_superuser else self.filter(_readable_by(user))
 
     def listed_for(self, user: User) -> Self:
-        """Those the user may read, and those the user has called for."""
+        """Return those the user may read, and those the user has called for."""
         visible = self.visible_to(user)
         return visible if user.is_superuser else visible.filter(Q(requested_by=user) | _readable_by(user))
 

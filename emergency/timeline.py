@@ -67,7 +67,7 @@ class TimelineEntry(Shape):
         )
 
     def for_patient(self) -> Self:
-        """Without the staff who were called, and who of them declined."""
+        """Return it without the staff who were called, and who of them declined."""
         data = {key: value for key, value in self.data.items() if key != "userIds"}
         if self.kind != EntryKind.RESPONDED or data.get("action") == "accept":
             return self.model_copy(update={"data": data})

@@ -20,12 +20,12 @@ class View(Enum):
 
 
 def view_of(user: User, emergency: Emergency) -> View | None:
-    """The user's view of one emergency; None where there is nothing to see."""
+    """Return the user's view of one emergency; None where there is nothing to see."""
     return views_of([(user, emergency)])[0]
 
 
 def views_of(pairs: Iterable[tuple[User, Emergency]]) -> list[View | None]:
-    """The view of each user of an emergency, in order; with a fixed number of queries."""
+    """Return the view of each user of an emergency, in order; with a fixed number of queries."""
     asked = list(pairs)
     staff = [(user, emergency) for user, emergency in asked if not user.is_patient]
     readers = _Readers(staff) if staff else None

@@ -12,7 +12,11 @@ from asgiref.sync import sync_to_async
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from emergency import charts
+from emergency.call_for_help import request_help
+from emergency.messages import RequestHelp
 from emergency.models import HospitalPolicy
+from emergency.status import OPEN
+from hplus.accounts.models import User
 from hplus.audit.actions import verify
 from hplus.audit.models import Record, Verb
 from hplus.management.commands.seed_demo import PASSWORD
@@ -98,6 +102,18 @@ async def test_each_reading_is_recorded_once_for_reader_record_and_surface(serve
     assert own.get(f"/api/emergencies/{emergency_id}/timeline/").status_code == 200
     assert await readings("patient_123") == []
     assert (await sync_to_async(verify)())[1] == []
+
+
+def test_several_who_are_greeted_at_once_are_recorded_in_one_chain(users: dict[str, User]) -> None:
+    for name in ("patient_123", "test_user"):
+        request_help(users[name], RequestHelp.read({**guide_frames.TEST_EMERGENCY, "patientId": name}))
+    staff = [users[name] for name in ("doctor_123", "nurse_001", "root")]
+    assert [len(shown) for shown in charts.greetings(staff, OPEN)] == [2, 2, 2]
+    charts.greetings(staff, OPEN)
+    rows = Record.objects.filter(verb=Verb.READ).order_by("number")
+    assert list(rows.values_list("actor_id", flat=True)) == ["doctor_123", "nurse_001", "root"]
+    assert all(set(row.details["whose"].values()) == {"patient_123", "test_user"} for row in rows)
+    assert verify()[1] == []
 
 
 # A new surface

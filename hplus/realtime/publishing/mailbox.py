@@ -30,7 +30,7 @@ def rebuilt_envelopes(rows: Iterable[MailboxEntry]) -> dict[int, Envelope]:
 
 
 def rebuilt_events(rows: Iterable[MailboxEntry]) -> list[tuple[MailboxEntry, Durable]]:
-    """The events of these entries, rebuilt type by type; none where the row or the right to it is gone."""
+    """Return the events of these entries; none where the row, or the right to see it, is gone."""
     by_type = defaultdict(list)
     for row in rows:
         by_type[row.event_type].append(row)
@@ -91,7 +91,7 @@ def newest_entries(subjects: Mapping[str, Iterable[str]], event_type: str) -> di
 
 
 def envelopes_of(entries: Iterable[MailboxEntry]) -> Iterator[tuple[MailboxEntry, Envelope]]:
-    """Each entry whose row is there with its rebuilt envelope; encoded once for all who see the same."""
+    """Return each entry whose row exists with its envelope, encoded once for all who see the same."""
     encoded: dict[tuple[str, str, str], Envelope] = {}
     for entry, event in rebuilt_events(entries):
         key = (entry.event_id, entry.event_type, event.subject())
