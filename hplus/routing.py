@@ -16,6 +16,7 @@ from emergency.escalation import (
     hospitals_to_reopen,
 )
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
+from hplus.accounts.login_throttle import delete_forgotten
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
 from hplus.operations.retention import anonymise_expired
@@ -72,6 +73,7 @@ JOBS = [
     PeriodicJob(replay.delete_old_entries, every_seconds=3600),
     PeriodicJob(delete_expired_tokens, every_seconds=3600),
     PeriodicJob(delete_old_sessions, every_seconds=3600),
+    PeriodicJob(delete_forgotten, every_seconds=3600),
     PeriodicJob(delete_old_fixes, every_seconds=10),
     PeriodicJob(delete_old_positions, every_seconds=3600),
     PeriodicJob(send_due_pushes, every_seconds=1, due=PushOutbox.objects.due, own_thread=True),

@@ -13,8 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
-from hplus.accounts import admin_sessions, identification, notices
-from hplus.accounts.login_throttle import forget_failures, wait_seconds
+from hplus.accounts import admin_sessions, identification, notices, passwords
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
@@ -190,17 +189,13 @@ def sign_in(user_id: str, password: str, device_id: str = "", request: HttpReque
     Raises AuthenticationFailed, the same for an unknown user as for a wrong password, or RateLimited.
     """
     request = request or HttpRequest()
-    user = authenticate(request, username=user_id, password=password)
+    user = authenticate(request, username=user_id, password=password, device_id=device_id)
     if user is None:
-        seconds = wait_seconds(request, user_id)
-        if seconds is not None:
-            raise errors.RateLimited("Too many attempts.", retry_after=round(seconds, 1))
         raise errors.AuthenticationFailed("userId or password is wrong.")
     with transaction.atomic():
         is_new = _is_new_device(user, device_id)
         tokens = issue_tokens(Session.objects.create(user=user, device_id=device_id))
         record(user, Verb.LOGIN, user, where="API", **({"newDevice": device_id} if is_new else {}))
-        forget_failures(request, user_id)
         if is_new:
             notices.new_device(user.pk, device_id)
     return tokens
@@ -265,7 +260,8 @@ def sign_out_everywhere(users: Sequence[User], reason: str) -> None:
 
 
 def set_password(user: User, password: str) -> None:
-    """Change the password; `User.save` ends the sessions opened with the old one."""
+    """Change the password; `User.save` ends the sessions opened with the old one. Raises ValidationFailed."""
+    passwords.check_new(user, password)
     user.set_password(password)
     user.save(update_fields=["password"])
 

@@ -248,3 +248,14 @@ class Token(models.Model):
         """Mark as used. Returns False where another request used it first."""
         unused = type(self).objects.filter(pk=self.pk, used_at=None)
         return unused.update(used_at=timezone.now()) == 1
+
+
+class FailedSignIns(models.Model):
+    """How many attempts to sign in failed lately under one key (see `login_throttle`)."""
+
+    key = models.CharField(max_length=64, primary_key=True)  # a hash: a userId may be a mistyped password
+    level = models.FloatField(default=0)
+    at = models.DateTimeField(db_index=True)  # of the last one
+
+    def __str__(self) -> str:
+        return f"{self.level:.1f} failures"

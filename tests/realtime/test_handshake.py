@@ -22,6 +22,7 @@ from tests.servers import ThreadServer
 from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
+NEW_PASSWORD = "Lantern-Orbit-42"
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ async def test_login_as_first_message_is_accepted(quick: Any, server: ThreadServ
         gone = await phone().open()
         await gone.hang_up()
 
-        await in_db_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
+        await in_db_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), NEW_PASSWORD)
         assert await refused_after(login % access) == ("SESSION_REVOKED", 4005)
         await User.objects.filter(pk="nurse_001").aupdate(is_active=False)
         disabled = await refused_after(login % foreign, user_id="nurse_001", role="nurse")
@@ -239,7 +240,9 @@ async def test_login_on_a_live_socket_renews_its_token(quick: Any, server: Threa
             assert await forgetful.expect_close() == 4005
             await phone.echo()
             # And it goes with its new session.
-            await in_db_thread(actions.set_password, await User.objects.aget(pk="doctor_123"), "another one")
+            await in_db_thread(
+                actions.set_password, await User.objects.aget(pk="doctor_123"), "Lantern-Orbit-42"
+            )
             assert (await phone.expect("error"))["code"] == "SESSION_REVOKED"
             assert await phone.expect_close() == 4005
 

@@ -23,9 +23,10 @@ from emergency.messages import RequestHelp, Respond, UpdateStatus
 from emergency.models import Emergency
 from emergency.response import respond
 from hplus.accounts.models import Hospital, Role, User
+from hplus.accounts.passwords import DEMO_PASSWORD
 from hplus.realtime.publishing import publisher
 
-PASSWORD = "hplus-demo"
+PASSWORD = DEMO_PASSWORD
 HOSPITALS = {"hospital_001": "Riverside General", "hospital_002": "Hillcrest Clinic"}
 # userId, name, role, number of the hospital, department, specialization
 PEOPLE = [
