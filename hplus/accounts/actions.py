@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate
@@ -13,7 +15,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from hplus import errors
-from hplus.accounts import admin_sessions, identification, notices, passwords
+from hplus.accounts import admin_sessions, identification, notices, passwords, session_ends
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
@@ -43,6 +45,7 @@ class Identity:
     session: Session | None = None
     expires_at: datetime | None = None
     admin_session_key: str = ""
+    is_by_ticket: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,21 @@ def identify_by_token(secret: str) -> Identity:
 
 
 def _identity_behind(token: Token | None) -> Identity:
-    if token is None or token.expires_at <= timezone.now():
-        raise errors.AuthenticationFailed("The token is unknown or has expired.")
+    if token is None:
+        raise errors.AuthenticationFailed("The token is unknown.", reason="unknown")
     if token.session.revoked_at:
         raise errors.SessionRevoked()
+    if token.expires_at <= timezone.now():
+        reason = "expired" if token.kind == TokenKind.ACCESS else "unknown"
+        raise errors.AuthenticationFailed("The token has expired.", reason=reason)
     _must_be_active(token.session.user)
     if token.kind == TokenKind.ACCESS:
+        if token.used_at is None:
+            token.use_up()
         return Identity(token.session.user, token.session, token.expires_at)
     if not token.use_up():
-        raise errors.AuthenticationFailed("The ticket has been used.")
-    return Identity(token.session.user, token.session)
+        raise errors.AuthenticationFailed("The ticket has been used.", reason="unknown")
+    return Identity(token.session.user, token.session, token.opens_until, is_by_ticket=True)
 
 
 def _identify_by_admin_session(claim: Claim) -> Identity:
@@ -209,35 +217,85 @@ def _is_new_device(user: User, device_id: str) -> bool:
 
 @transaction.atomic
 def issue_tokens(session: Session) -> Tokens:
-    access, expires_at = Token.issue(session, TokenKind.ACCESS, settings.ACCESS_TOKEN_SECONDS)
-    refresh, _ = Token.issue(session, TokenKind.REFRESH, settings.REFRESH_TOKEN_SECONDS)
+    """Issue the first pair of a session. Raises AuthenticationFailed where the session is past its end."""
+    return _issue_pair(session, lambda kind: "", used_at=timezone.now())
+
+
+def _issue_pair(session: Session, secret_of: Callable[[str], str], **of_access: Any) -> Tokens:
+    now, idle = timezone.now(), session_ends.idle_seconds(session)
+    refresh_seconds = session_ends.seconds_left(session, now, at_most=idle)
+    if refresh_seconds <= 0:
+        raise errors.AuthenticationFailed("This session is over. Please sign in again.", reason="unknown")
+    access_seconds = min(settings.ACCESS_TOKEN_SECONDS, refresh_seconds)
+    kind = TokenKind.ACCESS
+    access, expires_at = Token.issue(session, kind, access_seconds, secret_of(kind), **of_access)
+    kind = TokenKind.REFRESH
+    refresh, _ = Token.issue(session, kind, refresh_seconds, secret_of(kind))
     return Tokens(access, refresh, expires_at, session.user)
 
 
 def refresh(secret: str) -> Tokens:
-    """Return new tokens for a refresh token, which is used up. A second use is theft and ends the session.
+    """Return new tokens for a refresh token, which is used up; the session's access token ends with it.
+
+    The same one again within REFRESH_AGAIN_SECONDS, while the new pair is unused, gets the same answer: the
+    first may have been lost. Later a second use is theft and ends the session.
 
     Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
     """
-    token = (
-        Token.objects.select_related("session__user")
-        .filter(digest=Token.digest_of(secret), kind=TokenKind.REFRESH)
-        .first()
-    )
-    if token is None or token.expires_at <= timezone.now():
-        raise errors.AuthenticationFailed("The token is unknown or has expired.")
+    tokens = _refresh(secret)
+    if isinstance(tokens, Session):
+        Session.objects.filter(pk=tokens.pk).revoke("refresh token used twice")
+        raise errors.SessionRevoked("This token was used before, so the session has been ended.")
+    return tokens
+
+
+@transaction.atomic
+def _refresh(secret: str) -> Tokens | Session:
+    """Return the new tokens, or the session whose token was stolen."""
+    digest = Token.digest_of(secret)
+    found = Token.objects.filter(digest=digest, kind=TokenKind.REFRESH).select_for_update(of=("self",))
+    token = found.select_related("session__user").first()
+    if token is None:
+        raise errors.AuthenticationFailed("The token is unknown or has expired.", reason="unknown")
     if token.session.revoked_at:
         raise errors.SessionRevoked()
+    if token.expires_at <= timezone.now():
+        raise errors.AuthenticationFailed("The token is unknown or has expired.", reason="unknown")
     _must_be_active(token.session.user)
-    if not token.use_up():
-        Session.objects.filter(pk=token.session_id).revoke("refresh token used twice")
-        raise errors.SessionRevoked("This token was used before, so the session has been ended.")
-    return issue_tokens(token.session)
+    if token.used_at is not None:
+        return _same_answer(token, secret) or token.session
+    token.used_at, token.successor_salt = timezone.now(), secrets.token_hex(16)
+    token.save(update_fields=["used_at", "successor_salt"])
+    opened = token.session.tokens.filter(kind=TokenKind.ACCESS, expires_at__gt=token.used_at)
+    opened.update(expires_at=token.used_at)
+    return _issue_pair(token.session, lambda kind: token.successor(secret, kind))
 
 
-def issue_ticket(session: Session) -> str:
-    """Return a ticket for one handshake within TICKET_SECONDS, for clients that cannot set a header."""
-    return Token.issue(session, TokenKind.TICKET, settings.TICKET_SECONDS)[0]
+def _same_answer(token: Token, secret: str) -> Tokens | None:
+    """Return the pair that replaced this token, while it is fresh and nobody has shown either of it."""
+    if not token.successor_salt or token.used_at is None:
+        return None
+    if timezone.now() - token.used_at > timedelta(seconds=settings.REFRESH_AGAIN_SECONDS):
+        return None
+    access = token.successor(secret, TokenKind.ACCESS)
+    refresh = token.successor(secret, TokenKind.REFRESH)
+    digests = [Token.digest_of(access), Token.digest_of(refresh)]
+    pair = Token.objects.filter(digest__in=digests, used_at=None, expires_at__gt=timezone.now())
+    expires_at = {row.kind: row.expires_at for row in pair}
+    if len(expires_at) < 2:
+        return None
+    return Tokens(access, refresh, expires_at[TokenKind.ACCESS], token.session.user)
+
+
+def issue_ticket(identity: Identity) -> str:
+    """Return a ticket for one handshake within TICKET_SECONDS, for clients that cannot set a header.
+
+    What it opens ends when the token does that was shown. Raises AuthenticationFailed without a session.
+    """
+    if identity.session is None:
+        raise errors.AuthenticationFailed("A ticket needs a session.")
+    seconds, until = settings.TICKET_SECONDS, identity.expires_at
+    return Token.issue(identity.session, TokenKind.TICKET, seconds, opens_until=until)[0]
 
 
 def sign_out(identity: Identity, *, device_id: str = "", all_devices: bool = False) -> None:

@@ -9,6 +9,7 @@ from django.contrib.sessions.models import Session as AdminSession
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from hplus.accounts import session_ends
 from hplus.accounts.models import User
 
 
@@ -25,7 +26,11 @@ def signed_in(session_keys: Iterable[str]) -> dict[str, User]:
     people = User.objects.select_related("hospital").filter(is_active=True, is_staff=True)
     users = people.in_bulk([data[SESSION_KEY] for data in kept.values() if SESSION_KEY in data])
     found = {key: (users.get(data.get(SESSION_KEY)), data) for key, data in kept.items()}
-    return {key: user for key, (user, data) in found.items() if user and _is_of(user, data)}
+    return {
+        key: user
+        for key, (user, data) in found.items()
+        if user and _is_of(user, data) and not session_ends.is_over(data, user)
+    }
 
 
 def sign_out(user_ids: Iterable[str]) -> None:

@@ -8,12 +8,13 @@ from rest_framework.request import Request
 
 from hplus import errors
 from hplus.accounts import actions
-from hplus.accounts.models import Session, User
+from hplus.accounts.actions import Identity
+from hplus.accounts.models import User
 
 
 class BearerAuthentication(BaseAuthentication):
-    def authenticate(self, request: Request) -> tuple[User, Session | None] | None:
-        """Return the user, and the session as `request.auth`.
+    def authenticate(self, request: Request) -> tuple[User, Identity] | None:
+        """Return the user, and the identity with its session as `request.auth`.
 
         Raises AuthenticationFailed, SessionRevoked or AccountDisabled.
         """
@@ -21,9 +22,9 @@ class BearerAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer":
             return None
         identity = actions.identify_by_token(secret.strip())
-        if identity.expires_at is None:
+        if identity.is_by_ticket:
             raise errors.AuthenticationFailed("A ticket is for a handshake only.")
-        return identity.user, identity.session
+        return identity.user, identity
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

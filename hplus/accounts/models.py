@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import secrets
 import uuid
 from datetime import datetime, timedelta
@@ -10,6 +12,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, Self
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models, transaction
 from django.db.models import Q
@@ -227,7 +230,12 @@ class Token(models.Model):
     kind = models.CharField(max_length=10, choices=TokenKind)
     session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="tokens")
     expires_at = models.DateTimeField(db_index=True)
+    # Of a ticket or a refresh token when it was exchanged, of a renewed access token when it was shown first.
     used_at = models.DateTimeField(null=True, blank=True)
+    # Of a ticket: until when what it opens is open.
+    opens_until = models.DateTimeField(null=True, blank=True)
+    # Of a used refresh token: with it and the token itself the pair that replaced it is made again.
+    successor_salt = models.CharField(max_length=32, blank=True, db_default="", default="")
 
     def __str__(self) -> str:
         return f"{self.kind} token of {self.session_id}"
@@ -237,12 +245,25 @@ class Token(models.Model):
         return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
-    def issue(cls, session: Session, kind: str, lifetime_seconds: float) -> tuple[str, datetime]:
+    def issue(
+        cls, session: Session, kind: str, lifetime_seconds: float, secret: str = "", **fields: Any
+    ) -> tuple[str, datetime]:
         """Make a token. Returns the secret, which is never stored, and when it expires."""
-        secret = secrets.token_urlsafe(32)
+        secret = secret or secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=lifetime_seconds)
-        cls.objects.create(digest=cls.digest_of(secret), kind=kind, session=session, expires_at=expires_at)
+        cls.objects.create(
+            digest=cls.digest_of(secret), kind=kind, session=session, expires_at=expires_at, **fields
+        )
         return secret, expires_at
+
+    def successor(self, secret: str, kind: str) -> str:
+        """Return the secret of the token of that kind which replaces this refresh token with this secret.
+
+        It takes the server's key, this token and the salt in its row to make it.
+        """
+        key = settings.SECRET_KEY.encode() + self.successor_salt.encode()
+        digest = hmac.digest(key, f"{kind} {secret}".encode("utf-8", "surrogatepass"), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def use_up(self) -> bool:
         """Mark as used. Returns False where another request used it first."""

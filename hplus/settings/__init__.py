@@ -21,6 +21,7 @@ from hplus.settings.environment import (
     prepare_directory_of,
     redis_address,
     seconds_by_priority,
+    seconds_by_role,
     tile_address,
     whole_number,
 )
@@ -55,6 +56,16 @@ HPLUS_ESCALATION_SECONDS = env(
 # After so many days texts, names, positions and files are replaced; 0 keeps them.
 HPLUS_RETENTION_DAYS = env(
     "HPLUS_RETENTION_DAYS", "0", whole_number(0, 36_500), "a whole number of days up to 36500, 0 to keep all"
+)
+# A session ends so long after it was renewed last, and so long after it began, whatever is done with it.
+_BY_ROLE = "hours by role like patient=720,staff=168,admin=12, with patient and staff, each up to ten years"
+SESSION_IDLE_SECONDS = env(
+    "HPLUS_SESSION_IDLE_HOURS", "patient=720,staff=168,admin=72", seconds_by_role, _BY_ROLE
+)
+SESSION_SECONDS = env("HPLUS_SESSION_HOURS", "patient=8760,staff=2160,admin=720", seconds_by_role, _BY_ROLE)
+# After so many minutes without a request the admin site asks for the password again.
+HPLUS_ADMIN_IDLE_MINUTES = env(
+    "HPLUS_ADMIN_IDLE_MINUTES", "480", whole_number(5, 20_160), "a whole number of minutes from 5 to 20160"
 )
 HPLUS_RING_SECONDS = env(
     "HPLUS_RING_SECONDS", "45", whole_number(1, 3600), "a whole number of seconds up to 3600"
@@ -96,7 +107,7 @@ UNDELIVERED_AFTER_SECONDS = 0.5
 PRESENCE_GRACE_SECONDS = 10
 TICKET_SECONDS = 60
 ACCESS_TOKEN_SECONDS = 12 * 3600
-REFRESH_TOKEN_SECONDS = 30 * 86400
+REFRESH_AGAIN_SECONDS = 60  # how long the same refresh token gets the same answer, which may have been lost
 SESSION_RETENTION_DAYS = 90  # how long an ended session stays visible in the admin site
 MAILBOX_RETENTION_DAYS = 14
 RECONCILE_SECONDS = 2.0  # how often a server compares its connections with the database
@@ -176,6 +187,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "hplus.accounts.session_ends.AdminSessionEnds",
     "hplus.accounts.login_throttle.KnownBrowsers",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -326,6 +338,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = HPLUS_ADMIN_IDLE_MINUTES * 60  # since it was used last
 if not DEBUG:
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^health/"]

@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 Value = TypeVar("Value")
 MOST_ESCALATION_SECONDS = 86_400
+MOST_SESSION_HOURS = 10 * 8784
+STAFF_ROLES = ("doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist")
 
 
 def env(
@@ -95,6 +97,19 @@ def numbers_by_name(names: set[str], least: int, most: int) -> Callable[[str], d
 
 seconds_by_priority = numbers_by_name({"critical", "high", "medium", "low"}, 1, MOST_ESCALATION_SECONDS)
 megabytes_by_scope = numbers_by_name({"user", "room", "hospital"}, 0, 10**9)
+
+
+def seconds_by_role(text: str) -> dict[str, float]:
+    """Seconds of each role from hours like `patient=720,staff=72,admin=12`; a role goes before `staff`."""
+    pairs = [pair.split("=") for pair in text.split(",")]
+    hours = {key.strip(): float(value) for key, value in pairs}
+    is_known = set(hours) <= {"patient", "staff", *STAFF_ROLES} and {"patient", "staff"} <= set(hours)
+    if not is_known or len(hours) != len(pairs):
+        raise ValueError(text)
+    if not all(0 < value <= MOST_SESSION_HOURS for value in hours.values()):
+        raise ValueError(text)
+    staff = {role: hours.get(role, hours["staff"]) for role in STAFF_ROLES}
+    return {role: 3600 * value for role, value in {**staff, "patient": hours["patient"]}.items()}
 
 
 def database(text: str) -> dict[str, Any]:

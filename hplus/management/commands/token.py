@@ -21,7 +21,7 @@ from hplus.accounts.views import TokenPair
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 
-MOST_HOURS = settings.REFRESH_TOKEN_SECONDS // 3600
+MOST_HOURS = int(min(settings.SESSION_SECONDS.values())) // 3600
 
 
 def hours(text: str) -> float:

@@ -36,7 +36,7 @@ class Findings:
 
     def refusal_for(self, client: Listener) -> errors.Refusal | None:
         if client.expires_at is not None and client.expires_at <= self.now:
-            return errors.AuthenticationFailed("The token has expired.")
+            return errors.AuthenticationFailed("The token has expired.", reason="expired")
         return self.expelled.get(client.connection_id) or self._signed_out(client)
 
     def _signed_out(self, client: Listener) -> errors.Refusal | None:
