@@ -16,7 +16,7 @@ from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
 from hplus.realtime.models import Connection
-from hplus.tenancy import TenancyQuerySet
+from hplus.tenancy import TenancyQuerySet, since_move_of
 
 
 class CallType(models.TextChoices):
@@ -48,7 +48,7 @@ OPEN = (CallStatus.RINGING, CallStatus.ACTIVE)
 
 class CallQuerySet(TenancyQuerySet["Call"]):
     def of(self, user: User) -> Self:
-        """Return the calls this user is or was a participant of."""
+        """Return the calls this user is or was a participant of, where they are now."""
         return self.filter(_is_participant(user))
 
     def visibility(self, user: User) -> Q:
@@ -63,7 +63,8 @@ class CallQuerySet(TenancyQuerySet["Call"]):
 
 
 def _is_participant(user: User) -> Q:
-    return Q(pk__in=Participant.objects.filter(user=user).values("call"))
+    mine = Participant.objects.filter(user=user).values("call")
+    return Q(pk__in=mine) & since_move_of(user, "started_at")
 
 
 class Call(models.Model):

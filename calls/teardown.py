@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from calls import messages
-from calls.models import Call, CallStatus, Participant, ParticipantStatus
+from calls.models import OPEN, Call, CallStatus, Participant, ParticipantStatus
 from hplus.accounts.models import User
 from hplus.notifications.actions import notify
 from hplus.notifications.models import Notification
@@ -139,6 +139,16 @@ def _unread_from(user_id: str, caller_id: str) -> int:
     unread = Notification.objects.filter(recipient=user_id, read_at=None, category="missedCall")
     notice = unread.filter(data__callerId=caller_id).order_by("-pk").first()
     return int(notice.data.get("count", 1)) if notice else 0
+
+
+@action
+def leave_all(user: User) -> None:
+    """Take a person who moves to another place out of every call, also out of those that ring."""
+    mine = Participant.objects.filter(user=user, call__status__in=OPEN)
+    for call_id in sorted(set(mine.values_list("call", flat=True))):
+        call = Call.objects.select_for_update(of=("self",)).get(pk=call_id)
+        for person in [one for one in call.present() if one.user_id == user.pk]:
+            hang_up(call, person, "moved")
 
 
 # Periodic jobs: what is due stands in rows, so that a restart loses none; a row lock lets one server do it

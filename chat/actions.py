@@ -72,7 +72,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
     unread = unread_in(user, room.pk)
-    page = _page(room, limit=JOINED_MESSAGES)
+    page = _page(user, room, limit=JOINED_MESSAGES)
     opened = messages.OpenedRoom(
         **page.model_dump(),
         unread_count=len(unread),
@@ -95,20 +95,22 @@ def get_messages(user: User, request: messages.GetMessages) -> Result:
     Raises ChatRoomNotFound, or MessageNotFound for an unknown `before` or `after`.
     """
     room = find_room(user, request.chat_room_id)
-    page = _page(room, before=request.before, after=request.after, limit=request.limit)
+    page = _page(user, room, before=request.before, after=request.after, limit=request.limit)
     if not room.has_member(user):
         record(user, Verb.READ, room)
     return Result(events=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
 
 
 def _page(
-    room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
+    user: User, room: ChatRoom, *, before: str | None = None, after: str | None = None, limit: int
 ) -> messages.Page:
     """Up to `limit` messages, oldest first: the latest, those before, or those after a message.
 
     Fewer where they hold more than PAGE_CHARACTERS.
     """
     found = Message.objects.filter(room=room).select_related("room", "sender")
+    if room.has_member(user):
+        found = found.since_move_of(user)
     if before:
         found = found.filter(id__lt=_row_id(room, before))
     if after:

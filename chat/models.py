@@ -8,18 +8,18 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
-from hplus.tenancy import TenancyQuerySet
+from hplus.tenancy import TenancyQuerySet, since_move_of
 
 
 class ChatRoomQuerySet(TenancyQuerySet["ChatRoom"]):
     def of(self, user: User) -> Self:
-        """Return the rooms this user is a member of; staff lose theirs when they change hospital."""
+        """Return the rooms this user is a member of; whoever changes hospital or role begins without any."""
         return self.filter(_is_member(user))
 
     def visibility(self, user: User) -> Q:
@@ -29,6 +29,9 @@ class ChatRoomQuerySet(TenancyQuerySet["ChatRoom"]):
 
 def _is_member(user: User) -> Q:
     own = Q(first=user) | Q(second=user)
+    if user.moved_at:
+        written = Message.objects.filter(room=OuterRef("pk")).since_move_of(user)
+        own &= since_move_of(user, "created_at") | Q(Exists(written))
     return own if user.is_patient else own & Q(hospital=user.hospital_id)
 
 
@@ -106,16 +109,21 @@ class MessageQuerySet(TenancyQuerySet["Message"]):
         """Match the messages of rooms the user may read."""
         return Q(room__in=ChatRoom.objects.visible_to(user))
 
+    def since_move_of(self, user: User) -> Self:
+        """Return those written since this user has had the role and the hospital of today."""
+        return self.filter(since_move_of(user, "sent_at"))
+
     def unread_by(self, user: User) -> Self:
         return self._received_by(user).filter(read_at=None)
 
     def unread_by_any(self, users: Iterable[User] | Iterable[str]) -> Self:
         """Return what `unread_by` finds for each of these users."""
         is_seen = Q(receiver__role=Role.PATIENT) | Q(room__hospital=F("receiver__hospital"))
-        return self.filter(is_seen, receiver__in=users, read_at=None, deleted_at=None)
+        is_of_now = Q(receiver__moved_at=None) | Q(sent_at__gte=F("receiver__moved_at"))
+        return self.filter(is_seen, is_of_now, receiver__in=users, read_at=None, deleted_at=None)
 
     def _received_by(self, user: User) -> Self:
-        received = self.filter(receiver=user, deleted_at=None)
+        received = self.filter(receiver=user, deleted_at=None).since_move_of(user)
         return received if user.is_patient else received.filter(room__hospital=user.hospital_id)
 
 

@@ -15,6 +15,11 @@ Row = TypeVar("Row", bound=models.Model)
 NO_ROW = Q(pk__in=())
 
 
+def since_move_of(user: Any, field: str) -> Q:
+    """Match rows that were written, by this field, since the user has had the role and hospital of today."""
+    return Q(**{f"{field}__gte": user.moved_at}) if user.moved_at else Q()
+
+
 class TenancyQuerySet(models.QuerySet, Generic[Row]):
     """The rows of hospitals and people; a subclass names in `visibility` who may see which.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -94,6 +94,25 @@ def close_grants(reason_id: str, reason: str, *, subject_id: str | None = None) 
         publish(
             messages.LocationSharingEnded(user_id=subject, emergency_id=reason_id), groups.person(subject)
         )
+
+
+@action
+def close_grants_of(user: User, but: Collection[str] = ()) -> None:
+    """Close every grant by or about a person who moves to another place, and the requests for positions.
+
+    `but` names the reasons that go on: emergencies for which this person called.
+    """
+    mine = Grant.objects.open().filter(Q(subject=user) | Q(to_user=user)).exclude(reason_id__in=but)
+    closing = list(mine.select_for_update(of=("self",)).order_by("pk"))
+    now = timezone.now()
+    Grant.objects.filter(pk__in=[grant.pk for grant in closing]).update(closed_at=now, close_reason="moved")
+    for grant in closing:
+        publish(
+            messages.LocationSharingEnded(user_id=grant.subject_id, emergency_id=grant.reason_id),
+            groups.person(grant.subject_id),
+        )
+    pending = Inquiry.objects.filter(Q(asker=user) | Q(subject=user), answered_at=None)
+    pending.filter(expires_at__gt=now).update(expires_at=now)
 
 
 # Reading, for `emergency`, which has checked the right to see them

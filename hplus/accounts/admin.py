@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest
+from django.utils.module_loading import import_string
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from hplus.accounts import actions as accounts
@@ -101,6 +103,15 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
 
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return ["role", "is_active", *(["hospital"] if request.user.is_superuser else [])]
+
+    def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm, change: bool) -> None:
+        """Another role or hospital is a move, which ends all that belongs to the former place."""
+        if change and {"role", "hospital"} & set(form.changed_data):
+            known = User.objects.get(pk=obj.pk)
+            move = import_string(settings.MOVE)
+            move(request.user, known, role=obj.role, hospital_id=obj.hospital_id)
+            obj.is_staff = obj.is_staff and not obj.is_patient
+        super().save_model(request, obj, form, change)
 
     # What the page shows
 

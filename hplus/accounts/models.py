@@ -134,6 +134,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     joined_at = models.DateTimeField(default=timezone.now, editable=False)
     # When all sessions were ended last; also ends older connections without a session (demo mode).
     signed_out_at = models.DateTimeField(null=True, editable=False)
+    # Both are kept by the database itself (see `rights`).
+    rights_version = models.IntegerField(default=0, db_default=0, editable=False)
+    moved_at = models.DateTimeField(null=True, editable=False)
 
     objects = UserManager.from_queryset(UserQuerySet)()
 

@@ -24,6 +24,7 @@ class Verb(models.TextChoices):
     EXPORT = "export"
     SEARCH = "search"
     LOGIN = "login"
+    MOVE = "move"
     LOGIN_FAILED = "login failed"
     LOGOUT = "logout"
     LOCKOUT = "lockout"

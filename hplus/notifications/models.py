@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from hplus.accounts.models import Hospital, User
 from hplus.protocol.wire import new_id
-from hplus.tenancy import TenancyQuerySet
+from hplus.tenancy import TenancyQuerySet, since_move_of
 
 
 class Priority(models.TextChoices):
@@ -22,16 +22,20 @@ class Priority(models.TextChoices):
 
 class NotificationQuerySet(TenancyQuerySet["Notification"]):
     def of(self, user: User) -> Self:
-        """Return the notices sent to this user."""
-        return self.filter(recipient=user)
+        """Return the notices sent to this user where they are now."""
+        return self.filter(_is_own(user))
 
     def unread_by(self, user: User) -> Self:
         return self.of(user).filter(read_at=None)
 
     def visibility(self, user: User) -> Q:
         """Match the user's own notices; for an admin also those of the hospital."""
-        own = Q(recipient=user)
+        own = _is_own(user)
         return own | Q(hospital=user.hospital_id) if user.is_hospital_admin else own
+
+
+def _is_own(user: User) -> Q:
+    return Q(recipient=user) & since_move_of(user, "sent_at")
 
 
 class Notification(models.Model):

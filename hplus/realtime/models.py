@@ -31,6 +31,12 @@ class Epoch(models.Model):
     def current(cls) -> str:
         return cls.objects.get_or_create(pk=1)[0].epoch
 
+    @classmethod
+    def of(cls, user: User, current: str = "") -> str:
+        """The epoch of this person's mailbox, which is another one after each move."""
+        epoch = current or cls.current()
+        return f"{epoch}.{int(user.moved_at.timestamp() * 1000):x}" if user.moved_at else epoch
+
 
 class MailboxQuerySet(models.QuerySet["Mailbox"]):
     DRAWN_AT_ONCE = 1_000
@@ -138,9 +144,10 @@ class Connection(models.Model):
     server = models.ForeignKey(ServerProcess, on_delete=models.CASCADE)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="connections")
     session = models.ForeignKey("accounts.Session", on_delete=models.CASCADE, null=True, blank=True)
-    # As they were at the handshake: a connection whose user changed either is closed.
+    # As they were at the handshake: a connection whose user changed any is closed.
     role = models.CharField(max_length=20)
     hospital = models.CharField(max_length=150, blank=True)
+    rights_version = models.IntegerField(default=0, db_default=0)
     device_id = models.CharField("deviceId", max_length=150, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
     connected_at = models.DateTimeField(default=timezone.now)

@@ -139,6 +139,7 @@ PUSH_RETENTION_DAYS = 7  # of pushes that were sent or given up
 ATTACHMENT_BYTES = 10 * 1024 * 1024
 FIRST_CONTACTS_PER_HOUR = 60  # rooms that one member of the staff opens with patients who have not agreed
 ACCOUNT_NOTICES = "hplus.notifications.actions.notify"  # how people hear of changes to their own account
+MOVE = "hplus.operations.moving.move"  # how an account gets another role or hospital
 WHEREABOUTS = "location.actions.fresh_positions"  # where other domains look up a user's own position
 LOCATION_STALE_SECONDS = 120
 LOCATION_WRITE_SECONDS = 0.1  # how long positions outside an emergency wait for others to batch with

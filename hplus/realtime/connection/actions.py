@@ -95,6 +95,6 @@ def sync(user: User, request: messages.Sync) -> Result:
         to=found.entries[-1][0] if found.entries else box.last_seq,
         recovered=found.recovered,
         has_more=found.has_more,
-        epoch=Epoch.current(),
+        epoch=Epoch.of(user),
     )
     return Result(events=[*found.for_user(user.pk), complete], replayed=True)

@@ -180,6 +180,7 @@ class ConnectionLifecycle:
             session=self.client.identity.session,
             role=user.role,
             hospital=user.hospital_id or "",
+            rights_version=user.rights_version,
             device_id=claim.device_id,
             address=ip_address_of(self._scope),
         )

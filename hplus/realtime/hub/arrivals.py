@@ -43,7 +43,7 @@ def _register_one(connection: Connection) -> Outcome:
     except errors.TooManyConnections as refused:
         return refused
     box, _ = Mailbox.objects.get_or_create(pk=connection.user_id)
-    return Registered(Epoch.current(), box.last_seq)
+    return Registered(Epoch.of(connection.user), box.last_seq)
 
 
 # Together: the second statement sees what was committed before the first had its locks.
@@ -59,7 +59,7 @@ WITH
 coming AS MATERIALIZED (
   SELECT * FROM json_to_recordset(%s::json) AS coming(
     n int, connection_id text, server_id uuid, user_id text, session_id uuid, role text, hospital text,
-    device_id text, address inet, connected_at timestamptz)
+    rights_version int, device_id text, address inet, connected_at timestamptz)
 ),
 allowed AS (SELECT %s::int AS most),
 -- Those whose users hold fewer connections than allowed (0: any number), counting those before them.
@@ -73,9 +73,10 @@ admitted AS MATERIALIZED (
   )
 ),
 registered AS (
-  INSERT INTO realtime_connection (connection_id, server_id, user_id, session_id, role, hospital, device_id,
-    address, connected_at)
-  SELECT connection_id, server_id, user_id, session_id, role, hospital, device_id, address, connected_at
+  INSERT INTO realtime_connection (connection_id, server_id, user_id, session_id, role, hospital,
+    rights_version, device_id, address, connected_at)
+  SELECT connection_id, server_id, user_id, session_id, role, hospital, rights_version, device_id, address,
+    connected_at
   FROM admitted
   ON CONFLICT (connection_id) DO NOTHING
 ),
@@ -120,7 +121,7 @@ def _register_together(connections: Sequence[Connection]) -> list[Outcome]:
     changes = {}
     for number, epoch, last_seq, is_news, contacts in found:
         connection = connections[number]
-        outcomes[number] = Registered(epoch or Epoch.current(), last_seq)
+        outcomes[number] = Registered(Epoch.of(connection.user, epoch), last_seq)
         if is_news:
             status = PresenceStatus.AVAILABLE
             changes[connection.user_id] = presence.Change.of(connection, status, now, contacts)
@@ -137,6 +138,7 @@ def _row(number: int, connection: Connection) -> dict[str, Any]:
         "session_id": connection.session_id,
         "role": connection.role,
         "hospital": connection.hospital,
+        "rights_version": connection.rights_version,
         "device_id": connection.device_id,
         "address": connection.address,
         "connected_at": connection.connected_at,

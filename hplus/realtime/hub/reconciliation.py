@@ -173,6 +173,7 @@ def _no_longer_allowed(connections: QuerySet[Connection]) -> QuerySet[Connection
         Q(session__revoked_at__isnull=False)
         | Q(session=None, user__signed_out_at__gt=F("connected_at"))
         | Q(user__is_active=False)
+        | ~Q(user__rights_version=F("rights_version"))
         | ~Q(user__role=F("role"))
         | ~Q(hospital_now=F("hospital"))
     )
@@ -183,4 +184,9 @@ def _why_not(connection: Connection) -> errors.Refusal:
         return errors.AccountDisabled()
     if connection.is_signed_out:
         return errors.SessionRevoked()
-    return errors.AuthenticationFailed("Role or hospital of this account has changed.")
+    user = connection.user
+    if (user.role, user.hospital_id or connection.hospital) != (connection.role, connection.hospital):
+        message, reason = "Role or hospital of this account has changed.", "identityMismatch"
+    else:
+        message, reason = "The rights of this account have changed.", "expired"
+    return errors.AuthenticationFailed(message, reason=reason)

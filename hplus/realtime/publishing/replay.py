@@ -36,7 +36,7 @@ class Replay:
 
 def replay(user: User, since: int, epoch: str | None, up_to: int, most: int = REPLAY_MOST) -> Replay:
     """Read the entries after `since`, in order."""
-    if (epoch and epoch != Epoch.current()) or since > up_to or not _reaches_back_to(user, since, up_to):
+    if (epoch and epoch != Epoch.of(user)) or since > up_to or not _reaches_back_to(user, since, up_to):
         return Replay(recovered=False, entries=[])
     found = entries_between(user.pk, since, up_to, most)
     last = found[-1][0] if found else up_to
@@ -73,7 +73,7 @@ class Missed:
     def is_short(self) -> bool:
         """Whether it is valid and leaves so little that many may be read together."""
         is_valid = self.cursor.epoch in (None, "", self.epoch) and self.cursor.since <= self.last_seq
-        return is_valid and self.last_seq - self.cursor.since <= TOGETHER_MOST
+        return is_valid and self.user.moved_at is None and self.last_seq - self.cursor.since <= TOGETHER_MOST
 
 
 def replay_each(wanted: Sequence[Missed]) -> list[Replay]:
@@ -116,8 +116,11 @@ def _replay_of(missed: Missed, entries: list[tuple[int, Envelope | None]]) -> Re
 
 
 def _reaches_back_to(user: User, since: int, up_to: int) -> bool:
-    """Whether the entry right after the cursor is still there."""
-    return since == up_to or MailboxEntry.objects.filter(user=user, seq=since + 1).exists()
+    """Whether the entry right after the cursor is still there, and not of a former place of this person."""
+    next_entry = MailboxEntry.objects.filter(user=user, seq=since + 1)
+    if user.moved_at:
+        next_entry = next_entry.filter(at__gte=user.moved_at)
+    return since == up_to or next_entry.exists()
 
 
 def delete_old_entries() -> int:
