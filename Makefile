@@ -24,9 +24,9 @@ WITHOUT_SERVICES := DEBUG=1 HPLUS_DEMO=0 DATABASE_URL=sqlite://:memory: REDIS_UR
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000)
+run: $(RUNTIME) ## install, migrate, add demo data and serve on PORT (5000; ARGS="--host 0.0.0.0")
 	@export DEBUG="$${DEBUG-1}" HPLUS_DEMO="$${HPLUS_DEMO-1}"; \
-	exec $(PY) manage.py serve --prepare
+	exec $(PY) manage.py serve --prepare $(ARGS)
 
 test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stories on SQLite too (ARGS=...)
 	HPLUS_TEST_STORAGE= $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

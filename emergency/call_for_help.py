@@ -56,9 +56,9 @@ def request_help(user: User, request: RequestHelp) -> Result:
 
 
 def _must_be_allowed(user: User, hospital_id: str) -> None:
-    find_hospital(hospital_id)
     if not user.is_patient and user.hospital_id != hospital_id:
         raise errors.HospitalMismatch()
+    find_hospital(hospital_id)
 
 
 def _repeated(user: User, request: RequestHelp) -> Result | None:

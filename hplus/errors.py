@@ -107,7 +107,7 @@ class Forbidden(Refusal):
 
 class HospitalMismatch(Refusal):
     code, http_status = "HOSPITAL_MISMATCH", 403
-    message = "This belongs to another hospital."
+    message = "This is not your hospital."
 
 
 # Unknown, or not visible to this user: the same error for both

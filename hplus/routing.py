@@ -15,6 +15,7 @@ from emergency.escalation import (
     escalate_due,
     hospitals_to_reopen,
 )
+from hplus.accounts import admin_sessions
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.accounts.login_throttle import delete_forgotten
 from hplus.notifications.actions import delete_old_notifications
@@ -73,6 +74,7 @@ JOBS = [
     PeriodicJob(replay.delete_old_entries, every_seconds=3600),
     PeriodicJob(delete_expired_tokens, every_seconds=3600),
     PeriodicJob(delete_old_sessions, every_seconds=3600),
+    PeriodicJob(admin_sessions.delete_expired, every_seconds=3600),
     PeriodicJob(delete_forgotten, every_seconds=3600),
     PeriodicJob(delete_old_fixes, every_seconds=10),
     PeriodicJob(delete_old_positions, every_seconds=3600),

@@ -47,6 +47,11 @@ def sign_out(user_ids: Iterable[str]) -> None:
     AdminSession.objects.filter(pk__in=ended).delete()
 
 
+def delete_expired() -> int:
+    """Delete the sessions that have ended. Returns how many."""
+    return AdminSession.objects.filter(expire_date__lt=timezone.now()).delete()[0]
+
+
 def _is_of(user: User, data: dict[str, str]) -> bool:
     """Whether the session was opened with the current password, as Django's own login checks it."""
     return constant_time_compare(data.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash())

@@ -29,11 +29,16 @@ UNUSED = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 class SecurityHeaders(MiddlewareMixin):
-    """Adds a Content-Security-Policy to each response that has none of its own (attachments have)."""
+    """Adds a Content-Security-Policy to each response that has none of its own (attachments have).
+
+    What the API says about people is kept by no cache, unless it says so itself.
+    """
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", policy(request.path))
         response.headers.setdefault("Permissions-Policy", UNUSED)
+        if request.path.startswith("/api/") and not request.path.startswith(("/api/schema/", "/api/docs/")):
+            response.headers.setdefault("Cache-Control", "no-store")
         return response
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.crypto import constant_time_compare
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -61,9 +64,28 @@ action_seconds = Histogram(
 )
 
 
-def metrics(_request: HttpRequest) -> HttpResponse:
-    """Respond in Prometheus' text format. The proxy serves this address to no client."""
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Respond in Prometheus' text format to who has the token, or without one to this machine.
+
+    The proxy serves this address to no client.
+    """
+    if not _may_read(request):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read(request: HttpRequest) -> bool:
+    token = settings.HPLUS_METRICS_TOKEN
+    if token:
+        return constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}")
+    return settings.DEBUG or _is_loopback(request.META.get("REMOTE_ADDR", ""))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 urlpatterns = [path("metrics", metrics)]

@@ -17,6 +17,7 @@ from hplus.settings.environment import (
     env,
     hosts,
     ice_urls,
+    is_strong_key,
     megabytes_by_scope,
     prepare_directory_of,
     redis_address,
@@ -76,6 +77,8 @@ HPLUS_UPLOAD_QUOTA_MB = env(
     megabytes_by_scope,
     "like user=200,room=2000,hospital=100000 in MiB, 0 for no limit",
 )
+# What Prometheus shows as a bearer token; without one only this machine may read the metrics.
+HPLUS_METRICS_TOKEN = os.environ.get("HPLUS_METRICS_TOKEN", "").strip()
 TURN_SECRET = os.environ.get("TURN_SECRET", "")
 TURN_URLS = env("TURN_URLS", "", ice_urls, "stun: and turn: addresses, separated by commas")
 MAP_TILE_URL = env("MAP_TILE_URL", "", tile_address, "an address like https://host/{z}/{x}/{y}.png")
@@ -95,6 +98,8 @@ if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured("SECRET_KEY is missing: set it to 50 or more random characters.")
     SECRET_KEY = "insecure-key-for-development-only"
+if not DEBUG and not is_strong_key(SECRET_KEY):
+    raise ImproperlyConfigured("SECRET_KEY is weak: set it to 50 or more random characters.")
 if not DEBUG and not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is missing: name the hosts HPlus is reached at.")
 
@@ -342,7 +347,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = HPLUS_ADMIN_IDLE_MINUTES * 60  # since it was used last
 if not DEBUG:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^health/"]
+    SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
     SECURE_HSTS_SECONDS = 365 * 86400
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 Value = TypeVar("Value")
 MOST_ESCALATION_SECONDS = 86_400
+SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
 MOST_SESSION_HOURS = 10 * 8784
 STAFF_ROLES = ("doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist")
 
@@ -44,6 +45,12 @@ def boolean(text: str) -> bool:
         "no": False,
         "off": False,
     }[text.lower()]
+
+
+def is_strong_key(key: str) -> bool:
+    """Whether this is long and varied enough that nobody guesses what it signs."""
+    is_varied = len(set(key)) >= SECRET_KEY_VARIETY and "insecure" not in key
+    return is_varied and len(key) >= SECRET_KEY_LENGTH
 
 
 def comma_separated(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from chat.messages import MarkAsRead, SendMessage
 from chat.receipts import deliver_all, mark_as_read
 from hplus.accounts.models import Session, User
 from hplus.notifications.actions import notify
-from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, send_due_pushes
+from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, register, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
 from hplus.realtime.actions import action
 from hplus.realtime.hub import expiry, presence
@@ -133,13 +133,26 @@ def test_new_token_replaces_the_old_one(device: Device) -> None:
 
 
 def test_shared_device_wakes_for_the_last_signed_in_user(sent_pushes: Sent, device: Device) -> None:
-    device("doctor_123", "shared", "ward-phone")
+    before = device("doctor_123", "shared", "ward-phone")
     notify(["doctor_123"], **NOTICE)
+    Session.objects.filter(pk=before.session_id).revoke("signed out")
     device("nurse_001", "shared", "ward-phone")
     notify(["doctor_123", "nurse_001"], **NOTICE)
     assert send_due_pushes() == 1
     about = MailboxEntry.objects.get(user="nurse_001").subject
     assert [(token, content["id"]) for token, content in sent_pushes] == [("shared", about)]
+
+
+def test_push_token_of_another_account_can_not_be_taken_over(
+    users: dict[str, User], sent_pushes: Sent, device: Device
+) -> None:
+    device("doctor_123", "of the doctor", "pixel")
+    thief = Session.objects.create(user=users["nurse_001"], device_id="pixel")
+    register(thief, "of the doctor", device_id="pixel")
+    notify(["doctor_123", "nurse_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    about = MailboxEntry.objects.get(user="doctor_123").subject
+    assert [(token, content["id"]) for token, content in sent_pushes] == [("of the doctor", about)]
 
 
 @pytest.mark.parametrize("how", ["signed out", "deactivated"])

@@ -40,7 +40,11 @@ class Command(BaseCommand):
     help = "Serve HTTP and WebSocket on one port."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")
+        parser.add_argument(
+            "--host",
+            default="127.0.0.1" if settings.HPLUS_DEMO else "0.0.0.0",
+            help="address to listen on (default: all; in demo mode this machine's own, 127.0.0.1)",
+        )
         parser.add_argument("--port", type=up_to(65535), default=settings.PORT, help="default: PORT, or 5000")
         parser.add_argument(
             "--workers", type=up_to(MOST_PROCESSES), default=1, help="server processes (default: 1)"

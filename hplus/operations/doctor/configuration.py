@@ -11,8 +11,7 @@ from django.contrib.staticfiles.storage import ManifestFilesMixin
 
 from hplus.operations.disk import LEAST_FREE_BYTES, LOW_BYTES, MEBIBYTE, free_bytes
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
-
-SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
+from hplus.settings.environment import SECRET_KEY_LENGTH, is_strong_key
 
 
 def examine_settings() -> Iterator[Finding]:
@@ -33,9 +32,7 @@ def about_mode() -> Finding:
 
 
 def about_secret_key() -> Finding:
-    key = settings.SECRET_KEY
-    is_varied = len(set(key)) >= SECRET_KEY_VARIETY and "insecure" not in key
-    if len(key) >= SECRET_KEY_LENGTH and is_varied:
+    if is_strong_key(settings.SECRET_KEY):
         return ok("settings.secret_key", "Long and varied.")
     message = f"Weak: admin sessions can be forged. Set SECRET_KEY to {SECRET_KEY_LENGTH} random characters."
     return (warning if settings.DEBUG else wrong)("settings.secret_key", message)
