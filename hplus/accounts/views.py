@@ -78,7 +78,11 @@ class SignInView(APIView):
 
     @described(SignIn, TokenPair)
     def post(self, request: Request) -> Response:
-        """Open a session on a device."""
+        """Open a session on a device.
+
+        Send the same `deviceId` each time: a device on which the person has signed in before is not held up
+        when others guess the password.
+        """
         body = body_of(request, SignIn)
         http_request: HttpRequest = request._request
         tokens = actions.sign_in(body.user_id, body.password, body.device_id or "", http_request)

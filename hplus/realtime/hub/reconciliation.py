@@ -37,7 +37,10 @@ class Findings:
     def refusal_for(self, client: Listener) -> errors.Refusal | None:
         if client.expires_at is not None and client.expires_at <= self.now:
             return errors.AuthenticationFailed("The token has expired.", reason="expired")
-        return self.expelled.get(client.connection_id) or self._signed_out(client)
+        expelled = self.expelled.get(client.connection_id)
+        if isinstance(expelled, errors.AccountDisabled):
+            return expelled
+        return self._signed_out(client) or expelled
 
     def _signed_out(self, client: Listener) -> errors.Refusal | None:
         """Signed out of the admin site, or no longer the superuser that opened this connection."""
