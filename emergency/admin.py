@@ -24,6 +24,7 @@ from unfold.admin import ModelAdmin
 from emergency import actions, board, charts
 from emergency.amend import amend
 from emergency.case_report import (
+    STALLS,
     CaseReport,
     assignable,
     duration_text,
@@ -31,8 +32,9 @@ from emergency.case_report import (
     other_hospitals,
     score_text,
 )
+from emergency.escalation_ack import acknowledge_escalation, is_asked
 from emergency.hospital_admin import HospitalAdmin
-from emergency.messages import Amend, Reassign, Transfer, UpdateStatus
+from emergency.messages import AcknowledgeEscalation, Amend, Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency, Priority
 from hplus import errors
 from hplus.accounts.models import Hospital, User
@@ -47,6 +49,7 @@ ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
     "assign": (Reassign, actions.reassign, "Assigned."),
     "amend": (Amend, amend, "Corrected."),
     "cancel": (UpdateStatus, actions.update_status, "Cancelled."),
+    "acknowledge": (AcknowledgeEscalation, acknowledge_escalation, "Nobody is asked for five minutes."),
     "transfer": (Transfer, actions.transfer, "Transferred to the other hospital."),
 }
 
@@ -182,6 +185,8 @@ class EmergencyAdmin(TenancyAdmin):
             "duration": duration_text(report.duration_seconds()),
             "events": report.events(),
             "may_act": may_act,
+            "is_asked": may_act and is_asked(emergency),
+            "stalled_text": STALLS.get(emergency.stalled_cause, ""),
             "assignable": assignable(emergency) if may_act else [],
             "priorities": Priority.values,
             "hospitals": other_hospitals(emergency) if may_act else [],
