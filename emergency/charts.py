@@ -17,6 +17,7 @@ from emergency.case_report import CaseReport
 from emergency.current_state import state_of, states_for
 from emergency.messages import EmergencyRequest
 from emergency.models import Emergency
+from emergency.urgency import fitting, page_of
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.actions import RowsRead, record, record_readings
@@ -24,7 +25,8 @@ from hplus.audit.models import Verb
 from location.actions import read_track
 from location.models import Fix
 
-MAX_LISTED = 100
+MAX_GREETED = 100
+GREETING_BYTES = 40 * 1024  # of the 64 KiB of the frame
 READ_ONCE_IN = timedelta(hours=1)
 
 # One emergency
@@ -93,23 +95,28 @@ def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
 # Lists
 
 
-def latest_emergencies(user: User, statuses: Iterable[str]) -> list[EmergencyRequest]:
-    """Return the latest emergencies with these statuses that the user may read or has called for."""
-    return _listed([user], statuses, "list")[0]
+def list_emergencies(
+    user: User, statuses: Iterable[str], limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return a page of those with these statuses that the user may see, and the next cursor.
+
+    Raises ValidationFailed where the cursor is none of this list.
+    """
+    page = page_of(Emergency.objects.listed_for(user).filter(status__in=list(statuses)), limit, cursor)
+    shown, has_more = fitting(states_for(user, page.rows))
+    note_readings(user, page.rows[: len(shown)], "list")
+    return shown, shown[-1]["emergencyId"] if has_more else page.next_cursor
 
 
-def greetings(users: Sequence[User], statuses: Iterable[str]) -> list[list[EmergencyRequest]]:
-    """Return the same for each of these users, who connect."""
-    return _listed(users, statuses, "greeting")
-
-
-def _listed(users: Sequence[User], statuses: Iterable[str], surface: str) -> list[list[EmergencyRequest]]:
-    wanted = list(statuses)
-    found = [
-        list(Emergency.objects.listed_for(user).filter(status__in=wanted)[:MAX_LISTED]) for user in users
+def greetings(users: Sequence[User]) -> list[tuple[list[dict[str, Any]], bool]]:
+    """Return for each of these users, who connect, the most urgent open ones, and if there are more."""
+    pages = [page_of(Emergency.objects.listed_for(user).open(), MAX_GREETED, None) for user in users]
+    greeted = [
+        (user, page, *fitting(states_for(user, page.rows), GREETING_BYTES))
+        for user, page in zip(users, pages, strict=True)
     ]
-    _note(zip(users, found, strict=True), surface)
-    return [states_for(user, shown) for user, shown in zip(users, found, strict=True)]
+    _note(((user, page.rows[: len(shown)]) for user, page, shown, _ in greeted), "greeting")
+    return [(shown, has_more or page.next_cursor is not None) for _, page, shown, has_more in greeted]
 
 
 def read_board(user: User, hospital: Hospital) -> board.Board:

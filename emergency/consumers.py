@@ -12,7 +12,6 @@ from emergency.escalation_ack import acknowledge_escalation
 from emergency.models import SEES_AN_OPEN_EMERGENCY
 from emergency.named_patient import confirm_patient
 from emergency.response import respond
-from emergency.status import OPEN
 from hplus.realtime.actions import Result
 from hplus.realtime.consumers import DomainConsumer, handles
 
@@ -70,8 +69,8 @@ class EmergencyConsumer(DomainConsumer):
 
     @classmethod
     def snapshot_all(cls, consumers: Sequence[Self]) -> list[dict[str, Any]]:
-        greeted = charts.greetings([consumer.user for consumer in consumers], OPEN)
-        return [{"activeEmergencies": [each.as_json() for each in shown]} for shown in greeted]
+        greeted = charts.greetings([consumer.user for consumer in consumers])
+        return [{"activeEmergencies": shown, "hasMoreEmergencies": more} for shown, more in greeted]
 
     def on_connect(self) -> Result:
         return Result(events=actions.unanswered_alerts(self.user))
