@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.conf import settings
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -272,6 +272,7 @@ class MessageHistory(Event):
 class _AboutMessage(Durable):
     """An event about a message, rebuilt from the message's row."""
 
+    loaded_with: ClassVar[tuple[str | None, ...]] = (None,)  # what `details` reads beside the message
     message_id: str
     chat_room_id: str
 
@@ -292,7 +293,7 @@ class _AboutMessage(Durable):
 
     @classmethod
     def rebuild(cls, subjects: Iterable[str]) -> dict[str, Durable]:
-        found = Message.objects.select_related("room", "sender").filter(message_id__in=subjects)
+        found = Message.objects.select_related(*cls.loaded_with).filter(message_id__in=subjects)
         return {message.message_id: cls.of(message) for message in found}
 
 
@@ -304,6 +305,7 @@ class NewMessage(_AboutMessage):
     """
 
     type = "newMessage"
+    loaded_with = ("room", "sender")
     flattened = True
     data: ChatMessage
 
@@ -346,6 +348,7 @@ class MessageEdited(_AboutMessage):
     """The sender has replaced the text of a message: show `data` in its place."""
 
     type = "messageEdited"
+    loaded_with = ("room", "sender")
     data: ChatMessage
 
     @classmethod
