@@ -126,7 +126,7 @@ class FastRecording:
         }
 
     def may_be_repeated(self, received: ReceivedPosition) -> bool:
-        """No: the track would have the position twice. The next one comes within seconds."""
+        """Return False: the track would have the position twice, and the next one comes within seconds."""
         return False
 
     def land(self, rows_out: list[dict[str, Any]], rows_in: list[Row]) -> list[Recorded | None]:

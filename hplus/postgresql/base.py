@@ -23,7 +23,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def pool(self) -> Pool | None:
-        """The pool of this database, shared by all threads; None where none is asked for."""
+        """Return the pool of this database, shared by all threads; None where none is asked for."""
         options = self.settings_dict["OPTIONS"].get("pool")
         if not options or self.alias == base.NO_DB_ALIAS:
             return None

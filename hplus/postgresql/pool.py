@@ -36,7 +36,10 @@ class Pool:
         """Do nothing: no connection is opened in advance."""
 
     def getconn(self) -> Connection:
-        """Raises psycopg.Error where none can be opened, and OperationalError where all stay in use."""
+        """Return a connection that lives.
+
+        Raises psycopg.Error where none can be opened, and OperationalError where all stay in use.
+        """
         if not self._places.acquire(timeout=self._wait_seconds):
             raise psycopg.OperationalError("All database connections are in use.")
         try:
@@ -94,7 +97,7 @@ class Pool:
 
 
 def is_alive(connection: Connection) -> bool:
-    """Whether the database has not closed this idle connection, without asking it."""
+    """Return whether the database has not closed this idle connection, without asking it."""
     pg = connection.pgconn
     try:
         readable = select.poll()

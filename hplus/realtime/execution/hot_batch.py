@@ -41,7 +41,7 @@ class FastPath(Protocol):
         ...
 
     def may_be_repeated(self, command: Any) -> bool:
-        """Whether the ordinary action notices that the command has been done already."""
+        """Return whether the ordinary action notices that the command has been done already."""
         ...
 
     def land(self, rows_out: list[dict[str, Any]], rows_in: list[Row]) -> list[Outcome | None]:

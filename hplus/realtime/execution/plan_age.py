@@ -22,7 +22,7 @@ class PlanAge:
         self._due_at = time.monotonic() + self._seconds
 
     def is_over(self) -> bool:
-        """Whether they are to be given up now; the next ones begin with this call."""
+        """Return whether they are to be given up now; the next ones begin with this call."""
         now = time.monotonic()
         if now < self._due_at:
             return False

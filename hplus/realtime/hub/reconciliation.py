@@ -102,7 +102,7 @@ class Reconciliation:
         return self._looks % COMPLETE_EVERY == 0
 
     def see_all_again(self) -> None:
-        """What the last look saw has not been used."""
+        """Forget the last look, because what it saw has not been used."""
         self._since = None
 
     def _look(self, now: datetime, ghosts_before: datetime) -> _Look:

@@ -26,7 +26,7 @@ class ServerRegistration:
         self._is_registered = True
 
     def register_again(self, connections: list[Connection]) -> None:
-        """Another process had taken this server for dead, and its connections with it."""
+        """Register after another process has taken this server for dead, and its connections with it."""
         self._is_registered = False
         self.register()
         Connection.objects.bulk_create(connections, ignore_conflicts=True)
