@@ -53,6 +53,10 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
             drawn.update(self._draw(wanted[start : start + self.DRAWN_AT_ONCE]))
         return drawn
 
+    def last_seq_of(self, user_id: str) -> int:
+        """Return the place of the newest entry, and make the mailbox where there is none yet."""
+        return self.get_or_create(pk=user_id)[0].last_seq
+
     @staticmethod
     def _draw(wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """One statement locks, counts up and makes missing mailboxes."""

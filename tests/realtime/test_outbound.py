@@ -47,6 +47,14 @@ def test_live_event_written_in_another_form_is_not_dropped_in_its_own() -> None:
     assert written.add_other(11)
 
 
+def test_what_the_client_has_from_an_earlier_connection_is_as_good_as_written() -> None:
+    written = WrittenEvents()
+    written.start_after(8, had_up_to=10)
+    assert written.add_live(9)
+    assert written.add_live(10)
+    assert not written.add_live(11)
+
+
 def test_event_without_seq_is_written_once() -> None:
     written = started(after=10)
     assert not written.add_unplaced("an id")

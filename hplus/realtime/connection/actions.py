@@ -88,11 +88,11 @@ def join_hospital(user: User, hospital_id: str) -> Result:
 
 def sync(user: User, request: messages.Sync) -> Result:
     """Replay the mailbox after a cursor, at most `limit` entries, and say whether there are more."""
-    box, _ = Mailbox.objects.get_or_create(pk=user.pk)
-    found = replay(user, request.since, request.epoch, box.last_seq, request.limit)
+    last_seq = Mailbox.objects.last_seq_of(user.pk)
+    found = replay(user, request.since, request.epoch, last_seq, request.limit)
     complete = messages.SyncComplete(
         from_=request.since,
-        to=found.entries[-1][0] if found.entries else box.last_seq,
+        to=found.entries[-1][0] if found.entries else last_seq,
         recovered=found.recovered,
         has_more=found.has_more,
         epoch=Epoch.of(user),

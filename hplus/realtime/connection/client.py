@@ -271,6 +271,12 @@ class Client:
         if envelope.topic != self.connection_id:
             self._end_soon(4005, errors.SessionRevoked())
 
+    def start_after(self, seq: int, had_up_to: int) -> None:
+        """Begin at this place of the mailbox, without what the client has from an earlier connection."""
+        buffered = self._buffered or ()
+        self._buffered = [(event, at) for event, at in buffered if at is None or at > had_up_to]
+        self.outbound.written.start_after(seq, had_up_to)
+
     def release(self) -> None:
         """Deliver what was buffered, without what has been written meanwhile."""
         buffered, self._buffered = self._buffered, None

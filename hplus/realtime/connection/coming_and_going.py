@@ -48,6 +48,11 @@ class Arrival:
     def is_recovered(self) -> bool:
         return self.replay is not None and self.replay.recovered
 
+    @property
+    def since(self) -> int:
+        """The place up to which the client has everything; 0 where it is not recovered."""
+        return self.replay.since if self.replay is not None else 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Member:

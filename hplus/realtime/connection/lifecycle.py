@@ -147,8 +147,8 @@ class ConnectionLifecycle:
             stream.start_after(arrival.registered.last_seq)
             # What comes after either place comes live, or is buffered by now.
             last_seq = min(arrival.registered.last_seq, stream.last_seq or 0)
-            client.outbound.written.start_after(last_seq)
-            client.send_event(self._established(claim, arrival, last_seq))
+            client.start_after(last_seq, arrival.since)
+            client.send_event(self._established(claim, arrival, max(last_seq, arrival.since)))
             missed = Result(events=arrival.replay.for_user(client.user_id) if arrival.replay else ())
             for result in (missed, *arrival.results):
                 await client.send_result(result)

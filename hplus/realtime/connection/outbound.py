@@ -31,9 +31,14 @@ class WrittenEvents:
         self._others: set[int | str] | None = None
         self._skipped: set[int] | None = None
 
-    def start_after(self, seq: int) -> None:
-        """What lies before in the mailbox has not been written to this connection."""
+    def start_after(self, seq: int, had_up_to: int = 0) -> None:
+        """Begin at this place of the mailbox: nothing before it has been written to this connection.
+
+        What lies after it up to `had_up_to` the client has from an earlier connection: as good as written.
+        """
         self._base = self._live = seq
+        if had_up_to > seq:
+            self._others = set(range(max(seq, had_up_to - REMEMBERED_EVENTS) + 1, had_up_to + 1))
 
     def add_live(self, seq: int) -> bool:
         """Note an event of the stream. Returns whether it has been written out of order already."""

@@ -42,8 +42,7 @@ def _register_one(connection: Connection) -> Outcome:
         presence.register(connection)
     except errors.TooManyConnections as refused:
         return refused
-    box, _ = Mailbox.objects.get_or_create(pk=connection.user_id)
-    return Registered(Epoch.of(connection.user), box.last_seq)
+    return Registered(Epoch.of(connection.user), Mailbox.objects.last_seq_of(connection.user_id))
 
 
 # Together: the second statement sees what was committed before the first had its locks.

@@ -117,7 +117,7 @@ def _replay_of(missed: Missed, entries: list[tuple[int, Envelope | None]]) -> Re
 
 def _reaches_back_to(user: User, since: int, up_to: int) -> bool:
     """Whether the entry right after the cursor is still there, and not of a former place of this person."""
-    next_entry = MailboxEntry.objects.filter(user=user, seq=since + 1)
+    next_entry = MailboxEntry.objects.between(user.pk, since, since + 1)
     if user.moved_at:
         next_entry = next_entry.filter(at__gte=user.moved_at)
     return since == up_to or next_entry.exists()
