@@ -12,6 +12,7 @@ from hplus.realtime.publishing.mailbox import entries_between
 
 logger = logging.getLogger(__name__)
 GAP_SECONDS = 0.1  # how long an event that came too early waits for the one before it
+EARLY_MOST = 1_000  # events that are kept while they wait so; those after them are read from the mailbox
 
 
 def deliver_to(client: Listener, envelope: Envelope, seq: int | None = None) -> None:
@@ -50,9 +51,10 @@ class UserStream:
                 self.last_seq = seq
                 self._deliver(envelope, seq)
                 return
-        if self._early is None:
-            self._early = {}
-        self._early[seq] = envelope
+        early = {} if self._early is None else self._early
+        if len(early) < EARLY_MOST or seq - 1 == self.last_seq:
+            early[seq] = envelope
+        self._early, self._newest = early, max(self._newest, seq)
         self._deliver_in_order()
 
     def _deliver_in_order(self) -> None:
@@ -64,8 +66,8 @@ class UserStream:
             self.last_seq += 1
             self._deliver(envelope, self.last_seq)
         self._early = {seq: envelope for seq, envelope in early.items() if seq > self.last_seq} or None
-        if self._early:
-            self.fetch_up_to(max(self._early))
+        if self._newest > self.last_seq:
+            self.fetch_up_to(self._newest)
 
     def _deliver(self, envelope: Envelope | None, seq: int) -> None:
         if envelope is not None:
