@@ -32,8 +32,9 @@ test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stor
 	HPLUS_TEST_STORAGE= $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/stories $(ARGS)
 
-test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze and restart
+test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze, restart and simulate
 	FAULT_ROUNDS=$${FAULT_ROUNDS-5} SOAK_SECONDS=$${SOAK_SECONDS-600} HISTORIES=$${HISTORIES-10000} \
+	SIMULATION_SECONDS=$${SIMULATION_SECONDS-600} \
 	$(PY) -m pytest -m faults $(ARGS)
 
 check: $(DEVELOPMENT) ## format, lint, types, import directions, production settings, migrations, protocol
