@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('realtime', '0003_entry_without_constraint'),
+        ('realtime', '0005_no_pattern_indexes'),
     ]
 
     operations = [

@@ -18,7 +18,7 @@ def agree_where_the_patient_wrote(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('chat', '0004_originals_and_unnamed_uploads'),
+        ('chat', '0005_lean_messages'),
         ('realtime', '0001_initial'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
