@@ -93,7 +93,7 @@ class _Opened:
         return [_rows_of(cursor) for cursor in cursors]
 
     def is_broken_by(self, failure: psycopg.Error) -> bool:
-        """Return whether the connection failed; one that is being ended (57P) may still seem open."""
+        """Return whether the connection failed; one that is ended (SQLSTATE 57P) may still seem open."""
         return self._connection.closed or (failure.sqlstate or "").startswith("57P")
 
     def close(self) -> None:

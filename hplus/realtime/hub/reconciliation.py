@@ -114,7 +114,7 @@ class Reconciliation:
         self._since = values["snapshot"][0]
         return _Look(
             is_registered=values["seen"][1] > 0,
-            has_neighbours=values["servers"][1] > 1,
+            has_neighbours=values["servers"][1] > values["seen"][1],
             older_rows=values["rows"][1],
             last_seqs=[(user_id, last_seq) for kind, user_id, last_seq in rows if kind == "mailbox"],
             unwelcome=[connection_id for kind, connection_id, _ in rows if kind == "unwelcome"],
@@ -136,7 +136,7 @@ def _look_by_queries(server_id: UUID, now: datetime, ghosts_before: datetime) ->
 @cache
 def _statement() -> str:
     no_longer_allowed = _no_longer_allowed(Connection.objects.filter(server=UUID(int=0))).order_by()
-    unwelcome, _ = no_longer_allowed.values("pk").query.sql_with_params()
+    unwelcome, _ = no_longer_allowed.values("connection_id").query.sql_with_params()
     return f"""
     WITH
     -- This server lives.

@@ -84,7 +84,7 @@ class UserStream:
             self._repair = asyncio.get_running_loop().create_task(self._fetch())
 
     def expect(self, seq: int) -> None:
-        """There are entries up to here."""
+        """Note that there are entries up to here."""
         self._newest = max(self._newest, seq)
 
     @property
