@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from hplus.accounts.models import User
 from hplus.realtime.execution.db_threads import in_db_thread
-from hplus.realtime.hub.reconciliation import reconcile
+from hplus.realtime.hub.reconciliation import Reconciliation
 from hplus.realtime.hub.server_registration import ServerRegistration
 from hplus.realtime.models import Connection
 from tests.servers import ThreadServer
@@ -128,7 +128,7 @@ async def test_reconciliation_asks_no_more_for_more_connections(users: dict[str,
         ]
         Connection.objects.bulk_create(rows)
         with CaptureQueriesContext(connection) as captured:
-            found = reconcile(server, rows, set())
+            found = Reconciliation(server).reconcile(rows, set())
         assert found.expelled == {}
         return len(captured)
 
