@@ -21,7 +21,7 @@ from tests.security.test_care_data_isolation import (
 from tests.security.test_chat_isolation import NOBODY, NOWHERE, bare, client_of
 from tests.servers import ThreadServer
 
-Answer = tuple[int, str]
+Outcome = tuple[int, str]
 # The people of the ward's hospital who take no part in anything there; in hospital_002 all of its own.
 COLLEAGUES = {role: f"{role}_001" for role in STAFF_ROLES} | {
     "doctor": "doctor_456",
@@ -44,7 +44,9 @@ SAME_HOSPITAL: dict[str, tuple[set[str], int]] = {
 NOT_FOR_PATIENTS = {"/api/emergencies/E/nearest/"}
 
 
-async def answer(client: httpx.AsyncClient, method: str, path: str, ids: dict[str, str], body: Any) -> Answer:
+async def answer(
+    client: httpx.AsyncClient, method: str, path: str, ids: dict[str, str], body: Any
+) -> Outcome:
     """Status and what is said, without the ids."""
     got = await client.request(method, spelt(path, ids), json=body and filled(body, ids))
     return got.status_code, bare(got.text, *ids.values(), NOWHERE, NOBODY)
