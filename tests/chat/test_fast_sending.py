@@ -95,7 +95,8 @@ def test_fast_path_has_the_permissions_of_the_ordinary_action(
 ) -> None:
     if has_room:  # also one that should never have been made
         first, second = ChatRoom.pair(sender, receiver)
-        ChatRoom.objects.create(hospital_id=hospital, first_id=first, second_id=second)
+        agreed = {"agreed_at": timezone.now()}
+        ChatRoom.objects.create(hospital_id=hospital, first_id=first, second_id=second, **agreed)
     for role, user_id in (("sender", sender), ("receiver", receiver)):
         if inactive == role:
             User.objects.filter(pk=user_id).update(is_active=False)
@@ -114,6 +115,17 @@ def test_fast_path_has_the_permissions_of_the_ordinary_action(
     # An inactive sender has no connection; what the ordinary action refuses, the fast path must not send.
     is_refused = isinstance(ordinary, errors.Refusal)
     assert is_refused or not has_room or inactive == "sender"
+
+
+def test_room_the_patient_has_not_agreed_to_goes_the_ordinary_way(users: dict[str, User]) -> None:
+    first, second = ChatRoom.pair("doctor_123", "patient_123")
+    ChatRoom.objects.create(hospital_id=HOSPITAL, first_id=first, second_id=second)
+    for sender, receiver in (("doctor_123", "patient_123"), ("patient_123", "doctor_123")):
+        asked = command(users, sender, receiver)
+        assert send_fast(asked) == [None]
+        [sent] = send_all([asked])
+        assert not isinstance(sent, errors.Refusal)
+    assert send_fast(command(users, "doctor_123", "patient_123")) != [None]  # by writing the patient agreed
 
 
 def test_fast_path_makes_the_rows_and_events_of_the_ordinary_action(
