@@ -46,7 +46,7 @@ class AdminSessionEnds(MiddlewareMixin):
     """Ends a session of the admin site at its end, and moves its idle end while it is used."""
 
     def process_request(self, request: HttpRequest) -> None:
-        if SESSION_KEY not in request.session:
+        if SESSION_KEY not in request.session or not request.user.is_authenticated:
             return
         session, now = request.session, int(time.time())
         if is_over(session, request.user):

@@ -160,6 +160,7 @@ def test_hundred_thousand_messages_take_no_more_queries_than_one(
     users: dict[str, User], admin_client: Client, long_talk: ChatRoom
 ) -> None:
     short = say(users, "nurse_001", "doctor_123", "The ECG room is free").room
+    queries(admin_client, page(short))  # the first request of the session writes when it began
     few = queries(admin_client, page(short))
     assert queries(admin_client, page(long_talk)) == few <= 18
     assert queries(admin_client, page(long_talk), before=50_000) == few

@@ -117,7 +117,9 @@ def test_fast_path_has_the_permissions_of_the_ordinary_action(
     assert is_refused or not has_room or inactive == "sender"
 
 
-def test_room_the_patient_has_not_agreed_to_goes_the_ordinary_way(users: dict[str, User]) -> None:
+def test_room_the_patient_has_not_agreed_to_goes_the_ordinary_way(
+    users: dict[str, User], deliveries: list[Delivery]
+) -> None:
     first, second = ChatRoom.pair("doctor_123", "patient_123")
     ChatRoom.objects.create(hospital_id=HOSPITAL, first_id=first, second_id=second)
     for sender, receiver in (("doctor_123", "patient_123"), ("patient_123", "doctor_123")):

@@ -138,18 +138,25 @@ async def test_repeated_call_for_help_is_stored_once_and_acknowledged_again(serv
 
 
 async def test_second_call_for_help_creates_another_emergency(server: ThreadServer) -> None:
-    async with server.phone("patient_123", "patient") as patient:
-        await patient.send("emergencyRequest", data=guide_frames.create_emergency_request())
-        first = await patient.expect("emergencyCreated")
-        await patient.send("emergencyRequest", data=guide_frames.create_emergency_request())
-        second = await patient.expect("emergencyCreated")
-        await patient.send(
-            "emergencyRequest", data=guide_frames.create_emergency_request(patientId="a stranger")
-        )
-        third = await patient.expect("emergencyCreated")
+    """Staff hear which one it may repeat; the patient hears of no other emergency."""
+    async with (
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        asked = []
+        for phone, patient_id in (
+            (nurse, "patient_123"),
+            (nurse, "patient_123"),
+            (nurse, "a stranger"),
+            (patient, "patient_123"),
+        ):
+            request = guide_frames.create_emergency_request(patientId=patient_id)
+            await phone.send("emergencyRequest", data=request)
+            asked.append(await phone.expect("emergencyCreated"))
+    first, second, *others = asked
     assert first["data"]["possibleDuplicateOf"] is None
     assert second["data"]["possibleDuplicateOf"] == first["emergencyId"]
-    assert third["data"]["possibleDuplicateOf"] is None
+    assert [other["data"]["possibleDuplicateOf"] for other in others] == [None, None]
 
 
 async def test_call_for_help_is_never_rate_limited(server: ThreadServer, settings: Any) -> None:
@@ -170,11 +177,11 @@ async def test_call_for_help_permission_by_role_and_hospital(server: ThreadServe
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
         assert (await patient.ask("emergencyRequest", data=call(hospitalId="hospital_002")))["type"] == "ack"
-        for phone in (patient, reception):
-            refused = await phone.ask("emergencyRequest", data=call(hospitalId="nowhere"))
-            assert refused["code"] == "HOSPITAL_NOT_FOUND"
-        refused = await reception.ask("emergencyRequest", data=call(hospitalId="hospital_002"))
-        assert refused["code"] == "HOSPITAL_MISMATCH"
+        refused = await patient.ask("emergencyRequest", data=call(hospitalId="nowhere"))
+        assert refused["code"] == "HOSPITAL_NOT_FOUND"
+        for elsewhere in ("hospital_002", "nowhere"):
+            refused = await reception.ask("emergencyRequest", data=call(hospitalId=elsewhere))
+            assert refused["code"] == "HOSPITAL_MISMATCH"
         claim = call(requestedBy="admin_001", requestedByRole="admin")
         assert (await reception.ask("emergencyRequest", data=claim))["type"] == "ack"
         seen = guide_frames.alert(await nurse.expect("emergencyAlert"))
