@@ -15,7 +15,6 @@ from emergency import charts
 from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp
 from emergency.models import HospitalPolicy
-from emergency.status import OPEN
 from hplus.accounts.models import User
 from hplus.audit.actions import verify
 from hplus.audit.models import Record, Verb
@@ -108,8 +107,8 @@ def test_several_who_are_greeted_at_once_are_recorded_in_one_chain(users: dict[s
     for name in ("patient_123", "test_user"):
         request_help(users[name], RequestHelp.read({**guide_frames.TEST_EMERGENCY, "patientId": name}))
     staff = [users[name] for name in ("doctor_123", "nurse_001", "root")]
-    assert [len(shown) for shown in charts.greetings(staff, OPEN)] == [2, 2, 2]
-    charts.greetings(staff, OPEN)
+    assert [len(shown) for shown, _ in charts.greetings(staff)] == [2, 2, 2]
+    charts.greetings(staff)
     rows = Record.objects.filter(verb=Verb.READ).order_by("number")
     assert list(rows.values_list("actor_id", flat=True)) == ["doctor_123", "nurse_001", "root"]
     assert all(set(row.details["whose"].values()) == {"patient_123", "test_user"} for row in rows)
