@@ -35,13 +35,16 @@ SAME_HOSPITAL: dict[str, tuple[set[str], int]] = {
     "/api/emergencies/E/timeline/": (CHARTS, 403),
     "/api/emergencies/E/track.geojson": (CHARTS, 403),
     "/api/emergencies/E/fhir/": (CHARTS, 403),
+    "/api/emergencies/E/calls/": (CHARTS, 403),
+    "/api/emergencies/E/part/": (set(), 404),  # only where another hospital has taken it over
     "/api/emergencies/E/nearest/": (set(STAFF_ROLES), 403),
     "/api/calls/C/": ({"admin"}, 404),
     "/api/location/U/": (set(STAFF_ROLES), 403),
     "/api/chat/rooms/R/messages/": ({"admin"}, 404),
     "/api/chat/attachments/A/": ({"admin"}, 404),
 }
-NOT_FOR_PATIENTS = {"/api/emergencies/E/nearest/"}
+# Of what is one's own, what a patient does not read.
+NOT_FOR_PATIENTS = {"/api/emergencies/E/nearest/": 403, "/api/emergencies/E/part/": 404}
 
 
 async def answer(
@@ -57,7 +60,7 @@ async def test_each_role_reads_what_is_its_own_or_of_its_hospital_by_the_table(s
     async with a_busy_ward(server) as ids:
         async with await client_of(server, "patient_123") as patient:
             own = {path: (await answer(patient, "GET", path, ids, None))[0] for path in SAME_HOSPITAL}
-        assert own == {path: 403 if path in NOT_FOR_PATIENTS else 200 for path in SAME_HOSPITAL}
+        assert own == {path: NOT_FOR_PATIENTS.get(path, 200) for path in SAME_HOSPITAL}
         cells = {}
         for role, user_id in COLLEAGUES.items():
             async with await client_of(server, user_id) as colleague:
