@@ -99,7 +99,7 @@ def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], st
     """The users to call, and the hospital of the call: that of the staff member among the two sides."""
     found = User.objects.in_bulk(request.callee_ids)
     first = found.get(request.callee_ids[0])
-    if first is None or (user.is_patient and first.is_patient):
+    if first is None or (user.is_patient and first.is_patient and first.pk != user.pk):
         raise errors.UserNotFound()
     hospital_id = request.hospital_id or (first if user.is_patient else user).hospital_id or ""
     callees = [must_be_counterpart(user, found.get(pk), hospital_id) for pk in request.callee_ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -345,19 +346,6 @@ class Emergency(IdempotentRow):
         self.save()
 
 
-# Connecting users who see an open emergency (`visible_to`): SQL on `newcomer`, see DomainConsumer.
-SEES_AN_OPEN_EMERGENCY = f"""
-SELECT newcomer.user_id FROM newcomer WHERE EXISTS (
-  SELECT FROM emergency_emergency emergency
-  WHERE emergency.status IN ({", ".join(f"'{status}'" for status in OPEN)}) AND (
-    newcomer.role <> 'patient' AND (emergency.hospital_id = newcomer.hospital_id OR EXISTS (
-      SELECT FROM emergency_aidrequest aid
-      WHERE aid.emergency_id = emergency.emergency_id AND aid.hospital_id = newcomer.hospital_id))
-    OR emergency.requested_by_id = newcomer.user_id OR emergency.patient_id = newcomer.user_id
-    OR newcomer.is_superuser))
-"""
-
-
 class EntryKind(models.TextChoices):
     REQUESTED = "requested"
     ALERTED = "alerted"
@@ -637,3 +625,29 @@ def _must_be_seconds(field: str, value: Any, names: Iterable[str]) -> None:
         type(seconds) in (int, float) and seconds >= 0 for seconds in value.values()
     ):
         raise ValidationError({field: f"Seconds for some of: {', '.join(sorted(allowed))}."})
+
+
+def _has_role(roles: str, default: list[str]) -> str:
+    """SQL: whether the newcomer's role is one of these of the hospital's policy."""
+    policy = f"SELECT policy.{roles} FROM emergency_hospitalpolicy policy"
+    return f"""coalesce(({policy} WHERE policy.hospital_id = newcomer.hospital_id),
+        '{json.dumps(default)}'::jsonb) @> to_jsonb(newcomer.role)"""
+
+
+# Connecting users who see an open emergency (`visible_to`): SQL on `newcomer`, see DomainConsumer.
+SEES_AN_OPEN_EMERGENCY = f"""
+SELECT newcomer.user_id FROM newcomer WHERE EXISTS (
+  SELECT FROM emergency_emergency emergency
+  WHERE emergency.status IN ({", ".join(f"'{status}'" for status in OPEN)}) AND (
+    newcomer.role <> 'patient' AND (emergency.hospital_id = newcomer.hospital_id AND (
+      emergency.escalation_level > 0 OR emergency.assigned_to_id = newcomer.user_id
+      OR {_has_role("chart_roles", default_chart_roles())}
+      OR {_has_role("alert_roles", default_alert_roles())}
+      OR EXISTS (
+        SELECT FROM emergency_alert alert WHERE alert.emergency_id = emergency.emergency_id
+        AND alert.user_id = newcomer.user_id AND alert.entry_id IS NOT NULL)) OR EXISTS (
+      SELECT FROM emergency_aidrequest aid
+      WHERE aid.emergency_id = emergency.emergency_id AND aid.hospital_id = newcomer.hospital_id))
+    OR emergency.requested_by_id = newcomer.user_id OR emergency.patient_id = newcomer.user_id
+    OR newcomer.is_superuser))
+"""

@@ -353,7 +353,6 @@ def must_be_counterpart(user: User, other: User | None, hospital_id: str) -> Use
     if not user.is_patient and user.hospital_id != hospital_id:
         raise errors.HospitalMismatch()
     if other is not None and other.pk == user.pk:
-        find_hospital(hospital_id)
         raise errors.ValidationFailed("This is yourself.", field="receiverId", reason="is yourself")
     if other is None or not other.is_active or not _may_meet(user, other, hospital_id):
         find_hospital(hospital_id)

@@ -32,7 +32,7 @@ def test_twice_as_many_rows_take_no_more_queries(model: Any) -> None:
     fill(users, "002")
     Hospital.objects.create(pk="hospital_003", name="Lakeside")
     User.objects.create_user("patient_9", role="patient")
-    looked_at()  # who has read whose chart is written once
+    looked_at()  # what is shown for the first time may be recorded
     more, queries_for_more = looked_at()
     assert more > few > 0
     assert queries_for_more <= queries <= 12

@@ -138,25 +138,16 @@ async def test_repeated_call_for_help_is_stored_once_and_acknowledged_again(serv
 
 
 async def test_second_call_for_help_creates_another_emergency(server: ThreadServer) -> None:
-    """Staff hear which one it may repeat; the patient hears of no other emergency."""
     async with (
-        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("patient_123", "patient") as patient,
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
-        asked = []
-        for phone, patient_id in (
-            (nurse, "patient_123"),
-            (nurse, "patient_123"),
-            (nurse, "a stranger"),
-            (patient, "patient_123"),
-        ):
-            request = guide_frames.create_emergency_request(patientId=patient_id)
-            await phone.send("emergencyRequest", data=request)
-            asked.append(await phone.expect("emergencyCreated"))
-    first, second, *others = asked
+        for named in ({}, {}, {"patientId": "a stranger"}):
+            await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request(**named))
+        first, second, third = [await nurse.expect("emergencyAlert") for _ in range(3)]
     assert first["data"]["possibleDuplicateOf"] is None
-    assert second["data"]["possibleDuplicateOf"] == first["emergencyId"]
-    assert [other["data"]["possibleDuplicateOf"] for other in others] == [None, None]
+    assert second["data"]["possibleDuplicateOf"] == first["data"]["emergencyId"]
+    assert third["data"]["possibleDuplicateOf"] is None
 
 
 async def test_call_for_help_is_never_rate_limited(server: ThreadServer, settings: Any) -> None:

@@ -295,12 +295,13 @@ async def test_presence_of_a_calling_patient_goes_to_staff_while_it_is_open(serv
     async with (
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
         server.phone("nurse_002", "nurse", "hospital_002") as elsewhere,
+        server.phone("admin_001", "admin", "hospital_001") as admin,
     ):
         async with server.phone("patient_123", "patient") as patient:
             made = await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request())
         await nurse.expect("userOffline", userId="patient_123")
-        done = guide_frames.update_status(made["data"]["emergencyId"], "cancelled")
-        await nurse.ask("emergencyStatusUpdate", data=done)
+        done = guide_frames.update_status(made["data"]["emergencyId"], "cancelled", notes="false alarm")
+        assert (await admin.ask("emergencyStatusUpdate", data=done))["type"] == "ack"
         async with server.phone("patient_123", "patient") as patient:
             await patient.echo()
         for phone, user_id, hospital_id in (

@@ -73,7 +73,7 @@ async def test_requester_is_told_when_all_have_rejected(server: ThreadServer) ->
         await patient.echo()
         assert not patient.heard("emergencyResponse")
         await crew.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "reject"))
-        assert (await patient.expect("emergencyResponse"))["data"]["responderId"] == "paramedic_456"
+        assert (await patient.expect("emergencyResponse", action="reject"))["data"]["responderId"] == ""
         await doctor.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
         assert (await patient.expect("emergencyResponse", action="accept"))["data"]["status"] == "accepted"
 
@@ -139,7 +139,9 @@ async def test_status_transitions_follow_the_table(server: ThreadServer, users: 
     async with server.phone("admin_001", "admin", "hospital_001") as admin:
         for before, after in itertools.product(Status.values, Status.values):
             row = await _in_state(users, before)
-            answer = await admin.ask("emergencyStatusUpdate", data=guide_frames.update_status(row.pk, after))
+            reason = {"notes": "false alarm"} if after == Status.CANCELLED else {}
+            change = guide_frames.update_status(row.pk, after, **reason)
+            answer = await admin.ask("emergencyStatusUpdate", data=change)
             await row.arefresh_from_db()
             if after in MOVES[before] and (before, after) != ("accepted", "accepted"):
                 assert (answer["type"], row.status, row.version) == ("ack", after, 2)
@@ -201,10 +203,12 @@ async def test_status_update_permission_by_role(server: ThreadServer) -> None:
         ] == "in_progress"
         refused = await patient.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled"))
         assert refused["code"] == "INVALID_TRANSITION", "too late for the requester"
-        assert (await nurse.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled")))[
+        refused = await nurse.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled"))
+        assert refused["code"] == "FORBIDDEN", "neither the assignee nor an admin"
+        assert (await crew.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled")))[
             "type"
         ] == "ack"
-        again = await nurse.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled"))
+        again = await crew.ask("emergencyStatusUpdate", data=update(emergency_id, "cancelled"))
         assert again["code"] == "INVALID_TRANSITION"
         closed = await nurse.ask("emergencyResponse", data=guide_frames.respond(emergency_id, "accept"))
         assert closed["code"] == "INVALID_TRANSITION"
