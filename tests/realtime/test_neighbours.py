@@ -14,7 +14,7 @@ TO_PATIENT = {"receiverId": "patient_123", "hospitalId": HOSPITAL}
 TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
 
 
-async def test_a_server_is_alone_once_the_database_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_server_is_alone_once_no_other_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     known = neighbours.Neighbours()
     assert not known.is_alone()
     known.note_registered(False)
@@ -28,7 +28,7 @@ async def test_a_server_is_alone_once_the_database_says_so(monkeypatch: pytest.M
     assert not known.is_alone()
 
 
-async def test_a_server_that_has_just_started_gets_messages_from_one_that_was_alone(
+async def test_new_server_gets_messages_of_one_that_was_alone(
     users: dict[str, User],
 ) -> None:
     with ProcessServer() as first:

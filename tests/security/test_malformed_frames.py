@@ -57,7 +57,7 @@ async def test_unreadable_frame_is_refused_with_a_code(server: ThreadServer) -> 
         assert [frame["type"] for frame in phone.frames] == ["hospitalJoined"]
 
 
-async def test_a_frame_is_one_json_object_of_at_most_64_kib_in_text(server: ThreadServer) -> None:
+async def test_frame_other_than_one_json_object_of_64_kib_is_refused(server: ThreadServer) -> None:
     async with server.phone("patient_123", "patient") as phone:
         for text in (
             "[]",
