@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.admin_site import admin_client_of
 from tests.browser import chromium
 from tests.servers import ThreadServer
 from tests.truncate import truncate_filled_tables
+from tests.waiting import PATIENCE_SECONDS
 
 TransactionTestCase._fixture_teardown = truncate_filled_tables
 
@@ -44,6 +46,18 @@ def admin_client(users: dict[str, User]) -> Client:
 
 
 @pytest.fixture
+def quick_reconciliation(settings: Any) -> None:
+    """To be named before `server`: nobody waits two seconds for the first reconciliation."""
+    settings.RECONCILE_SECONDS = 0.2
+
+
+@pytest.fixture
+def unhurried(settings: Any) -> None:
+    """For what many do at once: how soon a request is given up is not what this test is about."""
+    settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
+
+
+@pytest.fixture
 def server(users: dict[str, User]) -> Iterator[ThreadServer]:
     """A server for this test alone."""
     with ThreadServer() as running:
@@ -55,6 +69,20 @@ async def browser() -> AsyncIterator[Browser]:
     """One Chromium for all tests of this process; each page gets a context of its own."""
     async with chromium() as opened:
         yield opened
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    """Report a failure without collecting garbage meanwhile.
+
+    A task that nobody awaited formats its traceback when it is collected, which parses source; Python 3.11
+    can't do that while it parses the source of the failed test, and ends the whole run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

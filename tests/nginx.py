@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.servers import ROOT, Endpoint
-from tests.services import Service, ServiceUnavailable, free_port
+from tests.services import READY_WITHIN_SECONDS, Service, ServiceUnavailable, free_port
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 
@@ -96,8 +96,11 @@ class Nginx(Service, Endpoint):
         pid = self.directory / "nginx.pid"
         if not pid.exists() or pid.read_text().strip() != str(self.process.pid):
             return False
-        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=READY_WITHIN_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

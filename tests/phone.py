@@ -55,7 +55,11 @@ class Phone:
 
     async def __aenter__(self) -> Self:
         await self.open()
-        self.established = await self.expect("connection_established")
+        try:
+            self.established = await self.expect("connection_established")
+        except BaseException:
+            await self.hang_up()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,6 +104,14 @@ class Phone:
             lambda frame: frame["type"] in ("ack", "error") and frame.get("requestId") == request_id,
             f"an answer to {type}",
         )
+
+    async def flood(self, type: str, *, pause_seconds: float = 0, **fields: Any) -> int:
+        """Send again and again until the server closes the connection; the close code."""
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while self.close_code is None:
+                await self.send(type, **fields)
+                await asyncio.sleep(pause_seconds)  # the close has to be read, too
+        return await self.expect_close()
 
     # Listening
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from django.conf import settings
 from django.db import connection
 from django.db.models import F
 
 from hplus.operations.serving import Server, configuration, listening_socket
 from hplus.realtime.models import ServerProcess
 from tests.phone import Phone
-from tests.waiting import PATIENCE_SECONDS
+from tests.services import free_port
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).resolve().parent.parent
+PROMISED_SECONDS = 5  # until access that was taken away ends, and a lost wake-up is repaired
+T = TypeVar("T")
 
 
 class Endpoint:
     """Something that serves on a port."""
 
     port: int
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
 
     @property
     def url(self) -> str:
@@ -93,6 +101,10 @@ class ProcessServer(Endpoint):
         self.log = bytearray()
         self.process: subprocess.Popen[bytes]
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
     def start(self, *, wait: bool = True) -> ProcessServer:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", *self.arguments],
@@ -139,12 +151,6 @@ class ProcessServer(Endpoint):
             self.kill()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def database_url() -> str:
     """Where the tests' database is, for another process."""
     database = connection.settings_dict
@@ -160,6 +166,35 @@ async def has_reconciled(user_id: str) -> bool:
     later = F("started_at") + timedelta(seconds=1)  # it was seen when it began, too
     seen = ServerProcess.objects.filter(connection__user=user_id, seen_at__gt=later)
     return await seen.aexists()
+
+
+async def next_reconciliation(server: Endpoint) -> None:
+    """Wait until this server has begun to compare itself with the database once more."""
+    row = ServerProcess.objects.filter(pid=server.pid).order_by("-seen_at").values_list("seen_at", flat=True)
+    before = await row.afirst()
+
+    async def has_begun() -> bool:
+        return await row.afirst() != before
+
+    await until(has_begun)
+
+
+async def reconciled(server: Endpoint, work: Awaitable[T]) -> T:
+    """Return the result of what one reconciliation does. Fails where it is not done after two of them.
+
+    RECONCILE_SECONDS lie between two, so this is the promise of five seconds by the server's own clock.
+    """
+
+    async def two_are_over() -> None:
+        for _ in range(3):
+            await next_reconciliation(server)
+
+    assert 2 * settings.RECONCILE_SECONDS < PROMISED_SECONDS
+    doing, clock = asyncio.ensure_future(work), asyncio.create_task(two_are_over())
+    await asyncio.wait({doing, clock}, return_when=asyncio.FIRST_COMPLETED)
+    clock.cancel()
+    assert doing.done(), "two reconciliations are over, and it has not been done"
+    return await doing
 
 
 def several(count: int, *arguments: str) -> Iterator[ProcessServer]:

@@ -32,8 +32,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import psutil
 
-READY_WITHIN_SECONDS = 60
-STOPPED_WITHIN_SECONDS = 30
+READY_WITHIN_SECONDS = 120
+STOPPED_WITHIN_SECONDS = 60
 
 Mode = Literal["fast", "immediate"]
 
@@ -270,7 +270,9 @@ class Redis(Service):
     def is_ready(self) -> bool:
         assert self.process
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection(
+                ("127.0.0.1", self.port), timeout=READY_WITHIN_SECONDS
+            ) as connection:
                 connection.sendall(b"INFO server\r\n")
                 answer = connection.recv(65536).decode(errors="replace")
         except OSError:

@@ -116,8 +116,9 @@ async def test_reused_refresh_token_ends_the_session(server: ThreadServer) -> No
         refused(await tablet.get("chat/rooms/"), 403, "ACCOUNT_DISABLED")
 
 
-async def test_sign_out_of_this_another_and_all_devices(server: ThreadServer, settings: Any) -> None:
-    settings.RECONCILE_SECONDS = 0.2
+async def test_sign_out_of_this_another_and_all_devices(
+    quick_reconciliation: None, server: ThreadServer
+) -> None:
     async with (
         Api(server, "doctor_123") as phone,
         Api(server, "doctor_123") as tablet,

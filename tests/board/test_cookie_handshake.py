@@ -204,7 +204,9 @@ async def test_socket_closes_when_its_admin_session_ends(server: ThreadServer, w
         await untouched.echo()
 
 
-async def test_socket_closes_when_superuser_status_is_removed(server: ThreadServer) -> None:
+async def test_socket_closes_when_superuser_status_is_removed(
+    quick_reconciliation: None, server: ThreadServer
+) -> None:
     async with page(server, await cookie_of("root"), hospitalId="hospital_001") as board:
         await board.ask("watchBoard", hospitalId="hospital_001")
         await sync_to_async(User.objects.filter(pk="root").update)(
@@ -219,10 +221,15 @@ async def test_board_connection_does_not_count_as_delivery(server: ThreadServer,
         page(server, await cookie_of("admin_001")) as board,
         server.phone("patient_123", "patient") as patient,
     ):
-        await patient.ask("sendMessage", receiverId="admin_001", hospitalId="hospital_001", message="Hello?")
+        to_admin = {"receiverId": "admin_001", "hospitalId": "hospital_001"}
+        sent = await patient.ask("sendMessage", **to_admin, message="Hello?")
         await board.echo()
-        await patient.echo()
-        assert patient.heard("messageDelivered") == []
+        async with server.phone("nurse_001", "nurse", "hospital_001"):  # who gets a later one at once
+            later = await patient.ask(
+                "sendMessage", **to_admin | {"receiverId": "nurse_001"}, message="Hello!"
+            )
+            await patient.expect("messageDelivered", messageId=later["data"]["messageId"])
+            assert len(patient.heard("messageDelivered")) == 1
         async with server.phone("admin_001", "admin", "hospital_001") as phone:
             await phone.expect("newMessage")
-            await patient.expect("messageDelivered")
+            await patient.expect("messageDelivered", messageId=sent["data"]["messageId"])

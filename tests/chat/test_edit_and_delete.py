@@ -87,6 +87,7 @@ async def test_message_is_deleted_by_its_sender_or_by_an_admin_with_reason(serve
                 gone = await phone.expect("messageDeleted", messageId=made["messageId"])
                 dart.read(gone)
                 assert (gone["deletedBy"], gone["chatRoomId"]) == (by, made["chatRoomId"])
+        await admin.echo()
         assert not admin.heard("messageDeleted")
         # Readers see nothing of it any more; the audit does. And it is not unread.
         async with server.phone("doctor_123", "doctor", HOSPITAL) as screen:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from chat import consumers
 from tests import dart
 from tests.api import Api
 from tests.phone import Phone
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
 TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
@@ -18,7 +22,10 @@ def seen(phone: Phone) -> list[bool]:
     return [frame["isTyping"] for frame in phone.heard("typing")]
 
 
-async def test_typing_is_shown_where_the_room_is_open(server: ThreadServer) -> None:
+async def test_typing_is_shown_where_the_room_is_open(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "TYPING_REPEAT_SECONDS", 10 * PATIENCE_SECONDS)
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as tablet,
@@ -53,7 +60,8 @@ async def test_typing_is_shown_where_the_room_is_open(server: ThreadServer) -> N
         assert not [*seen(patient), *seen(tablet), *seen(dashboard), *seen(elsewhere)]
 
 
-async def test_message_from_any_screen_ends_typing(server: ThreadServer) -> None:
+async def test_message_from_any_screen_ends_typing(server: ThreadServer, settings: Any) -> None:
+    settings.TYPING_SECONDS = 10 * PATIENCE_SECONDS
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("patient_123", "patient") as tablet,

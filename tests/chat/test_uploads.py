@@ -23,6 +23,7 @@ from hplus.realtime.execution.db_threads import in_db_thread
 from tests.api import Api, refused
 from tests.chat.test_file_metadata import SECRET, VIDEO, box, picture
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
 TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
@@ -152,7 +153,7 @@ async def test_upload_beyond_a_quota_is_refused_with_what_is_left(
 async def test_full_disk_refuses_uploads_and_is_seen(
     patient: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with httpx.AsyncClient(base_url=patient.server.url) as anybody:
+    async with httpx.AsyncClient(base_url=patient.server.url, timeout=PATIENCE_SECONDS) as anybody:
         assert (await anybody.get("/health/")).json()["warnings"] == []
         for module in ("chat.quotas", "hplus.operations.health"):
             monkeypatch.setattr(f"{module}.free_bytes", lambda: disk.LEAST_FREE_BYTES)
@@ -247,7 +248,7 @@ async def test_long_body_of_unknown_length_is_refused_by_counting(server: Thread
         for _ in range(1000):
             yield b"x" * 65536
 
-    async with httpx.AsyncClient(base_url=server.url) as nobody:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as nobody:
         try:
             answer = await nobody.post("/api/auth/token/", content=endless())
         except (httpx.WriteError, httpx.ReadError):

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from hplus.operations.doctor import database
 from hplus.operations.doctor.findings import Examination, Finding, ok
 from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests.servers import ROOT, ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 Users = dict[str, User]
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
@@ -169,16 +171,15 @@ def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 
-def see_doctor(**environment: str) -> tuple[int, dict[str, str], float]:
-    """Exit code, each check's status, and the seconds it took."""
-    started = time.monotonic()
+def see_doctor(**environment: str) -> tuple[int, dict[str, str]]:
+    """Exit code, and each check's status."""
     done = manage("doctor", "--json", **environment)
     found = {finding["check"]: finding["status"] for finding in json.loads(done.stdout)}
-    return done.returncode, found, time.monotonic() - started
+    return done.returncode, found
 
 
 @pytest.fixture
@@ -189,27 +190,32 @@ def silent_port() -> Iterator[int]:
 
 
 def test_doctor_does_not_wait_for_a_hanging_service(silent_port: int) -> None:
-    code, found, seconds = see_doctor(
+    """These never answer: that it ends is the proof."""
+    code, found = see_doctor(
         DATABASE_URL=f"postgres://nobody@127.0.0.1:{silent_port}/hplus",
         REDIS_URL=f"redis://127.0.0.1:{silent_port}/0",
     )
     assert (code, found["database"], found["redis"]) == (1, "wrong", "wrong")
-    assert seconds < 20  # ten, and as long again for a busy machine to start Python
 
 
 def test_doctor_reports_a_check_that_never_ends() -> None:
+    hangs, may_end = threading.Event(), threading.Event()
+
     def hang() -> Iterator[Finding]:
         yield ok("first", "Fine.")
-        time.sleep(5)
+        hangs.set()
+        may_end.wait(PATIENCE_SECONDS)
 
     examination = Examination("heart", hang)
     examination.start()
-    found = examination.findings(until=time.monotonic() + 0.2)
+    assert hangs.wait(PATIENCE_SECONDS)
+    found = examination.findings(until=time.monotonic())
+    may_end.set()
     assert [(finding.check, finding.status) for finding in found] == [("first", "ok"), ("heart", "wrong")]
 
 
 def test_doctor_reports_missing_migrations(tmp_path: Path) -> None:
-    code, found, _ = see_doctor(DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
+    code, found = see_doctor(DATABASE_URL=f"sqlite:///{tmp_path / 'new.sqlite3'}", REDIS_URL="")
     assert (code, found["database"], found["database.migrations"]) == (1, "ok", "wrong")
 
 

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from emergency.drill import Drill, DrillClient
 from emergency.models import Emergency, HospitalPolicy
 from hplus.accounts.models import Hospital, User
-from tests.servers import ThreadServer, free_port
+from tests.servers import ThreadServer
+from tests.services import free_port
+from tests.waiting import PATIENCE_SECONDS
 
 
 def drill(server: ThreadServer, **options: Any) -> str:
     said = StringIO()
-    options = {"emergencies": 4, "patients": 2, "crews": 3, "patience": 10, **options}
+    options = {"emergencies": 4, "patients": 2, "crews": 3, "patience": PATIENCE_SECONDS, **options}
     call_command("drill", url=f"ws://127.0.0.1:{server.port}", stdout=said, **options)
     return said.getvalue()
 
@@ -37,11 +40,21 @@ def test_drill_with_tokens_prints_a_table(server: ThreadServer, settings: Any) -
     assert last == "1 emergencies, 0 lost"
 
 
-def test_drill_with_a_loss_exits_with_1(server: ThreadServer) -> None:
+def test_drill_with_a_loss_exits_with_1(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect_alerts = Drill._expect_alerts
+
+    async def expect_alerts_impatiently(self: Drill, crews: list[DrillClient], *more: Any) -> None:
+        for crew in crews:
+            crew.patience_seconds = 0.1  # for what never comes
+        await expect_alerts(self, crews, *more)
+        for crew in crews:
+            crew.patience_seconds = PATIENCE_SECONDS
+
+    monkeypatch.setattr(Drill, "_expect_alerts", expect_alerts_impatiently)
     Hospital.objects.create(pk="drill_hospital", name="Drill")
     HospitalPolicy.objects.create(hospital_id="drill_hospital", alert_roles=["nurse"])
     with pytest.raises(CommandError, match="never got the alert") as lost:
-        drill(server, emergencies=1, crews=1, patience=0.5)
+        drill(server, emergencies=1, crews=1)
     assert lost.value.returncode == 1
 
 

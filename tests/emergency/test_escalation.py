@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +33,11 @@ async def staff(server: Any, *roles: str) -> AsyncIterator[list[Phone]]:
         yield [await stack.enter_async_context(phone) for phone in phones]
 
 
+def must_escalate_after(seconds: int, row: Emergency, began_at: datetime) -> None:
+    assert row.escalate_at is not None
+    assert began_at <= row.escalate_at - timedelta(seconds=seconds) <= timezone.now()
+
+
 async def test_escalation_alerts_all_staff_then_admins_repeatedly(
     server: ThreadServer, settings: Any
 ) -> None:
@@ -56,10 +60,10 @@ async def test_escalation_alerts_all_staff_then_admins_repeatedly(
             "emergencyResponse", data=guide_frames.respond(first["emergencyId"], "accept")
         )
         assert accepted["type"] == "ack"
-        count = len(admin.heard("notification"))
         for phone in (nurse, technician, admin):
             await phone.echo()
             assert len(phone.heard("emergencyAlert")) == 1, "one alert, through escalations"
+        count = len(admin.heard("notification"))
         async with staff(server, "nurse") as (screen,):
             await screen.echo()
             assert not screen.heard("emergencyAlert"), "somebody has it"
@@ -67,8 +71,10 @@ async def test_escalation_alerts_all_staff_then_admins_repeatedly(
         assert (row.escalate_at, row.escalation_level) == (None, 2)
         escalations = [entry async for entry in Entry.objects.filter(kind="escalated")]
         assert len(escalations) == count + 1
-        late = escalations[0].at - row.requested_at - timedelta(seconds=SOON["high"])
-        assert timedelta(0) <= late < timedelta(seconds=2)
+        assert escalations[0].at - row.requested_at >= timedelta(seconds=SOON["high"])
+        began_at = timezone.now()
+        await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request(priority="low"))
+        must_escalate_after(SOON["low"], await Emergency.objects.aget(priority="low"), began_at)
         await elsewhere.ask("joinHospital", hospitalId="hospital_002")
         assert not elsewhere.heard("emergencyAlert")
         assert not patient.heard("notification")
@@ -98,19 +104,18 @@ async def test_staff_who_connect_during_an_emergency_are_alerted_once_per_screen
 
 async def test_alert_roles_of_the_hospital_are_alerted_first(server: ThreadServer) -> None:
     await HospitalPolicy.objects.acreate(
-        hospital_id="hospital_001", alert_roles=["technician"], escalation_seconds={"low": 7}
+        hospital_id="hospital_001", alert_roles=["technician"], escalation_seconds={"low": 700}
     )
     async with (
         server.phone("patient_123", "patient") as patient,
         staff(server, "nurse", "technician") as (nurse, technician),
     ):
+        began_at = timezone.now()
         await patient.ask("emergencyRequest", data=guide_frames.create_emergency_request(priority="low"))
         guide_frames.alert(await technician.expect("emergencyAlert"))
         await nurse.echo()
         assert not nurse.heard("emergencyAlert")
-    row = await Emergency.objects.aget()
-    assert row.escalate_at is not None
-    assert timedelta(seconds=6) < row.escalate_at - row.requested_at < timedelta(seconds=8)
+    must_escalate_after(700, await Emergency.objects.aget(), began_at)
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -137,23 +142,18 @@ def test_escalation_happens_once_with_several_workers(users: dict[str, User]) ->
 
 async def test_escalation_due_during_a_restart_happens_after_it(users: dict[str, User]) -> None:
     """The server is killed while the escalation is pending, and nobody is there."""
-    seconds = "critical=2,high=600,medium=600,low=600"
+    seconds = "critical=600,high=600,medium=600,low=600"
     with ProcessServer(None, HPLUS_ESCALATION_SECONDS=seconds) as server:
         async with server.phone("patient_123", "patient") as patient:
             await patient.ask(
                 "emergencyRequest", data=guide_frames.create_emergency_request(priority="critical")
             )
         server.kill()
-        due_at = (await Emergency.objects.aget()).escalate_at
-        assert due_at is not None
-        await asyncio.sleep(max(0.0, (due_at - timezone.now()).total_seconds()))
         assert (await Emergency.objects.aget()).escalation_level == 0
+        await Emergency.objects.aupdate(escalate_at=timezone.now())  # in the time without a server
         server.start()
-        started_at = timezone.now()
         async with staff(server, "technician") as (technician,):
             widened = guide_frames.alert(await technician.expect("emergencyAlert"))
-            assert widened["escalationLevel"] >= 1
-        escalated = await Entry.objects.filter(kind="escalated").order_by("at").afirst()
-        assert escalated is not None
-        assert escalated.at - started_at < timedelta(seconds=5)
+            assert widened["escalationLevel"] == 1
+        assert await Entry.objects.filter(kind="escalated").acount() == 1
     assert (await Emergency.objects.aget()).status == Status.PENDING

@@ -158,7 +158,7 @@ def test_other_hospital_gets_not_found_at_every_url(server: ThreadServer) -> Non
             missing = client.http.post(f"/api/emergencies/no-such/{path}", json=body)
             assert foreign.status_code in (403, 404), path
             assert foreign.json() == missing.json()
-    assert httpx.get(f"{server.url}/api/emergencies/").status_code == 401
+    assert httpx.get(f"{server.url}/api/emergencies/", timeout=PATIENCE_SECONDS).status_code == 401
     nul = HttpClient(server, "doctor_123").http.get("/api/emergencies/%00/")
     assert nul.json()["code"] == "EMERGENCY_NOT_FOUND"
 

@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """More rounds take longer."""
     for item in items:
         if item.get_closest_marker("faults"):
-            item.add_marker(pytest.mark.timeout(300 * ROUNDS + 2 * SOAK_SECONDS))
+            item.add_marker(pytest.mark.timeout(600 * ROUNDS + 2 * SOAK_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ async def test_memory_files_sessions_and_redis_keys_stay_bounded(deployment: Dep
     sent = await _churn(server, min(SOAK_SECONDS / 2, WARM_SECONDS))  # pools are filled, modules loaded
     before = Usage.of(deployment, server)
     sent += await _churn(server, SOAK_SECONDS)
-    await until(lambda: not Usage.of(deployment, server).connections, seconds=15)
+    await until(lambda: not Usage.of(deployment, server).connections)
     after = Usage.of(deployment, server)
     [(stored,)] = deployment.query("SELECT count(*) FROM chat_message WHERE sender_id LIKE 'soak.%%'")
     remark = f"{sent} messages; {before} -> {after}"

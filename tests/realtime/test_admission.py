@@ -4,70 +4,110 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from hplus import errors
+from hplus.realtime.connection import admission_batch
 from hplus.realtime.connection.admission import Admission
 from hplus.realtime.connection.admission_batch import AdmissionBatch
-from hplus.realtime.execution.db_threads import in_db_thread
+from hplus.realtime.execution.db_threads import Deadline, in_db_thread
 from tests.emergency.guide_frames import create_emergency_request
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS, until
 
 ARRIVALS = 12
 
 
-async def test_handshake_waiting_for_admission_never_times_out(settings: Any) -> None:
-    settings.ACTION_TIMEOUT_SECONDS = 0.5  # less than the line takes, more than anybody in it
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What threads of a test wait for. It opens in the end, so that a failed test occupies no thread."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+async def test_handshake_waiting_for_admission_never_times_out(settings: Any, gate: threading.Event) -> None:
+    """An action that came later is given up first, and another one is not kept waiting."""
+    settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
     admission = Admission()
-    line = [asyncio.create_task(admission.run_queued(time.sleep, 0.2)) for _ in range(ARRIVALS)]
-    await asyncio.sleep(0)
-    assert await in_db_thread(lambda: "help is on its way") == "help is on its way"
-    assert not all(task.done() for task in line)
-    assert await asyncio.gather(*line) == [None] * ARRIVALS
+    async with asyncio.TaskGroup() as line:
+
+        def arrive(count: int) -> list[asyncio.Task[bool]]:
+            return [line.create_task(admission.run_queued(gate.wait)) for _ in range(count)]
+
+        started = arrive(settings.ADMISSION_THREADS)
+        await asyncio.sleep(0)
+        settings.ACTION_TIMEOUT_SECONDS = 0.1
+        waiting = arrive(ARRIVALS)
+        await asyncio.sleep(0)
+        with pytest.raises(errors.InternalError):
+            await in_db_thread(gate.wait)
+        settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
+        assert await in_db_thread(lambda: "help is on its way") == "help is on its way"
+        assert not any(task.done() for task in (*started, *waiting))
+        gate.set()
+    assert all(task.result() for task in (*started, *waiting))
+
+
+async def test_who_waited_for_minutes_is_served_unless_the_one_before_got_no_answer(settings: Any) -> None:
+    settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
+    deadline, minutes_ago = Deadline(), asyncio.get_running_loop().time() - 10 * PATIENCE_SECONDS
+    assert await deadline.run(minutes_ago, in_db_thread, lambda: "served") == "served"
+    deadline.is_stuck = True
+    with pytest.raises(errors.InternalError):
+        await deadline.run(minutes_ago, in_db_thread, lambda: "served")
 
 
 async def test_simultaneous_reconnects_are_all_admitted_and_calls_for_help_first(
-    server: ThreadServer,
+    unhurried: None, server: ThreadServer
 ) -> None:
     async with AsyncExitStack() as stack:
         patient = await stack.enter_async_context(server.phone("patient_123", "patient"))
         crews = [server.phone(f"crew_{number}", "paramedic", "hospital_001") for number in range(60)]
-        arriving = [asyncio.create_task(stack.enter_async_context(crew)) for crew in crews]
-        await patient.send("emergencyRequest", data=create_emergency_request())
-        created = await patient.expect("emergencyCreated")
-        await asyncio.gather(*arriving)
+        async with asyncio.TaskGroup() as arriving:
+            for crew in crews:
+                arriving.create_task(stack.enter_async_context(crew))
+            await patient.send("emergencyRequest", data=create_emergency_request())
+            created = await patient.expect("emergencyCreated")
         for crew in crews:
             await crew.expect("emergencyAlert", emergencyId=created["emergencyId"])
             assert len(crew.heard("emergencyAlert")) == 1
 
 
-def slowly(seconds: float) -> Callable[[list[str]], list[str]]:
-    def shout(texts: list[str]) -> list[str]:
-        time.sleep(seconds)
+class HeldFlights:
+    """An action that answers in capitals, once it may; it notes what came in each flight."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.flights: list[list[str]] = []
+        self.may_land = gate
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        self.flights.append(texts)
+        assert self.may_land.wait(PATIENCE_SECONDS)
         return [text.upper() for text in texts]
 
-    return shout
 
-
-async def test_commands_behind_a_flight_fly_together_and_wait_without_a_deadline(settings: Any) -> None:
-    settings.ACTION_TIMEOUT_SECONDS = 0.3  # less than the last one waits
-    flights: list[list[str]] = []
-
-    def shout(texts: list[str]) -> list[str]:
-        flights.append(texts)
-        return slowly(0.2)(texts)
-
-    batch = AdmissionBatch[str](shout, most=3)
-    first = asyncio.create_task(batch.submit("a"))
-    await asyncio.sleep(0.05)
-    behind = [asyncio.create_task(batch.submit(text)) for text in "bcdef"]
-    assert await asyncio.gather(first, *behind) == list("ABCDEF")
-    assert flights == [["a"], ["b", "c", "d"], ["e", "f"]]
+async def test_commands_behind_a_flight_fly_together_and_wait_without_a_deadline(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
+    monkeypatch.setattr(admission_batch, "FLIGHT_SECONDS", PATIENCE_SECONDS)
+    held = HeldFlights(gate)
+    batch = AdmissionBatch[str](held, most=3)
+    async with asyncio.TaskGroup() as line:
+        first = line.create_task(batch.submit("a"))
+        await until(lambda: held.flights == [["a"]])
+        behind = [line.create_task(batch.submit(text)) for text in "bcdef"]
+        await asyncio.sleep(0)
+        for waiting in batch._waiting:
+            waiting.came_at -= 10 * PATIENCE_SECONDS  # as if the flight took minutes
+        held.may_land.set()
+    assert [task.result() for task in (first, *behind)] == list("ABCDEF")
+    assert held.flights == [["a"], ["b", "c", "d"], ["e", "f"]]
 
 
 async def test_a_flight_that_fails_is_repeated_command_by_command() -> None:
@@ -82,40 +122,40 @@ async def test_a_flight_that_fails_is_repeated_command_by_command() -> None:
     assert isinstance(outcomes[1], ValueError)
 
 
-async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_limit(settings: Any) -> None:
+async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_limit(
+    settings: Any, gate: threading.Event
+) -> None:
+    """One after another as they came, each after its own limit, not after those of all before it."""
     settings.ACTION_TIMEOUT_SECONDS = 0.4
-    is_frozen = threading.Event()
+    held = HeldFlights(gate)
+    batch = AdmissionBatch[str](held)
+    now = asyncio.get_running_loop().time
 
-    def ask(texts: list[str]) -> list[str]:
-        is_frozen.wait(5)
-        return texts
-
-    batch = AdmissionBatch[str](ask)
-
-    async def refused_after(delay: float) -> float:
-        await asyncio.sleep(delay)
-        began_at = time.monotonic()
+    async def waits_until_refused(number: int) -> float:
+        began_at = now()
         with pytest.raises(errors.InternalError):
-            await batch.submit(f"after {delay}")
-        return time.monotonic() - began_at
+            await batch.submit(str(number))
+        return now() - began_at
 
-    waited = await asyncio.gather(*(refused_after(number * 0.1) for number in range(8)))
-    assert max(waited) < 0.8, waited
-    is_frozen.set()
-    assert await batch.submit("thawed") == "thawed"
+    waiting = []
+    async with asyncio.TaskGroup() as line:
+        for number in range(8):
+            waiting.append(line.create_task(waits_until_refused(number)))
+            await asyncio.sleep(0.1)
+    waited = [task.result() for task in waiting]
+    assert max(waited) < 2 * min(waited), waited
+    assert len(held.flights) < len(waited)
+    held.may_land.set()
+    assert await batch.submit("thawed") == "THAWED"
 
 
-async def test_one_who_has_gone_is_not_flown(settings: Any) -> None:
-    flown: list[str] = []
-
-    def note(texts: list[str]) -> list[str]:
-        flown.extend(texts)
-        return slowly(0.1)(texts)
-
-    batch = AdmissionBatch[str](note)
+async def test_one_who_has_gone_is_not_flown(gate: threading.Event) -> None:
+    held = HeldFlights(gate)
+    batch = AdmissionBatch[str](held)
     first, gone = (asyncio.create_task(batch.submit(text)) for text in ("first", "gone"))
     await asyncio.sleep(0)
     gone.cancel()
+    held.may_land.set()
     assert await first == "FIRST"
     assert await batch.submit("last") == "LAST"
-    assert flown == ["first", "last"]
+    assert held.flights == [["first"], ["last"]]

@@ -6,10 +6,13 @@ import asyncio
 import itertools
 from collections.abc import Collection, Sequence
 
+import pytest
+
 from hplus.realtime.hub.conflation import FRAMES_AT_ONCE, REMEMBERED, Conflation, RecentEvents
 from hplus.realtime.hub.listener import Audience
 from hplus.realtime.publishing.envelopes import Envelope
-from tests.waiting import until
+from tests.virtual_time import in_virtual_time
+from tests.waiting import PATIENCE_SECONDS, until
 
 AUDIENCE = ("hospital", "")
 OTHER = ("persons", "watcher")
@@ -53,7 +56,7 @@ def conflation_of(
 
 async def settled(conflation: Conflation) -> None:
     assert conflation._task is not None
-    await asyncio.wait_for(conflation._task, 5)
+    await asyncio.wait_for(conflation._task, PATIENCE_SECONDS)
 
 
 def test_only_the_newest_of_each_sender_is_kept_in_order_of_arrival() -> None:
@@ -65,6 +68,7 @@ def test_only_the_newest_of_each_sender_is_kept_in_order_of_arrival() -> None:
     assert newest.since(3) == []
 
 
+@in_virtual_time
 async def test_own_position_and_older_ones_are_not_delivered() -> None:
     early, late = Watcher("early"), Watcher("late")
     conflation = conflation_of(early)
@@ -78,6 +82,7 @@ async def test_own_position_and_older_ones_are_not_delivered() -> None:
     assert (early.seen, late.seen) == (["late1", "late2"], [])
 
 
+@in_virtual_time
 async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
     """Of the new group, that is; what waited for it elsewhere still comes."""
     watcher, other = Watcher("watcher", audiences=[OTHER], has_room=False), Watcher("other")
@@ -97,21 +102,24 @@ async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
     assert conflation._joined == {}
 
 
+@in_virtual_time
 async def test_an_author_is_shown_at_a_pace_and_always_the_newest() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
-    now, at = asyncio.get_running_loop().time, list[float]()
-    watcher.write_many = lambda frames: (at.append(now()), watcher.seen.extend(frames))
+    now, shown_at = asyncio.get_running_loop().time, dict[str, float]()
+    watcher.write_many = lambda frames: shown_at.update(dict.fromkeys(frames, now()))
     for number in range(10):
         conflation.offer(AUDIENCE, position("crew", number))
         await asyncio.sleep(0.05)
     conflation.offer(AUDIENCE, position("another crew", 1))
     await settled(conflation)
-    crew = [frame for frame in watcher.seen if frame.startswith("crew")]
-    assert (crew, crew[-1]) == (sorted(crew), "crew9")
-    assert 1 < len(crew) < 5
-    assert watcher.seen.index("another crew1") < watcher.seen.index("crew9")  # one does not wait for others
+    crew = {frame: at for frame, at in shown_at.items() if frame.startswith("crew")}
+    assert (len(crew), list(crew)[-1]) == (3, "crew9")
+    assert list(crew) == sorted(crew)
+    assert all(later - earlier == pytest.approx(0.3) for earlier, later in itertools.pairwise(crew.values()))
+    assert shown_at["another crew1"] < shown_at["crew9"]  # one does not wait for others
 
 
+@in_virtual_time
 async def test_what_waits_for_its_pace_is_not_shown_once_it_is_revoked() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
     conflation.offer(AUDIENCE, position("crew", 1, "matter"))
@@ -122,6 +130,7 @@ async def test_what_waits_for_its_pace_is_not_shown_once_it_is_revoked() -> None
     assert watcher.seen == ["crew1"]
 
 
+@in_virtual_time
 async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"))
     conflation.offer(AUDIENCE, position("crew", 1, "matter"))
@@ -132,6 +141,7 @@ async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
     assert watcher.seen == ["other1"]
 
 
+@in_virtual_time
 async def test_slow_reader_gets_the_newest_once_it_has_room() -> None:
     slow, quick = Watcher("slow", has_room=False), Watcher("quick")
     conflation = conflation_of(slow, quick)
@@ -145,6 +155,7 @@ async def test_slow_reader_gets_the_newest_once_it_has_room() -> None:
     assert slow.seen == ["crew2"]
 
 
+@in_virtual_time
 async def test_between_two_writes_to_one_client_lies_the_interval() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), interval_seconds=0.1)
     now, at = asyncio.get_running_loop().time, list[float]()
@@ -153,10 +164,11 @@ async def test_between_two_writes_to_one_client_lies_the_interval() -> None:
         conflation.offer(AUDIENCE, position("crew", number))
         await asyncio.sleep(0.03)
     await settled(conflation)
-    assert len(at) > 2
-    assert all(later - earlier >= 0.099 for earlier, later in itertools.pairwise(at))
+    assert len(at) == 4
+    assert all(later - earlier == pytest.approx(0.1) for earlier, later in itertools.pairwise(at))
 
 
+@in_virtual_time
 async def test_all_who_have_seen_the_same_get_the_same_frames() -> None:
     """Made once, not once for each; but the author's own are left out."""
     watchers = [Watcher(f"watcher{n}") for n in range(3)]
@@ -170,6 +182,7 @@ async def test_all_who_have_seen_the_same_get_the_same_frames() -> None:
     assert len(watchers[0].seen) == 20
 
 
+@in_virtual_time
 async def test_more_than_fits_into_one_write_comes_in_several() -> None:
     watcher = Watcher("watcher")
     conflation = conflation_of(watcher)
@@ -183,10 +196,11 @@ async def test_more_than_fits_into_one_write_comes_in_several() -> None:
     await until(lambda: bool(watcher.writes))
     watcher.has_room = True
     assert task is not None
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, PATIENCE_SECONDS)
     assert [len(frames) for frames in watcher.writes] == [FRAMES_AT_ONCE, 1]
 
 
+@in_virtual_time
 async def test_listener_that_left_gets_nothing_and_delays_nobody() -> None:
     gone, here = Watcher("gone"), Watcher("here")
     conflation = conflation_of(gone, here)
@@ -202,6 +216,7 @@ async def test_listener_that_left_gets_nothing_and_delays_nobody() -> None:
     assert conflation._recent == {}
 
 
+@in_virtual_time
 async def test_failing_listener_does_not_keep_events_from_others() -> None:
     broken, here = Watcher("broken"), Watcher("here")
     conflation = conflation_of(broken, here)
@@ -211,6 +226,7 @@ async def test_failing_listener_does_not_keep_events_from_others() -> None:
     assert here.seen == ["crew1"]
 
 
+@in_virtual_time
 async def test_where_all_is_shown_it_is_seen_in_the_order_it_came() -> None:
     watcher = Watcher("watcher", audiences=[AUDIENCE, OTHER])
     conflation = conflation_of(watcher, pace_seconds=None)
@@ -231,6 +247,7 @@ def test_overflow_keeps_the_newest_of_each_sender() -> None:
     assert [turn for turn, _ in news.since(0)] == [REMEMBERED - 1, REMEMBERED, REMEMBERED + 1]
 
 
+@in_virtual_time
 async def test_who_leaves_while_others_are_served_is_not_remembered() -> None:
     watchers = [Watcher(f"watcher{n}") for n in range(2)]
     conflation = conflation_of(*watchers)

@@ -27,6 +27,7 @@ from hplus.realtime.publishing import publisher, replay
 from tests.api import Api
 from tests.phone import Phone
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 HOSPITAL = "hospital_001"
 TO_DOCTOR = {"receiverId": "doctor_123", "hospitalId": HOSPITAL}
@@ -182,8 +183,10 @@ async def test_client_ack_marks_messages_delivered(server: ThreadServer) -> None
             await patient.send("sendMessage", **TO_DOCTOR, message=f"Message {number}")
         notices = [await doctor.expect("notification") for _ in range(3)]
         assert [notice["body"] for notice in notices] == ["Message 0", "Message 1", "Message 2"]
-        await patient.echo()
-        assert not patient.heard("messageDelivered")
+        async with server.phone("nurse_001", "nurse", HOSPITAL):
+            later = await patient.ask("sendMessage", **TO_DOCTOR | {"receiverId": "nurse_001"}, message="Now")
+            await patient.expect("messageDelivered", messageId=later["data"]["messageId"])
+            assert len(patient.heard("messageDelivered")) == 1
         await doctor.send("ack", seq=notices[1]["seq"])
         await patient.expect("messageDelivered", messageId=notices[0]["data"]["messageId"])
         await patient.expect("messageDelivered", messageId=notices[1]["data"]["messageId"])
@@ -191,7 +194,7 @@ async def test_client_ack_marks_messages_delivered(server: ThreadServer) -> None
         await doctor.send("ack", seq=notices[0]["seq"])
         await patient.expect("messageDelivered", messageId=notices[2]["data"]["messageId"])
         await patient.echo()
-        assert len(patient.heard("messageDelivered")) == 3
+        assert len(patient.heard("messageDelivered")) == 4
         assert not doctor.heard("error")
 
 
@@ -295,8 +298,9 @@ def nothing_announced() -> Iterator[None]:
         publisher.set_publisher(speaking)
 
 
-async def test_lost_wake_up_is_repaired_by_reconciliation(server: ThreadServer, settings: Any) -> None:
-    settings.RECONCILE_SECONDS = 0.3
+async def test_lost_wake_up_is_repaired_by_reconciliation(
+    quick_reconciliation: None, server: ThreadServer, settings: Any
+) -> None:
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
@@ -309,7 +313,7 @@ async def test_lost_wake_up_is_repaired_by_reconciliation(server: ThreadServer, 
             await patient.send("sendMessage", **TO_DOCTOR, message="Again", requestId="r2")
             await patient.expect("ack", requestId="r2")
         # The next one that does come shows that one is missing; both come, in order.
-        settings.RECONCILE_SECONDS = 30
+        settings.RECONCILE_SECONDS = 10 * PATIENCE_SECONDS
         await patient.send("sendMessage", **TO_DOCTOR, message="And aloud")
         await doctor.expect("newMessage", message="And aloud")
         assert texts(doctor) == texts(patient) == ["Into the void", "Again", "And aloud"]

@@ -22,6 +22,7 @@ from hplus.operations import serving
 from hplus.operations.serving import FrameBoundary
 from tests.call_count import PACKAGES, ROOT
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 TEXT, CONTINUATION, PING, PONG, BINARY = 0x1, 0x0, 0x9, 0xA, 0x2
 
@@ -75,13 +76,20 @@ class RawClient:
         return first & 0x0F, await self.reader.readexactly(length)
 
     async def expect(self, fits: Any) -> tuple[int, bytes]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not fits(received := await self.receive()):
                 pass
         return received
 
     async def expect_heartbeat(self, mark: str) -> None:
         await self.expect(lambda got: got[0] == TEXT and json.loads(got[1]).get("timestamp") == mark)
+
+
+async def server_has_read(server: ThreadServer) -> None:
+    """Another client has been greeted: what was written before lies no longer in a socket."""
+    async with RawClient(server) as other:
+        await other.upgrade()
+        await other.expect(lambda got: b"connection_established" in got[1])
 
 
 async def test_frame_split_anywhere_is_one_message(server: ThreadServer) -> None:
@@ -100,7 +108,7 @@ async def test_frame_split_anywhere_is_one_message(server: ThreadServer) -> None
         in_two = frame(TEXT, long)
         client.writer.write(in_two[:1000])
         await client.writer.drain()
-        await asyncio.sleep(0.05)
+        await server_has_read(server)
         client.writer.write(in_two[1000:])
         await client.expect_heartbeat("long")
 

@@ -25,11 +25,16 @@ HOSPITAL = "hospital_001"
 
 
 @pytest.fixture
-def quick(settings: Any) -> Any:
-    """Nobody waits a whole second for a close, or for the next reconciliation."""
+def quick(settings: Any, quick_reconciliation: None) -> Any:
+    """Nobody waits a whole second for a close; to be named before `server`."""
     settings.REFUSED_SOCKET_SECONDS = 0.05
-    settings.RECONCILE_SECONDS = 0.2
     return settings
+
+
+@pytest.fixture
+def unreconciled(settings: Any) -> None:
+    """No server reconciles during the test; to be named before `server`."""
+    settings.RECONCILE_SECONDS = 10 * PATIENCE_SECONDS
 
 
 async def refusal(phone: Phone) -> tuple[str, int]:
@@ -46,7 +51,7 @@ async def refusal(phone: Phone) -> tuple[str, int]:
     return error["code"], code
 
 
-async def test_handshake_errors_are_checked_in_this_order(server: ThreadServer, quick: Any) -> None:
+async def test_handshake_errors_are_checked_in_this_order(quick: Any, server: ThreadServer) -> None:
     """userId, role, hospital where the role is staff, whether there is one, and then who it is."""
     url = f"ws://127.0.0.1:{server.port}/"
     doctor = {"userId": "doctor_123", "role": "doctor", "hospitalId": HOSPITAL}
@@ -83,7 +88,7 @@ async def test_handshake_errors_are_checked_in_this_order(server: ThreadServer, 
             assert patient.established["hospitalId"] == hospital
 
 
-async def test_demo_user_keeps_role_and_hospital_of_its_first_use(server: ThreadServer, quick: Any) -> None:
+async def test_demo_user_keeps_role_and_hospital_of_its_first_use(quick: Any, server: ThreadServer) -> None:
     odd = "Ünïcode & co. ?=#/%20+ 救急"
     async with server.phone(odd, "nurse", HOSPITAL) as nurse:
         assert nurse.established["userId"] == odd
@@ -94,7 +99,7 @@ async def test_demo_user_keeps_role_and_hospital_of_its_first_use(server: Thread
         pass
 
 
-async def test_token_decides_identity_over_the_query(server: ThreadServer, quick: Any) -> None:
+async def test_token_decides_identity_over_the_query(quick: Any, server: ThreadServer) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor:
         access = doctor.tokens["access"]
@@ -122,7 +127,7 @@ async def test_token_decides_identity_over_the_query(server: ThreadServer, quick
         assert expired == ("AUTHENTICATION_FAILED", 4001)
 
 
-async def test_ticket_is_valid_for_one_handshake(server: ThreadServer, quick: Any) -> None:
+async def test_ticket_is_valid_for_one_handshake(quick: Any, server: ThreadServer) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor:
         ticket = (await doctor.post("auth/ticket/")).json()["ticket"]
@@ -139,7 +144,7 @@ async def test_ticket_is_valid_for_one_handshake(server: ThreadServer, quick: An
         assert answer.status_code == 401
 
 
-async def test_login_as_first_message_is_accepted(server: ThreadServer, quick: Any) -> None:
+async def test_login_as_first_message_is_accepted(quick: Any, server: ThreadServer) -> None:
     quick.HPLUS_DEMO = False
 
     def phone(**query: Any) -> Phone:
@@ -196,7 +201,7 @@ async def test_login_as_first_message_is_accepted(server: ThreadServer, quick: A
         silent = await phone().open()
         assert (await silent.expect("error"))["code"] == "AUTHENTICATION_FAILED"
         assert await silent.expect_close() == 4001
-        quick.LOGIN_SECONDS = 10
+        quick.LOGIN_SECONDS = 10 * PATIENCE_SECONDS
         gone = await phone().open()
         await gone.hang_up()
 
@@ -207,7 +212,7 @@ async def test_login_as_first_message_is_accepted(server: ThreadServer, quick: A
         assert disabled == ("ACCOUNT_DISABLED", 4004)
 
 
-async def test_login_on_a_live_socket_renews_its_token(server: ThreadServer, quick: Any) -> None:
+async def test_login_on_a_live_socket_renews_its_token(quick: Any, server: ThreadServer) -> None:
     quick.HPLUS_DEMO = False
     async with Api(server, "doctor_123") as doctor, Api(server, "nurse_001") as nurse:
         first = doctor.tokens["access"]
@@ -243,17 +248,22 @@ def _revoke(session_id: Any) -> None:
     Session.objects.filter(pk=session_id).revoke("for the test")
 
 
-async def test_expired_token_closes_its_sockets(server: ThreadServer, quick: Any) -> None:
-    quick.ACCESS_TOKEN_SECONDS = 0.8
+async def test_expired_token_closes_its_sockets(quick: Any, server: ThreadServer) -> None:
+    """With the shortest lifetime that is long enough to connect in."""
     async with Api(server, "doctor_123") as doctor:
-        phone = server.phone("doctor_123", "doctor", HOSPITAL, token=doctor.tokens["access"])
-        async with phone:
+        for quick.ACCESS_TOKEN_SECONDS in (0.25, 1, 5, PATIENCE_SECONDS):
+            token = (await doctor.sign_in())["access"]
+            phone = await server.phone("doctor_123", "doctor", HOSPITAL, token=token).open()
             assert (await phone.expect("error"))["code"] == "AUTHENTICATION_FAILED"
             assert await phone.expect_close() == 4001
+            if phone.heard("connection_established"):
+                return
+    raise AssertionError("it expired before anybody was connected")
 
 
-async def test_logout_of_one_device_and_of_all_closes_their_sockets(server: ThreadServer, quick: Any) -> None:
-    quick.RECONCILE_SECONDS = 60  # nobody needs a round to hear of it
+async def test_logout_of_one_device_and_of_all_closes_their_sockets(
+    unreconciled: None, server: ThreadServer
+) -> None:
     async with (
         Api(server, "doctor_123") as doctor,
         server.phone("doctor_123", "doctor", HOSPITAL, token=doctor.tokens["access"]) as phone,
@@ -279,7 +289,7 @@ async def test_logout_of_one_device_and_of_all_closes_their_sockets(server: Thre
         assert (await doctor.get("chat/rooms/")).json()["code"] == "SESSION_REVOKED"
 
 
-async def test_deactivated_user_is_closed_and_refused(server: ThreadServer, quick: Any) -> None:
+async def test_deactivated_user_is_closed_and_refused(quick: Any, server: ThreadServer) -> None:
     async with (
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
         server.phone("doctor_456", "doctor", HOSPITAL) as colleague,
@@ -297,7 +307,7 @@ async def test_deactivated_user_is_closed_and_refused(server: ThreadServer, quic
 
 
 async def test_origin_of_another_host_is_refused_and_no_origin_accepted(
-    server: ThreadServer, quick: Any
+    quick: Any, server: ThreadServer
 ) -> None:
     url = f"ws://127.0.0.1:{server.port}/"
     who = {"userId": "patient_123", "role": "patient"}
@@ -337,7 +347,7 @@ async def test_joinHospital_by_role_and_hospital(server: ThreadServer) -> None:
 
 
 async def test_no_secret_is_logged_or_echoed(
-    server: ThreadServer, quick: Any, caplog: pytest.LogCaptureFixture
+    quick: Any, server: ThreadServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with Api(server, "doctor_123") as doctor:
@@ -349,7 +359,7 @@ async def test_no_secret_is_logged_or_echoed(
         await refusal(server.phone("doctor_456", "doctor", HOSPITAL, token=access))
         wrong = await doctor.post("auth/token/", json={"userId": "doctor_123", "password": "so secret"})
         assert "so secret" not in wrong.text
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as anybody:
         await anybody.get(f"{server.url}/api/chat/rooms/?token={access}")
     logged = "\n".join(r.getMessage() for r in caplog.records if not r.name.startswith("http"))
     assert "connected as doctor" in logged

@@ -5,10 +5,11 @@ from __future__ import annotations
 import httpx
 
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 
 def figures(server: ThreadServer) -> dict[str, float]:
-    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    lines = httpx.get(f"{server.url}/metrics", timeout=PATIENCE_SECONDS).text.splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:1] != "#"}
 
 

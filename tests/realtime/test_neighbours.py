@@ -33,7 +33,7 @@ async def test_new_server_gets_messages_of_one_that_was_alone(
 ) -> None:
     with ProcessServer() as first:
         async with first.phone("doctor_123", "doctor", HOSPITAL) as doctor:
-            await until(lambda: has_reconciled("doctor_123"), seconds=20)
+            await until(lambda: has_reconciled("doctor_123"))
             with ProcessServer() as second:
                 async with second.phone("patient_123", "patient") as patient:
                     await doctor.send("sendMessage", **TO_PATIENT, message="Are you there?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from hplus.realtime.models import Connection, Presence, ServerProcess
 from tests import dart
 from tests.phone import Phone
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS, until
 
 HOSPITAL = "hospital_001"
 
@@ -99,15 +99,26 @@ async def test_patient_presence_goes_to_staff_of_a_shared_room_only(server: Thre
 
 
 async def test_reconnect_within_the_grace_publishes_no_presence(server: ThreadServer, settings: Any) -> None:
-    settings.PRESENCE_GRACE_SECONDS = 1.0
-    async with server.phone("nurse_001", "nurse", HOSPITAL) as nurse:
+    settings.PRESENCE_GRACE_SECONDS = 10 * PATIENCE_SECONDS
+
+    async def grace_is(begun: bool) -> None:
+        who = Presence.objects.filter(user="doctor_123", offline_due_at__isnull=not begun)
+        await until(who.aexists)
+
+    async with (
+        server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
+        server.phone("doctor_456", "doctor", HOSPITAL) as other,
+    ):
         first = await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__()
         await nurse.expect("userOnline", userId="doctor_123")
         await first.vanish()
+        await grace_is(begun=True)
         second = await server.phone("doctor_123", "doctor", HOSPITAL).__aenter__()
-        await asyncio.sleep(1.5)  # well past the grace
-        await second.echo()
-        await nurse.echo()
+        await grace_is(begun=False)
+        # Somebody else does not come back, and what else was due has been done with it.
+        settings.PRESENCE_GRACE_SECONDS = 0
+        await other.vanish()
+        await nurse.expect("userOffline", userId="doctor_456")
         assert len(seen(nurse, "doctor_123")) == 1
         # The second time nobody comes back.
         await second.vanish()
@@ -139,7 +150,9 @@ async def test_users_of_a_dead_server_become_offline(server: ThreadServer, setti
         assert await Connection.objects.acount() == 2
 
 
-async def test_server_wrongly_expired_registers_its_users_again(server: ThreadServer, settings: Any) -> None:
+async def test_server_wrongly_expired_registers_its_users_again(
+    quick_reconciliation: None, server: ThreadServer, settings: Any
+) -> None:
     """Its process was frozen for a while; its sockets never noticed."""
     settings.PRESENCE_GRACE_SECONDS = 0
     async with (

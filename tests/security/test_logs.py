@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 
 from hplus.accounts.models import User
@@ -17,7 +17,7 @@ from tests.fault_report import note
 from tests.phone import Phone
 from tests.security.test_identity import post, sign_in
 from tests.servers import ProcessServer, ThreadServer
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROOM = {"receiverId": "doctor_123", "hospitalId": "hospital_001"}
 MARKS = {
@@ -87,7 +87,9 @@ async def _a_day(server: ProcessServer) -> list[str]:
         for text in (forged, json.dumps({"type": forged}), "{" + MARKS["text"], MARKS["text"] * 9000):
             await phone.send_text(text)
         await phone.echo()
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {tokens['access']}"}) as client:
+    async with httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {tokens['access']}"}, timeout=PATIENCE_SECONDS
+    ) as client:
         for path in ("/api/chat/messages/", "/api/nowhere/", "/api/sync/?since=x"):
             await client.post(f"{server.url}{path}", content=MARKS["text"], headers={"Host": "a\tb"})
             await client.post(f"{server.url}{path}", json={**ROOM, "message": MARKS["text"], "receiverId": 7})
@@ -129,7 +131,7 @@ async def _an_emergency(server: ProcessServer) -> None:
         await doctor.ask("callReject", callId=call["callId"], reason=MARKS["reason"])
         to = {"target": {"userId": "nurse_001"}, "title": MARKS["notice"], "body": MARKS["notice"]}
         await admin.ask("notification", **to, priority="urgent", data={"name": MARKS["patient"]})
-        await until(lambda: b"Push to device" in server.log, seconds=15)
+        await until(lambda: b"Push to device" in server.log)
 
 
 async def _database_errors(server: ProcessServer) -> None:
@@ -159,7 +161,9 @@ async def _database_errors(server: ProcessServer) -> None:
             assert MARKS["text"] not in str(answer)
             await phone.echo()
         token = (await sign_in(server, "test_user"))["access"]
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as client:
+        async with httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS
+        ) as client:
             body = {**ROOM, "message": MARKS["text"]}
             answer = (await client.post(f"{server.url}/api/chat/messages/", json=body)).json()
             assert answer["code"] == "INTERNAL_ERROR"
@@ -187,8 +191,8 @@ async def test_attachment_url_to_an_internal_address_is_never_fetched(server: Th
         files = [{"url": f"{url}/{kind}", "type": kind} for kind in ("image", "file")]
         await phone.ask("sendMessage", **ROOM, attachments=files, messageType="image")
         await phone.expect("newMessage")
-        await asyncio.sleep(0.3)
-    async with httpx.AsyncClient() as client:
+    await sync_to_async(server.__exit__)()  # it has done all it had to do
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         await client.get(f"{url}/proof")
     inside.shutdown()
     note("attachment addresses that point inside", rounds=len(files), let_in=len(asked) - 1)

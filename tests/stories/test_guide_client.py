@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from chat import consumers
 from tests.guide_app import ChatScreen, GuideApp
 from tests.servers import Endpoint, ThreadServer
 from tests.waiting import PATIENCE_SECONDS
@@ -151,8 +152,11 @@ async def test_mark_as_read_of_own_message_or_twice_has_no_effect(server: Thread
         assert not doctor.heard("error")
 
 
-async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
+async def test_typing_never_gets_an_error_reply(
+    server: ThreadServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too fast, to nobody, to another patient, across hospitals: the guide would open a dialog for each."""
+    monkeypatch.setattr(consumers, "TYPING_REPEAT_SECONDS", 10 * PATIENCE_SECONDS)
     async with (
         ChatScreen(server, "patient_123", "patient", None, receiver_id="doctor_123") as patient,
         ChatScreen(server, "doctor_123", "doctor", HOSPITAL, receiver_id="patient_123") as doctor,
@@ -172,7 +176,7 @@ async def test_typing_never_gets_an_error_reply(server: ThreadServer) -> None:
             await patient.send_typing_indicator("doctor_123", HOSPITAL, key != 79)
         await patient.send("heartbeat")
         await patient.expect("heartbeat")
-        await asyncio.sleep(1)  # credit for one message again
+        settings.HPLUS_MESSAGES_PER_MINUTE = 0  # as if there were credit again
         await patient.say("Hello")
         await doctor.expect("newMessage")
         assert [frame["isTyping"] for frame in doctor.heard("typing")][:1] == [True]

@@ -21,6 +21,7 @@ from tests.location.positions import (
     watch,
 )
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 CREW = ("paramedic_456", "paramedic", "hospital_001")
 DOCTOR = ("doctor_123", "doctor", "hospital_001")
@@ -327,7 +328,7 @@ async def test_position_and_track_over_http_for_authorised_staff_only(
     address = "/api/location/crew%2F7%20%252F%20%C3%A9/"
     async with (
         server.phone(odd, "paramedic", "hospital_001") as crew,
-        httpx.AsyncClient(base_url=server.url) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as http,
     ):
         doctor = await _bearer(http, "doctor_123")
         unknown = await http.get(address, headers=doctor)

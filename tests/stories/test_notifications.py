@@ -10,6 +10,7 @@ from pytest_django.fixtures import Settings
 from hplus.notifications.models import Notification
 from hplus.push.models import PushDevice, PushOutbox
 from tests.servers import ThreadServer
+from tests.waiting import PATIENCE_SECONDS
 
 ROUND = {"title": "Ward round", "body": "At nine on ward 3."}
 HOSPITAL = "hospital_001"
@@ -17,12 +18,14 @@ HOSPITAL = "hospital_001"
 
 def bearer(server: ThreadServer, user_id: str, **more: str) -> dict[str, str]:
     body = {"userId": user_id, "password": "hplus-demo", **more}
-    answer = httpx.post(f"{server.url}/api/auth/token/", json=body)
+    answer = httpx.post(f"{server.url}/api/auth/token/", json=body, timeout=PATIENCE_SECONDS)
     return {"Authorization": f"Bearer {answer.json()['access']}"}
 
 
 def listed(server: ThreadServer, user_id: str, query: str = "") -> dict[str, Any]:
-    answer = httpx.get(f"{server.url}/api/notifications/{query}", headers=bearer(server, user_id))
+    answer = httpx.get(
+        f"{server.url}/api/notifications/{query}", headers=bearer(server, user_id), timeout=PATIENCE_SECONDS
+    )
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
