@@ -145,6 +145,8 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     status = _requested_status(emergency, request)
     _must_be_allowed(user, emergency, status, has_content=_has_content(request))
     _set_status(emergency, status, request, now)
+    if emergency.is_underway and user.pk == emergency.assigned_to_id:
+        emergency.acknowledge(now)
     changes, undone = changes_of(user, emergency, request)
     amended = amend_row(emergency, changes)
     observed = observe(emergency, user, request.vitals, now) if request.vitals else None
@@ -230,7 +232,7 @@ def _reassign_to(emergency: Emergency, assignee: User, admin: User, reason: str,
     previous, former_id = emergency.status, emergency.assigned_to_id
     if former_id:
         close_grants(emergency.pk, "reassigned", subject_id=former_id)
-    emergency.assign(assignee, now)
+    emergency.assign(assignee, now, by=admin)
     emergency.save_change()
     share_locations(emergency)
     change = status_change(emergency, admin, now, previous, notes=reason)
@@ -239,7 +241,8 @@ def _reassign_to(emergency: Emergency, assignee: User, admin: User, reason: str,
     was_alerted = Alert.objects.filter(emergency=emergency, user=assignee).exclude(entry=None).exists()
     if not was_alerted and assignee.pk != emergency.requested_by_id:
         audience.alert(emergency, [assignee.pk], now)
-    audience.store_reply(emergency, assignee, Reply.ACCEPTED, now)
+    reply = Reply.ACCEPTED if assignee.pk == admin.pk else Reply.NONE
+    audience.store_reply(emergency, assignee, str(reply), now)
     audience.publish_status(entry, *others, emergency=emergency)
 
 

@@ -22,6 +22,7 @@ from django.views.decorators.http import require_POST
 from emergency import actions, board, fhir, timeline
 from emergency.amend import amend
 from emergency.case_report import (
+    STALLS,
     CaseReport,
     assignable,
     duration_text,
@@ -30,8 +31,9 @@ from emergency.case_report import (
     score_text,
 )
 from emergency.current_state import state_of
+from emergency.escalation_ack import acknowledge_escalation, is_asked
 from emergency.hospital_admin import HospitalAdmin
-from emergency.messages import Amend, Reassign, Transfer, UpdateStatus
+from emergency.messages import AcknowledgeEscalation, Amend, Reassign, Transfer, UpdateStatus
 from emergency.models import Emergency, Priority
 from hplus import errors
 from hplus.accounts.models import Hospital, User
@@ -48,6 +50,7 @@ ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
     "assign": (Reassign, actions.reassign, "Assigned."),
     "amend": (Amend, amend, "Corrected."),
     "cancel": (UpdateStatus, actions.update_status, "Cancelled."),
+    "acknowledge": (AcknowledgeEscalation, acknowledge_escalation, "Nobody is asked for five minutes."),
     "transfer": (Transfer, actions.transfer, "Transferred to the other hospital."),
 }
 
@@ -169,6 +172,8 @@ class EmergencyAdmin(TenancyAdmin):
             "duration": duration_text(report.duration_seconds()),
             "events": report.events(),
             "may_act": may_act,
+            "is_asked": may_act and is_asked(emergency),
+            "stalled_text": STALLS.get(emergency.stalled_cause, ""),
             "assignable": assignable(emergency) if may_act else [],
             "priorities": Priority.values,
             "hospitals": other_hospitals(emergency) if may_act else [],

@@ -10,7 +10,7 @@ from emergency import sharing, timeline
 from emergency.current_state import state_of
 from emergency.messages import EmergencyAlert, EmergencyStatusUpdate, EntryEvent
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
-from hplus.accounts.models import User
+from hplus.accounts.models import Role, User
 from hplus.realtime import groups
 from hplus.realtime.actions import publish
 from hplus.realtime.groups import Group
@@ -23,6 +23,16 @@ def staff_concerned(emergency: Emergency) -> Group:
     alerted = set(Alert.objects.filter(emergency=emergency).user_ids())
     members = alerted | ({emergency.assigned_to_id} - {None})
     return _staff_group(emergency.hospital_id, members)
+
+
+def dispatchers(hospital_id: str) -> list[str]:
+    """The userIds of those who dispatch for the hospital: its admins."""
+    admins = User.objects.staff_of(hospital_id).filter(role=Role.ADMIN)
+    return list(admins.order_by("pk").values_list("pk", flat=True))
+
+
+def is_dispatcher(user: User, hospital_id: str) -> bool:
+    return user.administers(hospital_id)
 
 
 def actor_group(emergency: Emergency, user: User) -> list[Group]:

@@ -121,6 +121,8 @@ def _to_row(user: User, request: RequestHelp) -> Emergency:
         client_message_id=request.client_message_id,
         client_timestamp=request.client_timestamp,
         fingerprint=IDEMPOTENCY.fingerprint(request),
+        check_at=None,
+        acknowledged_at=None,
     )
 
 

@@ -14,6 +14,7 @@ from calls.models import Call
 from chat.models import Message
 from emergency.models import Emergency, Entry, EntryKind
 from emergency.sharing import people_waiting
+from emergency.status import StallCause
 from emergency.timeline import entries_of
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.realtime.models import PresenceStatus
@@ -31,6 +32,12 @@ READINGS = {
     "temperature": ("temperature", "°C"),
     "consciousness": ("ACVPU", ""),
     "onOxygen": ("oxygen", ""),
+}
+
+STALLS = {
+    StallCause.ACKNOWLEDGE: "has not acknowledged the assignment",
+    StallCause.TURNOUT: "has not set out",
+    StallCause.UNREACHABLE: "can't be reached",
 }
 
 
@@ -73,6 +80,7 @@ class CaseReport:
         found = {entry.by_id for entry in self.entries} | {fix.user_id for fix in self.track}
         for entry in self.entries:
             found.update(entry.data.get("userIds", []))
+            found.add(entry.data.get("userId"))
             found.add(_state(entry).get("assignedTo"))
         return found - {None}
 
@@ -142,6 +150,18 @@ class CaseReport:
         hospital_id = _state(entry).get("hospitalId")
         what = f"transferred it to {self.hospitals.get(hospital_id, hospital_id)}"
         return ReportEvent(entry.at, entry.kind, what, quote=entry.data.get("notes") or "")
+
+    def _stalled(self, entry: Entry) -> ReportEvent:
+        who, cause = self.name(entry.data.get("userId")), entry.data.get("cause", "")
+        return ReportEvent(entry.at, entry.kind, f"stalled: {who} {STALLS.get(cause, cause)}", who="HPlus")
+
+    def _released(self, entry: Entry) -> ReportEvent:
+        who = self.name(entry.data.get("userId"))
+        return ReportEvent(entry.at, entry.kind, f"released {who}: others are alerted", who="HPlus")
+
+    def _acknowledged(self, entry: Entry) -> ReportEvent:
+        quote = entry.data.get("note") or ""
+        return ReportEvent(entry.at, entry.kind, "has seen it: nobody is asked for 5 minutes", quote=quote)
 
     def _confirmed(self, entry: Entry) -> ReportEvent:
         what = "confirmed to be the patient" if entry.data.get("isMe") else "is not the patient"

@@ -7,6 +7,7 @@ from typing import Any
 from emergency import actions, messages
 from emergency.amend import amend
 from emergency.call_for_help import request_help
+from emergency.escalation_ack import acknowledge_escalation
 from emergency.models import SEES_AN_OPEN_EMERGENCY
 from emergency.named_patient import confirm_patient
 from emergency.response import respond
@@ -40,6 +41,10 @@ class EmergencyConsumer(DomainConsumer):
     @handles(messages.Reassign)
     def reassign(self, request: messages.Reassign) -> Result:
         return actions.reassign(self.user, request)
+
+    @handles(messages.AcknowledgeEscalation)
+    def acknowledge_escalation(self, request: messages.AcknowledgeEscalation) -> Result:
+        return acknowledge_escalation(self.user, request)
 
     @handles(messages.Transfer)
     def transfer(self, request: messages.Transfer) -> Result:

@@ -8,12 +8,12 @@ from typing import Any
 
 from emergency.messages import EmergencyRequest, StatusChange
 from emergency.models import Emergency
-from emergency.status import Status
+from emergency.status import UNDERWAY
 from hplus.accounts.models import User
 from location.actions import fresh_positions
 from location.geo import Point, distance_m, eta_seconds
 
-UNDERWAY = (Status.ACCEPTED, Status.IN_PROGRESS)
+SYSTEM = "system"  # in place of a userId and a role where HPlus itself did it
 
 
 def state_of(emergency: Emergency) -> EmergencyRequest:
@@ -50,17 +50,20 @@ def _eta_seconds(emergency: Emergency, positions: dict[str, Point]) -> int | Non
 
 
 def status_change(
-    emergency: Emergency, by: User, now: datetime, previous: str | None, **details: Any
+    emergency: Emergency, by: User | None, now: datetime, previous: str | None, **details: Any
 ) -> StatusChange:
-    """Return the data of `emergencyStatusUpdate`. `details`: notes, vitals and completion_details, if any."""
+    """Return the data of `emergencyStatusUpdate`. `details`: notes, vitals and completion_details, if any.
+
+    Without `by` HPlus itself did it.
+    """
     fields = {"notes": None, "vitals": None, "completion_details": None, **details}
     return StatusChange(
         emergency_id=emergency.pk,
         status=emergency.status,
         previous_status=previous,
         phase=emergency.phase,
-        updated_by=by.pk,
-        updated_by_role=by.role,
+        updated_by=by.pk if by else SYSTEM,
+        updated_by_role=by.role if by else SYSTEM,
         timestamp=now,
         emergency=state_of(emergency),
         **fields,

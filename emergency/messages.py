@@ -200,6 +200,19 @@ class Reassign(Request):
     reason: Reason
 
 
+class AcknowledgeEscalation(Request):
+    """Confirm, as a dispatcher, that you have seen an emergency that nobody accepts or that has stalled.
+
+    HPlus asks nobody about it for five minutes, then goes on unless somebody has acted. All dispatchers and
+    the staff concerned get `emergencyEscalationAcked`. `error` INVALID_TRANSITION where nothing waits for it.
+    """
+
+    type = "emergencyEscalationAck"
+    urgent = True
+    emergency_id: Id
+    note: Annotated[str | None, StringConstraints(max_length=500)] = None
+
+
 class Transfer(Request):
     """Hand an open emergency over to another hospital: it is pending there, and its staff are alerted.
 
@@ -497,6 +510,30 @@ class EmergencyStatusUpdate(EntryEvent):
 
     def author(self) -> str:
         return self.data.updated_by
+
+
+class EscalationAcked(Shape):
+    emergency_id: str
+    by: str
+    at: datetime
+    until: datetime
+    note: str | None
+
+
+class EmergencyEscalationAcked(EscalationAcked, EntryEvent):
+    """A dispatcher has seen the emergency: nobody is asked about it before `until`."""
+
+    type = "emergencyEscalationAcked"
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        return cls(entry_id=entry.pk, **EscalationAcked.model_validate(entry.data).model_dump())
+
+    def topic(self) -> str:
+        return self.emergency_id
+
+    def author(self) -> str:
+        return self.by
 
 
 class Amended(Shape):

@@ -10,11 +10,22 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from emergency.news2 import outdated
-from emergency.status import ASSIGNED, ETIMES, OPEN, STAMPS, WITH_PATIENT, Phase, Status
+from emergency.status import (
+    ASSIGNED,
+    ETIMES,
+    OPEN,
+    STAMPS,
+    UNDERWAY,
+    WITH_PATIENT,
+    Phase,
+    StallCause,
+    Status,
+)
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
 from hplus.realtime.idempotency import IdempotentRow, one_row_per_key
@@ -32,6 +43,11 @@ class Priority(models.TextChoices):
     MEDIUM = "medium"
     HIGH = "high"
     CRITICAL = "critical"
+
+
+# The invariant: every open emergency has a next deadline (`next_deadline`), at which HPlus does something
+# unless somebody has acted before.
+HAS_NEXT_DEADLINE = ~Q(status__in=OPEN) | Q(escalate_at__isnull=False) | Q(check_at__isnull=False)
 
 
 class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
@@ -56,6 +72,10 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
 
     def pending(self) -> Self:
         return self.filter(status=Status.PENDING)
+
+    def unattended(self) -> Self:
+        """The open ones for which nothing is due: there must be none, and a constraint refuses them."""
+        return self.exclude(HAS_NEXT_DEADLINE)
 
 
 class Emergency(IdempotentRow):
@@ -107,6 +127,14 @@ class Emergency(IdempotentRow):
     escalation_level = models.PositiveSmallIntegerField(default=0)
     # When it escalates unless somebody accepts; the server that locks the row first does it.
     escalate_at = models.DateTimeField(null=True, blank=True)
+    # When it is checked whether the assignee still acts. The database's default: what a server of the version
+    # before assigns is checked at once.
+    check_at = models.DateTimeField(null=True, blank=True, db_default=Now())
+    # When the assignee accepted; null while one who was assigned by another has not.
+    acknowledged_at = models.DateTimeField(null=True, blank=True, db_default=Now())
+    stalled_cause = models.CharField(max_length=12, choices=StallCause, blank=True, db_default="")
+    # How often the dispatchers and the assignee were asked because of that.
+    reminders = models.SmallIntegerField(default=0, db_default=0)
 
     requested_at = models.DateTimeField()
     alerted_at = models.DateTimeField(null=True, blank=True)
@@ -133,8 +161,10 @@ class Emergency(IdempotentRow):
             models.Index(
                 fields=["escalate_at"], name="emergency_due", condition=Q(escalate_at__isnull=False)
             ),
+            models.Index(fields=["check_at"], name="emergency_to_check", condition=Q(status__in=OPEN)),
         ]
         constraints = [
+            models.CheckConstraint(name="open_has_a_next_deadline", condition=HAS_NEXT_DEADLINE),
             one_row_per_key("requested_by", "one_emergency_however_often_sent"),
             models.CheckConstraint(
                 name="assigned_when_accepted",
@@ -185,6 +215,16 @@ class Emergency(IdempotentRow):
         return self.status in OPEN
 
     @property
+    def is_underway(self) -> bool:
+        """Whether somebody is assigned and it is not over."""
+        return self.status in UNDERWAY
+
+    @property
+    def next_deadline(self) -> datetime | None:
+        """When HPlus does something unless somebody acts before; never None while it is open."""
+        return self.escalate_at or self.check_at if self.is_open else None
+
+    @property
     def is_with_patient(self) -> bool:
         """Whether the crew has reached the patient, on the scene or later."""
         return any(getattr(self, STAMPS[phase]) is not None for phase in WITH_PATIENT)
@@ -216,27 +256,42 @@ class Emergency(IdempotentRow):
         if getattr(self, STAMPS[phase]) is None:
             setattr(self, STAMPS[phase], now)
 
-    def assign(self, user: User, now: datetime) -> None:
-        """Make the user the assignee: accepted, and without a phase."""
+    def assign(self, user: User, now: datetime, *, by: User) -> None:
+        """Make the user the assignee, who has to acknowledge what another assigned; no phase yet."""
         self._clear_assignment()
         self.status, self.assigned_to, self.assigned_role = Status.ACCEPTED, user, user.role
         self.accepted_at, self.escalate_at = now, None
+        self.acknowledged_at = now if by.pk == user.pk else None
+        self.begin_checks(now)
+
+    def acknowledge(self, now: datetime) -> None:
+        """Note a sign of the assignee: what had stalled goes on."""
+        self.acknowledged_at = self.acknowledged_at or now
+        self.begin_checks(now)
+
+    def begin_checks(self, now: datetime) -> None:
+        """Check the assignee from now on, the first time when the shortest limit is over."""
+        self.stalled_cause, self.reminders = "", 0
+        limits = HospitalPolicy.of(self.hospital_id).stall_limits()
+        self.check_at = now + min(limits.values())
 
     def reset_to_pending(self, escalate_at: datetime) -> None:
         """Make it pending again, without an assignee."""
         self._clear_assignment()
         self.status, self.assigned_to, self.assigned_role = Status.PENDING, None, None
         self.accepted_at, self.escalation_level, self.escalate_at = None, 0, escalate_at
+        self.check_at = None
 
     def _clear_assignment(self) -> None:
         """Clear phase, estimate and times for the next unit; the timeline keeps those of the last one."""
-        self.phase = self.estimated_arrival = None
+        self.phase = self.estimated_arrival = self.acknowledged_at = None
+        self.stalled_cause, self.reminders = "", 0
         for column in STAMPS.values():
             setattr(self, column, None)
 
     def close(self, status: str, now: datetime) -> None:
         """Set a final status and its time."""
-        self.status, self.escalate_at = status, None
+        self.status, self.escalate_at, self.check_at = status, None, None
         setattr(self, "completed_at" if status == Status.COMPLETED else "cancelled_at", now)
 
     def next_escalation_at(self) -> datetime:
@@ -271,6 +326,9 @@ class EntryKind(models.TextChoices):
     TRANSFERRED = "transferred"
     CONFIRMED = "confirmed"
     AMENDED = "amended"
+    STALLED = "stalled"
+    RELEASED = "released"
+    ACKNOWLEDGED = "acknowledged"
 
 
 # Entries of one action have the same time; this is their order, the cause before its effect.
@@ -278,6 +336,9 @@ ORDER_IN_ONE_ACTION = (
     EntryKind.REQUESTED,
     EntryKind.VITALS,
     EntryKind.ESCALATED,
+    EntryKind.STALLED,
+    EntryKind.ACKNOWLEDGED,
+    EntryKind.RELEASED,
     EntryKind.RESPONDED,
     EntryKind.STATUS,
     EntryKind.REASSIGNED,
@@ -454,7 +515,12 @@ class HospitalPolicy(models.Model):
 
     def limit(self, name: str) -> timedelta:
         """Return how long until this is overdue; `name` is one of LIMITS."""
-        return timedelta(seconds={**LIMITS, **(self.limit_seconds or {})}[name])
+        seconds = {**LIMITS, **settings.HPLUS_STALL_SECONDS, **(self.limit_seconds or {})}
+        return timedelta(seconds=seconds[name])
+
+    def stall_limits(self) -> dict[str, timedelta]:
+        """Return how long an accepted emergency may go without each sign, by cause."""
+        return {cause: self.limit(cause) for cause in StallCause.values}
 
 
 def _must_be_roles(field: str, value: Any) -> None:

@@ -48,11 +48,14 @@ def _accept(user: User, request: messages.Respond) -> None:
         assigned_role=user.role,
         accepted_at=now,
         escalate_at=None,
+        check_at=now,
+        acknowledged_at=now,
         estimated_arrival=request.estimated_arrival,
     )
     emergency = lock_emergency(user, request.emergency_id)
     if not is_first and not _accepts_again(user, emergency, request):
         return
+    emergency.acknowledge(now)
     emergency.save_change()
     audience.store_reply(emergency, user, Reply.ACCEPTED, now)
     share_locations(emergency)
@@ -61,7 +64,7 @@ def _accept(user: User, request: messages.Respond) -> None:
 
 
 def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) -> bool:
-    """Whether the assignee accepts again with another estimated arrival, which is then set.
+    """Whether it is news: the assignee had not acknowledged, or has another estimated arrival, then set.
 
     Raises InvalidTransition (closed) or EmergencyAlreadyAssigned (to somebody else).
     """
@@ -74,7 +77,7 @@ def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) 
     is_new = request.estimated_arrival not in (None, emergency.estimated_arrival)
     if is_new:
         emergency.estimated_arrival = request.estimated_arrival
-    return is_new
+    return is_new or emergency.acknowledged_at is None
 
 
 @action

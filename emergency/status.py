@@ -14,6 +14,7 @@ class Status(models.TextChoices):
 
 
 OPEN = (Status.PENDING, Status.ACCEPTED, Status.IN_PROGRESS)
+UNDERWAY = (Status.ACCEPTED, Status.IN_PROGRESS)
 ASSIGNED = (Status.ACCEPTED, Status.IN_PROGRESS, Status.COMPLETED)
 
 # The transitions by `emergencyStatusUpdate`. Others have requests of their own: pending → accepted by
@@ -72,3 +73,11 @@ ETIMES: dict[str, str] = {
     "eTimes.14": "cancelled_at",
     "eTimes.16": "completed_at",
 }
+
+
+class StallCause(models.TextChoices):
+    """Why an accepted emergency counts as stalled."""
+
+    ACKNOWLEDGE = "acknowledge"  # assigned by another, and not acknowledged
+    TURNOUT = "turnout"  # accepted, and neither a phase nor a position since
+    UNREACHABLE = "unreachable"  # the assignee has no connection and sends no position

@@ -2,6 +2,7 @@ from django.urls import path
 
 from emergency import actions, messages, views
 from emergency.amend import amend
+from emergency.escalation_ack import acknowledge_escalation
 from emergency.named_patient import confirm_patient
 from emergency.response import respond
 from hplus.realtime.rest import action_view
@@ -19,6 +20,10 @@ urlpatterns = [
     path("<str:emergency_id>/status/", action_view(messages.UpdateStatus, actions.update_status).as_view()),
     path(
         "<str:emergency_id>/confirm-patient/", action_view(messages.ConfirmPatient, confirm_patient).as_view()
+    ),
+    path(
+        "<str:emergency_id>/escalation-ack/",
+        action_view(messages.AcknowledgeEscalation, acknowledge_escalation).as_view(),
     ),
     path("<str:emergency_id>/amend/", action_view(messages.Amend, amend).as_view()),
     path("<str:emergency_id>/reassign/", action_view(messages.Reassign, actions.reassign).as_view()),

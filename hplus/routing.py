@@ -15,6 +15,7 @@ from emergency.escalation import (
     escalate_due,
     hospitals_to_reopen,
 )
+from emergency.stalled import check_due, emergencies_to_check
 from hplus.accounts.actions import delete_expired_tokens, delete_old_sessions
 from hplus.notifications.actions import delete_old_notifications
 from hplus.notifications.consumers import NotificationsConsumer
@@ -64,6 +65,7 @@ socket_urls = [
 
 JOBS = [
     PeriodicJob(escalate_due, every_seconds=0.5, due=emergencies_to_escalate),
+    PeriodicJob(check_due, every_seconds=0.5, due=emergencies_to_check),
     PeriodicJob(end_diversions, every_seconds=5, due=hospitals_to_reopen),
     PeriodicJob(expiry.expire_dead_servers, every_seconds=5),
     PeriodicJob(expiry.expire_presence, every_seconds=1, due=expiry.presences_to_expire),

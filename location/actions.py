@@ -144,6 +144,16 @@ def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
     return {row.user_id: (row.lat, row.lng) for row in found}
 
 
+def last_received_at(user_id: str) -> datetime | None:
+    """When the latest position of this user came in."""
+    return Latest.objects.filter(user=user_id).values_list("received_at", flat=True).first()
+
+
+def has_position_since(user_id: str, reason_id: str, since: datetime) -> bool:
+    """Whether the user has sent a position for this reason since then."""
+    return Fix.objects.filter(reason_id=reason_id, user=user_id, received_at__gte=since).exists()
+
+
 # Watching
 
 

@@ -14,7 +14,14 @@ from hplus.notifications.models import Notification
 from hplus.protocol.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
 # Sent by HPlus alone: an app that gets `message` expects a ChatMessage in `data`.
-OWN_CATEGORIES = ("message", "emergencyEscalated", "deteriorating", "areYouThePatient")
+OWN_CATEGORIES = (
+    "message",
+    "emergencyEscalated",
+    "emergencyStalled",
+    "emergencyUnanswered",
+    "deteriorating",
+    "areYouThePatient",
+)
 DATA_BYTES = 4096  # it is stored once for each recipient
 
 

@@ -22,6 +22,7 @@ from hplus.settings.environment import (
     prepare_directory_of,
     redis_address,
     seconds_by_priority,
+    seconds_by_stall,
     tile_address,
     whole_number,
 )
@@ -52,6 +53,13 @@ HPLUS_ESCALATION_SECONDS = env(
     "critical=30,high=60,medium=120,low=300",
     seconds_by_priority,
     "like critical=30,high=60,medium=120,low=300, each from 1 second to a day",
+)
+# Until an accepted emergency counts as stalled.
+HPLUS_STALL_SECONDS = env(
+    "HPLUS_STALL_SECONDS",
+    "acknowledge=60,turnout=120,unreachable=60",
+    seconds_by_stall,
+    "like acknowledge=60,turnout=120,unreachable=60, each from 1 second to a day",
 )
 # After so many days texts, names, positions and files are replaced; 0 keeps them.
 HPLUS_RETENTION_DAYS = env(

@@ -94,6 +94,7 @@ def numbers_by_name(names: set[str], least: int, most: int) -> Callable[[str], d
 
 
 seconds_by_priority = numbers_by_name({"critical", "high", "medium", "low"}, 1, MOST_ESCALATION_SECONDS)
+seconds_by_stall = numbers_by_name({"acknowledge", "turnout", "unreachable"}, 1, MOST_ESCALATION_SECONDS)
 megabytes_by_scope = numbers_by_name({"user", "room", "hospital"}, 0, 10**9)
 
 

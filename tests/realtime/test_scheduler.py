@@ -106,6 +106,7 @@ def test_statement_finds_what_the_jobs_find(users: dict[str, User], age: timedel
         requested_by_role="patient",
         requested_at=due_at,
         escalate_at=due_at,
+        check_at=due_at,
     )
     Hospital.objects.filter(pk=emergency.hospital_id).update(is_on_diversion=True, diversion_until=due_at)
     Presence.objects.create(user_id="nurse_001", offline_due_at=due_at)

@@ -45,6 +45,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("emergencyReassign", {"emergencyId": "E", "assigneeId": "doctor_002", "reason": "because"}),
     ("emergencyTransfer", {"emergencyId": "E", "toHospitalId": "hospital_002", "reason": "because"}),
     ("emergencyAmend", {"emergencyId": "E", "changes": {"priority": "critical"}, "reason": "because"}),
+    ("emergencyEscalationAck", {"emergencyId": "E"}),
     ("emergencyConfirmPatient", {"emergencyId": "E", "isMe": True}),
     ("nearestResponders", {"emergencyId": "E"}),
     ("callAccept", {"callId": "C"}),
@@ -87,6 +88,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("/api/emergencies/E/reassign/", {"assigneeId": "doctor_002", "reason": "because"}),
     ("/api/emergencies/E/transfer/", {"toHospitalId": "hospital_002", "reason": "because"}),
     ("/api/emergencies/E/amend/", {"changes": {"priority": "critical"}, "reason": "because"}),
+    ("/api/emergencies/E/escalation-ack/", {"note": "seen"}),
     ("/api/emergencies/E/confirm-patient/", {"isMe": True}),
     ("/api/notifications/read/", {"notificationId": "N"}),
 ]
@@ -94,6 +96,7 @@ ADMIN_URLS = [
     ("GET", "emergency/emergency/E/export/json/"),
     ("GET", "emergency/emergency/E/export/fhir/"),
     ("POST", "emergency/emergency/E/action/cancel/"),
+    ("POST", "emergency/emergency/E/action/acknowledge/"),
     ("POST", "chat/chatroom/R/hold/"),
     ("POST", "chat/chatroom/R/release/"),
     ("GET", "chat/chatroom/R/attachments/A/"),
