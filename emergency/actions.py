@@ -14,7 +14,8 @@ from django.utils import timezone
 from emergency import audience, messages, timeline
 from emergency.amending import amend_row, changes_of, publish_amended
 from emergency.current_state import states_for, status_change
-from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
+from emergency.models import AidRequest, Alert, Emergency, EntryKind, HospitalPolicy, Reply
+from emergency.mutual_aid import keep_part
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
 from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
@@ -107,13 +108,13 @@ def unanswered_alerts(user: User) -> list[Envelope]:
     """
     if user.is_patient or user.hospital_id is None:
         return []
-    waiting = Emergency.objects.pending().filter(hospital=user.hospital_id).exclude(requested_by=user)
+    waiting = Emergency.objects.waiting_for(user).exclude(requested_by=user)
     if not waiting.exists():  # most of the time
         return []
     known = Alert.objects.filter(user=user, emergency__in=waiting)
     missing = waiting.exclude(pk__in=known.values("emergency"))
     if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
-        missing = missing.filter(escalation_level__gt=0)
+        missing = missing.filter(escalation_level__gt=0, hospital=user.hospital_id)
     if late := list(missing.values_list("pk", flat=True)[:MAX_LATE_ALERTS]):
         _alert_late(user, late)
     entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
@@ -128,7 +129,8 @@ def _alert_late(user: User, emergency_ids: list[str]) -> None:
     known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
     for emergency in rows:
         if emergency.pk not in known:
-            audience.alert(emergency, [user.pk], timezone.now())
+            at = user.hospital_id if user.hospital_id != emergency.hospital_id else None
+            audience.alert(emergency, [user.pk], timezone.now(), at=at)
 
 
 # Status and phase
@@ -283,6 +285,7 @@ def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str
     left_staff = audience.staff_concerned(emergency)
     stop_sharing(emergency, "transferred")
     Alert.objects.filter(emergency=emergency).delete()
+    AidRequest.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id
     emergency.reset_to_pending(emergency.next_escalation_at())
     emergency.save_change()
@@ -290,6 +293,7 @@ def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str
     entry = timeline.add_entry(
         emergency, EntryKind.TRANSFERRED, user, change, now, left_hospital_id=left_hospital_id
     )
+    keep_part(emergency, left_hospital_id, entry.pk, now)
     audience.publish_entry(
         messages.EmergencyStatusUpdate, entry, emergency, groups.person(user.pk), staff=left_staff
     )

@@ -5,6 +5,7 @@ The page calls the same actions as the socket, so phones are told.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,9 @@ from emergency.case_report import (
 from emergency.current_state import state_of
 from emergency.escalation_ack import acknowledge_escalation, is_asked
 from emergency.hospital_admin import HospitalAdmin
+from emergency.hospital_part import part_of
 from emergency.messages import AcknowledgeEscalation, Amend, Reassign, Transfer, UpdateStatus
-from emergency.models import Emergency, Priority
+from emergency.models import Emergency, HospitalPart, Priority
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
@@ -43,7 +45,7 @@ from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.protocol.wire import Request
 
-__all__ = ["EmergencyAdmin", "HospitalAdmin"]
+__all__ = ["EmergencyAdmin", "HospitalAdmin", "HospitalPartAdmin"]
 
 # name in the address → the request as the socket reads it, the action, and what the page says after it
 ACTIONS: dict[str, tuple[type[Request], Callable[[User, Any], object], str]] = {
@@ -231,6 +233,28 @@ class EmergencyAdmin(TenancyAdmin):
         return JsonResponse(
             content, headers=headers, content_type=types[kind], json_dumps_params={"indent": 2}
         )
+
+
+@admin.register(HospitalPart)
+class HospitalPartAdmin(TenancyAdmin):
+    """What a hospital keeps of emergencies that another one has taken over."""
+
+    list_display = ["emergency_id", "hospital", "until"]
+    list_filter = ["hospital"]
+    search_fields = ["emergency__emergency_id"]
+    fields = ["emergency_id", "hospital", "until", "record_shown"]
+
+    @admin.display(description="record")
+    def record_shown(self, part: HospitalPart) -> str:
+        return format_html("<pre>{}</pre>", json.dumps(part_of(part).as_json(), indent=2, ensure_ascii=False))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        part = self.get_object(request, unquote(object_id))
+        if part is not None:
+            record(request.user, Verb.READ, part)
+        return super().change_view(request, object_id, form_url, extra_context)
 
 
 def _as_json(emergency: Emergency, reader: User) -> dict[str, Any]:

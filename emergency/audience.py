@@ -9,20 +9,30 @@ from datetime import datetime
 from emergency import sharing, timeline
 from emergency.current_state import state_of
 from emergency.messages import EmergencyAlert, EmergencyStatusUpdate, EntryEvent
-from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
+from emergency.models import AidRequest, Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from hplus.accounts.models import Role, User
+from hplus.push.actions import can_be_woken
 from hplus.realtime import groups
 from hplus.realtime.actions import publish
 from hplus.realtime.groups import Group
+from hplus.realtime.hub.presence import connected_among
 
 # Groups
 
 
-def staff_concerned(emergency: Emergency) -> Group:
-    """Return the staff group of everybody who was alerted, and of the assignee."""
+def staff_concerned(emergency: Emergency, *, of: str | None = None) -> Group:
+    """The staff group of everybody who was alerted, and of the assignee, at its hospital or that one."""
     alerted = set(Alert.objects.filter(emergency=emergency).user_ids())
     members = alerted | ({emergency.assigned_to_id} - {None})
-    return _staff_group(emergency.hospital_id, members)
+    return _staff_group(of or emergency.hospital_id, members)
+
+
+def helpers_concerned(emergency: Emergency) -> list[Group]:
+    """The staff groups of those who were alerted at the hospitals that are asked to help."""
+    asked = AidRequest.objects.filter(emergency=emergency).values_list("hospital_id", flat=True)
+    hospital_ids = list(asked.order_by("hospital_id"))
+    alerted = Alert.objects.filter(emergency=emergency).user_ids() if hospital_ids else []
+    return [_staff_group(hospital_id, alerted) for hospital_id in hospital_ids]
 
 
 def dispatchers(hospital_id: str) -> list[str]:
@@ -63,7 +73,7 @@ def publish_entry(
     A requester who is neither the patient nor staff of the hospital gets it without the chart. `staff`
     stands for the staff concerned where they were another hospital's.
     """
-    listeners = [staff or staff_concerned(emergency), *more]
+    listeners = [staff or staff_concerned(emergency), *helpers_concerned(emergency), *more]
     requester = emergency.requested_by
     if emergency.has_readable_chart(requester):
         publish(event_class.of(entry), *listeners, groups.person(requester.pk), but=but)
@@ -89,14 +99,16 @@ def publish_status(entry: Entry, *more: Group, emergency: Emergency) -> None:
 # Alerts
 
 
-def users_to_alert(emergency: Emergency) -> list[str]:
-    """Return the userIds to alert at the present level: roles of the hospital's policy, then all its staff.
+def users_to_alert(emergency: Emergency, at: str | None = None) -> list[str]:
+    """The userIds to alert at the present level: the roles of the hospital's policy, then all its staff.
 
-    The requester is left out.
+    `at` is another hospital that is asked to help, with the roles of its own policy. The requester is left
+    out.
     """
-    staff = User.objects.staff_of(emergency.hospital_id)
-    if emergency.escalation_level == 0:
-        staff = staff.filter(role__in=HospitalPolicy.of(emergency.hospital_id).alert_roles)
+    hospital_id = at or emergency.hospital_id
+    staff = User.objects.staff_of(hospital_id)
+    if emergency.escalation_level == 0 or at:
+        staff = staff.filter(role__in=HospitalPolicy.of(hospital_id).alert_roles)
     return list(staff.exclude(pk=emergency.requested_by_id).values_list("pk", flat=True))
 
 
@@ -107,8 +119,11 @@ def staff_alerted_before(emergency: Emergency) -> list[str]:
     return list(staff.values_list("pk", flat=True))
 
 
-def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime) -> None:
-    """Alert these users and record that; their earlier replies are cleared."""
+def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime, *, at: str | None = None) -> None:
+    """Alert these users and record that; their earlier replies are cleared.
+
+    `at` is the hospital they are of, where that is one asked to help.
+    """
     alerted = sorted(user_ids)
     if not alerted:
         return
@@ -119,6 +134,7 @@ def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime) -> None:
         "userIds": alerted,
         "escalationLevel": emergency.escalation_level,
         "emergency": state_of(emergency).as_json(),
+        **({"mutualAid": at} if at else {}),
     }
     entry = timeline.add_entry(emergency, EntryKind.ALERTED, None, data, now)
     Alert.objects.bulk_create(
@@ -128,15 +144,21 @@ def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime) -> None:
         update_fields=["entry", "reply", "replied_at"],
     )
     sharing.share_presence(emergency, alerted)
-    publish(EmergencyAlert.of(entry), _staff_group(emergency.hospital_id, alerted))
+    publish(EmergencyAlert.of(entry), _staff_group(at or emergency.hospital_id, alerted))
 
 
-def alert_remaining(emergency: Emergency, now: datetime) -> None:
-    """Alert those to alert who have neither been alerted nor replied."""
+def reachable_among(user_ids: Iterable[str]) -> set[str]:
+    """Those who are connected, or have a phone that a push can wake."""
+    connected = connected_among(user_ids)
+    return connected | can_be_woken(set(user_ids) - connected)
+
+
+def alert_remaining(emergency: Emergency, now: datetime, *, at: str | None = None) -> None:
+    """Alert those to alert, here or `at` a hospital that helps, who were neither alerted nor have replied."""
     alerts = Alert.objects.filter(emergency=emergency)
     alerted = alerts.exclude(entry=None).user_ids()
     replied = alerts.exclude(reply=Reply.NONE).user_ids()
-    alert(emergency, set(users_to_alert(emergency)) - {*alerted, *replied}, now)
+    alert(emergency, set(users_to_alert(emergency, at)) - {*alerted, *replied}, now, at=at)
 
 
 def store_reply(emergency: Emergency, user: User, reply: str, now: datetime) -> None:

@@ -16,6 +16,7 @@ from emergency.models import Emergency, Entry, EntryKind
 from emergency.named_patient import ask_the_patient
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations
+from emergency.unanswered import reach_of, tell_requester
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -85,12 +86,15 @@ def _store(user: User, request: RequestHelp) -> Result:
     emergency.requested_at, emergency.alerted_at = now, now if alerted else None
     emergency.escalate_at = emergency.next_escalation_at()
     emergency.save(force_insert=True)
-    created = status_change(emergency, user, now, None, vitals=emergency.vitals)
-    entry = timeline.add_entry(emergency, EntryKind.REQUESTED, user, created, now)
+    created = status_change(emergency, user, now, None, vitals=emergency.vitals).as_json()
+    reach = reach_of(emergency.hospital, alerted)
+    entry = timeline.add_entry(emergency, EntryKind.REQUESTED, user, {**created, "reach": reach}, now)
     if observed and emergency.readings:
         timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
     audience.publish_to_requester(EmergencyCreated, entry, emergency)
     audience.publish_to_requester(EmergencyStatusUpdate, entry, emergency)
+    if not reach["reachableCount"]:
+        tell_requester(emergency)
     audience.alert(emergency, alerted, now)
     notify_if_worse(emergency, observed)
     share_locations(emergency)

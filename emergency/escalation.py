@@ -5,64 +5,126 @@ What is due stands in rows; the server that locks a row first does the work.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from emergency import audience, messages, timeline
-from emergency.current_state import state_of
-from emergency.models import Emergency, EntryKind
-from hplus.accounts.models import Hospital, Role, User
+from emergency import audience, messages, mutual_aid, timeline
+from emergency.models import Emergency, EntryKind, HospitalPolicy
+from emergency.reminders import backed_off
+from emergency.unanswered import tell_requester
+from hplus.accounts.models import Hospital
 from hplus.notifications.actions import notify
 from hplus.realtime import groups
 from hplus.realtime.actions import action, publish
 
-HIGHEST_LEVEL = 2
+logger = logging.getLogger(__name__)
+ALL_STAFF, DISPATCHERS, MUTUAL_AID = 1, 2, 3  # whom each level adds
 MAX_ESCALATED = 100
+MAX_READ = 10_000
+BATCH = 10  # in one transaction, which holds their rows until its commit
+Row = TypeVar("Row")
 
 
 def escalate_due() -> int:
-    """Escalate the pending emergencies that are due by one level. Returns how many."""
+    """Escalate the pending emergencies that are due by one level, in a fair order. Returns how many."""
     due = emergencies_to_escalate(timezone.now()).order_by("escalate_at")
-    return sum(_escalate(pk) for pk in list(due.values_list("pk", flat=True)[:MAX_ESCALATED]))
+    rows = in_fair_order(due.values_list("pk", "hospital_id", "requested_by_id")[:MAX_READ])
+    ids = [pk for pk, *_ in rows[:MAX_ESCALATED]]
+    return sum(_escalate_batch(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH))
 
 
 def emergencies_to_escalate(now: datetime) -> QuerySet[Emergency]:
     return Emergency.objects.filter(escalate_at__lte=now)
 
 
+def in_fair_order(rows: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, Any]]:
+    """One of each hospital before the second of any, and within it one of each requester.
+
+    A row is an id, its hospital and its requester, in the order in which they are due.
+    """
+    return _one_of_each(_one_of_each(rows, lambda row: row[1:]), lambda row: row[1])
+
+
+def _one_of_each(rows: Iterable[Row], owner: Callable[[Row], Any]) -> list[Row]:
+    """The first row of each owner, then the second ones, and so on."""
+    seen: Counter[Any] = Counter()
+    ranked = []
+    for row in rows:
+        ranked.append((seen[owner(row)], row))
+        seen[owner(row)] += 1
+    return [row for _, row in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _escalate_batch(ids: Sequence[str]) -> int:
+    """Escalate these in one transaction; where that fails, each in its own. Returns how many."""
+    try:
+        return _escalate_all(ids)
+    except Exception:
+        logger.exception("A batch of escalations failed and is repeated one by one")
+    return sum(_escalate_alone(pk) for pk in ids)
+
+
+def _escalate_alone(emergency_id: str) -> int:
+    try:
+        return _escalate_all([emergency_id])
+    except Exception:
+        logger.exception("Escalating %s failed and is tried again", emergency_id)
+        return 0
+
+
 @action
-def _escalate(emergency_id: str) -> bool:
-    """Level 1 alerts all staff; level 2 notifies the admins, and again each time it is due."""
+def _escalate_all(ids: Sequence[str]) -> int:
+    """Lock those that no other server has, in the order of their ids, so that no two actions deadlock."""
     now = timezone.now()
-    claimed = Emergency.objects.select_for_update(skip_locked=True, of=("self",)).filter(
-        pk=emergency_id, escalate_at__lte=now
-    )
-    emergency = claimed.first()
-    if emergency is None:
-        return False
-    emergency.escalation_level = min(emergency.escalation_level + 1, HIGHEST_LEVEL)
-    emergency.escalate_at = emergency.next_escalation_at()
+    due = emergencies_to_escalate(now).filter(pk__in=ids).order_by("pk")
+    claimed = list(due.select_for_update(skip_locked=True, of=("self",)))
+    for emergency in claimed:
+        _escalate(emergency, now)
+    return len(claimed)
+
+
+def _escalate(emergency: Emergency, now: datetime) -> None:
+    """Level 1 alerts all staff, 2 asks the dispatchers and tells the requester, 3 alerts other hospitals.
+
+    At the highest level it repeats, rarer each time.
+    """
+    policy = HospitalPolicy.of(emergency.hospital_id)
+    helpers = mutual_aid.helping_hospitals(policy)
+    highest = MUTUAL_AID if helpers else DISPATCHERS
+    is_repeated = emergency.escalation_level >= highest
+    emergency.reminders = emergency.reminders + 1 if is_repeated else 0
+    emergency.escalation_level = min(emergency.escalation_level + 1, highest)
+    emergency.escalate_at = now + backed_off(policy.escalation_delay(emergency.priority), emergency.reminders)
     emergency.save_change()
-    timeline.add_entry(emergency, EntryKind.ESCALATED, None, {"level": emergency.escalation_level}, now)
+    level = emergency.escalation_level
+    data = {"level": level, "reminders": emergency.reminders}
+    timeline.add_entry(emergency, EntryKind.ESCALATED, None, data, now)
     audience.alert_remaining(emergency, now)
-    if emergency.escalation_level == HIGHEST_LEVEL:
-        _notify_admins(emergency)
-    return True
+    if level >= DISPATCHERS:
+        _ask_dispatchers(emergency)
+    if level == DISPATCHERS and not is_repeated:
+        tell_requester(emergency)
+    if level >= MUTUAL_AID:
+        mutual_aid.ask_for_help(emergency, helpers, now)
 
 
-def _notify_admins(emergency: Emergency) -> None:
-    admins = User.objects.staff_of(emergency.hospital_id).filter(role=Role.ADMIN)
+def _ask_dispatchers(emergency: Emergency) -> None:
     waited_s = round((timezone.now() - emergency.requested_at).total_seconds())
     waiting = f"{waited_s // 60} min" if waited_s >= 120 else f"{waited_s} s"
     notify(
-        admins.values_list("pk", flat=True),
+        audience.dispatchers(emergency.hospital_id),
         category="emergencyEscalated",
         title="Nobody has accepted an emergency",
         body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
         priority="urgent",
-        data={"emergencyId": emergency.pk, "emergency": state_of(emergency).as_json()},
+        data={"emergencyId": emergency.pk, "escalationLevel": emergency.escalation_level},
+        renews="emergencyId",
     )
 
 

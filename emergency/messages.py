@@ -399,31 +399,55 @@ def caller_subject(entry_id: str) -> str:
     return f"{entry_id}{_FOR_CALLER}"
 
 
+class CreatedEmergency(EmergencyRequest):
+    """The emergency, and what the caller may expect; null for one that was stored before HPlus kept it."""
+
+    alerted_count: int | None = None
+    reachable_count: int | None = None
+    on_diversion: bool | None = None
+    diversion_reason: str | None = None
+
+
 class EmergencyCreated(EntryEvent):
-    """Your call for help is stored under this `emergencyId`, and the hospital's staff are alerted."""
+    """Your call for help is stored under this `emergencyId`, and the hospital's staff are alerted.
+
+    `alertedCount` were; `reachableCount` of them have a connection, or a phone that a push can wake. Where
+    that is 0 you get the notice `emergencyUnanswered` with the number to call instead.
+    """
 
     type = "emergencyCreated"
     emergency_id: str
-    data: EmergencyRequest
+    data: CreatedEmergency
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        return cls(entry_id=entry.pk, emergency_id=entry.emergency_id, data=entry.data["emergency"])
+        data = CreatedEmergency(**entry.data["emergency"], **entry.data.get("reach", {}))
+        return cls(entry_id=entry.pk, emergency_id=entry.emergency_id, data=data)
 
     def topic(self) -> str:
         return self.emergency_id
 
 
+class AlertedEmergency(EmergencyRequest):
+    """The emergency; with `mutualAid` one of another hospital, where nobody has accepted it."""
+
+    mutual_aid: bool = Field(default=False, exclude_if=lambda is_asked: not is_asked)
+
+
 class EmergencyAlert(EntryEvent):
-    """An emergency needs somebody, and you may take it: answer with `emergencyResponse`."""
+    """An emergency needs somebody, and you may take it: answer with `emergencyResponse`.
+
+    With `mutualAid: true` another hospital asks for help; who accepts takes it over for the own one.
+    """
 
     type = "emergencyAlert"
     flattened = True
-    data: EmergencyRequest
+    data: AlertedEmergency
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        return cls(entry_id=entry.pk, data=entry.data["emergency"])
+        is_asked = bool(entry.data.get("mutualAid"))
+        return cls(entry_id=entry.pk, data=AlertedEmergency(**entry.data["emergency"], mutual_aid=is_asked))
 
     def topic(self) -> str:
         return self.data.emergency_id

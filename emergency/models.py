@@ -46,7 +46,7 @@ class Priority(models.TextChoices):
 
 
 # The invariant: every open emergency has a next deadline (`next_deadline`), at which HPlus does something
-# unless somebody has acted before.
+# unless somebody whose turn it is has acted before (emergency/attention.py).
 HAS_NEXT_DEADLINE = ~Q(status__in=OPEN) | Q(escalate_at__isnull=False) | Q(check_at__isnull=False)
 
 
@@ -61,7 +61,10 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         is_recent |= Q(completed_at__gt=earliest) | Q(cancelled_at__gt=earliest)
         own = Q(requested_by=user) & (Q(patient_id=user.pk) | is_recent)
         own |= Q(patient_id=user.pk, patient_confirmed=True)
-        return own if user.is_patient else Q(hospital=user.hospital_id) | own
+        if user.is_patient:
+            return own
+        asked = Emergency.objects.asked_of(user.hospital_id).values("pk")
+        return Q(hospital=user.hospital_id) | Q(pk__in=asked) | own
 
     def called_by_others_for(self, user: User) -> Self:
         """Return those that somebody else called for this person, asked or answered."""
@@ -73,9 +76,23 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
     def pending(self) -> Self:
         return self.filter(status=Status.PENDING)
 
+    def asked_of(self, hospital_id: str | None) -> Self:
+        """The pending ones for which this hospital was asked to help."""
+        asked = AidRequest.objects.filter(hospital=hospital_id, emergency=models.OuterRef("pk"))
+        return self.pending().filter(models.Exists(asked))
+
+    def waiting_for(self, user: User) -> Self:
+        """The pending ones this member of the staff may accept: the hospital's, and those it helps with."""
+        asked = self.asked_of(user.hospital_id).values("pk")
+        return self.pending().filter(Q(hospital=user.hospital_id) | Q(pk__in=asked))
+
     def unattended(self) -> Self:
         """The open ones for which nothing is due: there must be none, and a constraint refuses them."""
         return self.exclude(HAS_NEXT_DEADLINE)
+
+    def overdue(self, by: datetime) -> Self:
+        """Those whose next deadline was before that time."""
+        return self.filter(Q(escalate_at__lt=by) | Q(escalate_at=None, check_at__lt=by))
 
 
 class Emergency(IdempotentRow):
@@ -309,7 +326,9 @@ SEES_AN_OPEN_EMERGENCY = f"""
 SELECT newcomer.user_id FROM newcomer WHERE EXISTS (
   SELECT FROM emergency_emergency emergency
   WHERE emergency.status IN ({", ".join(f"'{status}'" for status in OPEN)}) AND (
-    newcomer.role <> 'patient' AND emergency.hospital_id = newcomer.hospital_id
+    newcomer.role <> 'patient' AND (emergency.hospital_id = newcomer.hospital_id OR EXISTS (
+      SELECT FROM emergency_aidrequest aid
+      WHERE aid.emergency_id = emergency.emergency_id AND aid.hospital_id = newcomer.hospital_id))
     OR emergency.requested_by_id = newcomer.user_id OR emergency.patient_id = newcomer.user_id
     OR newcomer.is_superuser))
 """
@@ -413,6 +432,46 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.reply or 'no answer yet'}"
+
+
+class AidRequest(models.Model):
+    """Another hospital that was asked to help with an emergency nobody has accepted."""
+
+    emergency = models.ForeignKey(Emergency, on_delete=models.CASCADE, related_name="+", db_index=False)
+    hospital = models.ForeignKey(Hospital, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["emergency", "hospital"], name="aid_asked_once")]
+
+    def __str__(self) -> str:
+        return f"{self.hospital_id} asked, {self.at:%Y-%m-%d %H:%M}"
+
+
+class HospitalPartQuerySet(TenancyQuerySet["HospitalPart"]):
+    public_id = "emergency_id"
+
+    def visibility(self, user: User) -> Q:
+        """Those of the user's hospital, for its staff."""
+        return NO_ROW if user.is_patient else Q(hospital=user.hospital_id)
+
+
+class HospitalPart(models.Model):
+    """The part of an emergency that a hospital keeps which no longer has it: all up to that time."""
+
+    emergency = models.ForeignKey(Emergency, on_delete=models.PROTECT, related_name="+", db_index=False)
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="+")
+    until = models.DateTimeField()
+    last_entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="+", db_index=False)
+
+    objects = HospitalPartQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-until"]
+        constraints = [models.UniqueConstraint(fields=["emergency", "hospital"], name="one_part_each")]
+
+    def __str__(self) -> str:
+        return f"{self.hospital_id} until {self.until:%Y-%m-%d %H:%M}"
 
 
 ALERT_ROLES = (Role.PARAMEDIC, Role.DOCTOR, Role.NURSE, Role.ADMIN, Role.RECEPTIONIST)

@@ -10,6 +10,7 @@ from emergency import audience, messages, timeline
 from emergency.actions import find_emergency, lock_emergency
 from emergency.current_state import state_of, status_change
 from emergency.models import Alert, Emergency, Entry, EntryKind, Reply
+from emergency.mutual_aid import take_over
 from emergency.sharing import share_locations
 from emergency.status import Status
 from hplus import errors
@@ -21,28 +22,38 @@ from location.actions import close_grants
 
 
 def respond(user: User, request: messages.Respond) -> Result:
-    """Accept or reject an emergency, as staff of its hospital.
+    """Accept or reject an emergency, as staff of its hospital or of one that is asked to help.
 
     Raises Forbidden (a patient), EmergencyNotFound, EmergencyAlreadyAssigned or InvalidTransition.
     """
     if user.is_patient:
         raise errors.Forbidden("Only staff of the hospital may respond.")
     emergency = find_emergency(user, request.emergency_id)
-    if not user.works_at(emergency.hospital_id):
+    if not _may_respond(user, emergency):
         raise errors.EmergencyNotFound(field="emergencyId")
     if request.action == "accept":
-        _accept(user, request)
+        _accept(user, request, emergency.hospital_id)
     else:
         _reject(user, request)
     return Result(ack_data={"emergencyId": emergency.pk})
 
 
+def _may_respond(user: User, emergency: Emergency) -> bool:
+    if user.works_at(emergency.hospital_id):
+        return True
+    return Emergency.objects.asked_of(user.hospital_id).filter(pk=emergency.pk).exists()
+
+
 @action
-def _accept(user: User, request: messages.Respond) -> None:
-    """Accept; one conditional update decides who is first. Repeating an acceptance is no error."""
+def _accept(user: User, request: messages.Respond, hospital_id: str) -> None:
+    """Accept; one conditional update decides who is first. Repeating an acceptance is no error.
+
+    Accepted at another hospital than the one that has it, it is that one's from now on.
+    """
     now = timezone.now()
-    waiting = Emergency.objects.pending().filter(pk=request.emergency_id, hospital=user.hospital_id)
+    waiting = Emergency.objects.pending().filter(pk=request.emergency_id, hospital=hospital_id)
     is_first = waiting.update(
+        hospital_id=user.hospital_id,
         status=Status.ACCEPTED,
         assigned_to=user,
         assigned_role=user.role,
@@ -57,10 +68,14 @@ def _accept(user: User, request: messages.Respond) -> None:
         return
     emergency.acknowledge(now)
     emergency.save_change()
+    listeners = []
+    if hospital_id != emergency.hospital_id:
+        listeners = [audience.staff_concerned(emergency, of=hospital_id)]
+        take_over(emergency, user, hospital_id, now)
     audience.store_reply(emergency, user, Reply.ACCEPTED, now)
     share_locations(emergency)
     entry = _add_response_entry(emergency, user, request, now)
-    audience.publish_entry(messages.EmergencyResponse, entry, emergency)
+    audience.publish_entry(messages.EmergencyResponse, entry, emergency, *listeners)
 
 
 def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) -> bool:

@@ -5,7 +5,7 @@ What is due stands in rows; the server that locks a row first does the work.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Max, QuerySet
 from django.utils import timezone
@@ -13,6 +13,7 @@ from django.utils import timezone
 from emergency import audience, timeline
 from emergency.current_state import status_change
 from emergency.models import Emergency, Entry, EntryKind, HospitalPolicy, Reply
+from emergency.reminders import backed_off
 from emergency.sharing import share_locations
 from emergency.status import StallCause, Status
 from hplus.accounts.models import User
@@ -23,7 +24,6 @@ from hplus.realtime.hub.presence import connected_among, last_seen
 from location.actions import close_grants, has_position_since, last_received_at
 
 MAX_CHECKED = 100
-LONGEST_PAUSE_STEPS = 16  # reminders come after 1, 2, 4, 8 and then every 16 times the limit
 GRAVEST_FIRST = (StallCause.UNREACHABLE, StallCause.ACKNOWLEDGE, StallCause.TURNOUT)
 TEXTS = {
     StallCause.ACKNOWLEDGE: ("An assignment is not acknowledged", "was assigned and has not acknowledged it"),
@@ -125,11 +125,6 @@ def _ask(emergency: Emergency, cause: str, now: datetime) -> None:
     data = {"cause": cause, "userId": emergency.assigned_to_id, "reminders": emergency.reminders}
     timeline.add_entry(emergency, EntryKind.STALLED, None, data, now)
     _notify_stalled(emergency, cause)
-
-
-def backed_off(step: timedelta, repeats: int) -> timedelta:
-    """The pause before the next reminder: 1, 2, 4, 8, then 16 steps."""
-    return step * min(2**repeats, LONGEST_PAUSE_STEPS)
 
 
 def _notify_stalled(emergency: Emergency, cause: str) -> None:

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from emergency import actions, fhir, messages, response_times, timeline
 from emergency.call_for_help import request_help
 from emergency.current_state import states_for
+from emergency.hospital_part import Part, read_part
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
@@ -94,6 +95,13 @@ class FhirView(APIView):
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read an emergency as an HL7 FHIR R4 Bundle."""
         return Response(fhir.bundle(actions.find_chart(request.user, emergency_id)))
+
+
+class PartView(APIView):
+    @described(None, Part)
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """Read what your hospital keeps of an emergency that another one has taken over."""
+        return shaped(read_part(request.user, emergency_id))
 
 
 class NearestView(APIView):

@@ -77,7 +77,9 @@ async def test_escalation_alerts_all_staff_then_admins_repeatedly(
         must_escalate_after(SOON["low"], await Emergency.objects.aget(priority="low"), began_at)
         await elsewhere.ask("joinHospital", hospitalId="hospital_002")
         assert not elsewhere.heard("emergencyAlert")
-        assert not patient.heard("notification")
+        told = patient.heard("notification")
+        assert {notice["category"] for notice in told} == {"emergencyUnanswered"}, "at level 2, no more"
+        assert len(told) == 1
 
 
 async def test_staff_who_connect_during_an_emergency_are_alerted_once_per_screen(
@@ -123,7 +125,7 @@ def test_escalation_happens_once_with_several_workers(users: dict[str, User]) ->
     """Six workers at the same moment, five emergencies that are due."""
     for number in range(5):
         request = guide_frames.create_emergency_request(patientId=f"p{number}")
-        request_help(users["patient_123"], RequestHelp.read(request))
+        request_help(users["nurse_001"], RequestHelp.read(request))
     Emergency.objects.update(escalate_at=timezone.now() - timedelta(hours=1))
 
     def work(_: int) -> int:
@@ -137,7 +139,7 @@ def test_escalation_happens_once_with_several_workers(users: dict[str, User]) ->
     assert sum(done) == 5
     assert set(Emergency.objects.values_list("escalation_level", flat=True)) == {1}
     assert Entry.objects.filter(kind="escalated").count() == 5
-    assert not Notification.objects.exists()
+    assert not Notification.objects.filter(category="emergencyEscalated").exists()
 
 
 async def test_escalation_due_during_a_restart_happens_after_it(users: dict[str, User]) -> None:
