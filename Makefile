@@ -33,7 +33,8 @@ test: $(DEVELOPMENT) ## all tests on PostgreSQL and Redis of their own, the stor
 	HPLUS_TEST_STORAGE=sqlite $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/stories $(ARGS)
 
 test-faults: $(DEVELOPMENT) ## only the tests that kill, freeze and restart
-	FAULT_ROUNDS=$${FAULT_ROUNDS-5} SOAK_SECONDS=$${SOAK_SECONDS-600} $(PY) -m pytest -m faults $(ARGS)
+	FAULT_ROUNDS=$${FAULT_ROUNDS-5} SOAK_SECONDS=$${SOAK_SECONDS-600} HISTORIES=$${HISTORIES-10000} \
+	$(PY) -m pytest -m faults $(ARGS)
 
 check: $(DEVELOPMENT) ## format, lint, types, import directions, production settings, migrations, protocol
 	$(PY) -m ruff format --check .

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from emergency.attention import faults, open_count
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection, Presence, ServerProcess
@@ -134,6 +135,7 @@ def about_jobs() -> Iterator[Finding]:
         # A server registers with its first connection.
         yield warning("servers", "None has a connection. If none is running, start one with manage.py serve.")
     yield about_overdue(overdue(now), is_running=bool(names))
+    yield about_emergencies(now)
 
 
 def overdue(now: datetime) -> int:
@@ -148,3 +150,12 @@ def about_overdue(count: int, is_running: bool) -> Finding:
         return ok("jobs", "Nothing is overdue.")
     message = f"{count} overdue: no worker runs the periodic jobs. Start manage.py worker."
     return wrong("jobs", message) if is_running else warning("jobs", message)
+
+
+def about_emergencies(now: datetime) -> Finding:
+    """Whether every open emergency has a next deadline, and none has passed unnoticed."""
+    found = list(faults(now))
+    if not found:
+        return ok("emergencies", f"{open_count()} open, and each has its next deadline.")
+    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return wrong("emergencies", f"{shown}. Call these people, and start manage.py worker.")
