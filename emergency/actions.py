@@ -13,12 +13,14 @@ from django.utils import timezone
 
 from emergency import audience, messages, timeline
 from emergency.amending import amend_row, changes_of, publish_amended
+from emergency.bounds import bounded_fields
 from emergency.current_state import states_for, status_change
 from emergency.models import AidRequest, Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.mutual_aid import keep_part
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
-from emergency.status import ASSIGNED, MOVES, OPEN, REQUESTER_MAY_CANCEL, Status
+from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status
+from emergency.urgency import fitting, most_urgent_first, page_of
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import User
@@ -28,7 +30,9 @@ from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest_users
 
-MAX_LISTED = 100
+MAX_GREETED = 100
+GREETING_BYTES = 40 * 1024  # of the 64 KiB of the frame
+MAX_ALERTS_AT_ONCE = 500  # to a new connection; the rest is in the list
 MAX_LATE_ALERTS = 100  # in one handshake, which has a deadline
 
 # Reading
@@ -60,15 +64,23 @@ def _not_found() -> errors.EmergencyNotFound:
     return errors.EmergencyNotFound(field="emergencyId")
 
 
-def latest_emergencies(user: User, statuses: Iterable[str]) -> list[messages.EmergencyRequest]:
-    """Return the latest emergencies with these statuses that the user may see."""
-    found = Emergency.objects.visible_to(user).filter(status__in=statuses)
-    return states_for(user, found[:MAX_LISTED])
+def list_emergencies(
+    user: User, statuses: Iterable[str], limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return a page of the emergencies with these statuses that the user may see, and the next cursor.
+
+    Raises ValidationFailed where the cursor is none of this list.
+    """
+    page = page_of(Emergency.objects.visible_to(user).filter(status__in=statuses), limit, cursor)
+    shown, has_more = fitting(states_for(user, page.rows))
+    return shown, shown[-1]["emergencyId"] if has_more else page.next_cursor
 
 
-def open_emergencies(user: User) -> list[dict[str, Any]]:
-    """Return the open emergencies the user may see, for `connection_established`."""
-    return [emergency.as_json() for emergency in latest_emergencies(user, OPEN)]
+def greeted_emergencies(user: User) -> tuple[list[dict[str, Any]], bool]:
+    """Return the most urgent open emergencies the user may see, and whether there are more."""
+    page = page_of(Emergency.objects.visible_to(user).open(), MAX_GREETED, None)
+    shown, has_more = fitting(states_for(user, page.rows), GREETING_BYTES)
+    return shown, has_more or page.next_cursor is not None
 
 
 def nearest_responders(user: User, request: messages.FindNearestResponders) -> Result:
@@ -102,7 +114,7 @@ def watch_board(user: User, request: messages.WatchBoard) -> Result:
 
 
 def unanswered_alerts(user: User) -> list[Envelope]:
-    """`emergencyAlert` of each pending emergency that the user has not replied to.
+    """`emergencyAlert` of each pending emergency that the user has not replied to, the most urgent first.
 
     A user who was absent when the others were alerted is alerted now.
     """
@@ -115,19 +127,23 @@ def unanswered_alerts(user: User) -> list[Envelope]:
     missing = waiting.exclude(pk__in=known.values("emergency"))
     if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
         missing = missing.filter(escalation_level__gt=0, hospital=user.hospital_id)
-    if late := list(missing.values_list("pk", flat=True)[:MAX_LATE_ALERTS]):
+    if late := list(most_urgent_first(missing).values_list("pk", flat=True)[:MAX_LATE_ALERTS]):
         _alert_late(user, late)
-    entries = known.filter(reply=Reply.NONE).exclude(entry=None).values_list("entry_id", flat=True)
-    return newest_entries_about(user, messages.EmergencyAlert.type, entries)
+    unanswered = known.filter(reply=Reply.NONE).exclude(entry=None)
+    entry_ids = dict(unanswered.values_list("emergency_id", "entry_id"))
+    urgent = most_urgent_first(waiting.filter(pk__in=entry_ids)).values_list("pk", flat=True)
+    places = {entry_ids[pk]: place for place, pk in enumerate(urgent[:MAX_ALERTS_AT_ONCE])}
+    alerts = newest_entries_about(user, messages.EmergencyAlert.type, places)
+    return sorted(alerts, key=lambda alert: places[alert.subject])
 
 
 @action
 def _alert_late(user: User, emergency_ids: list[str]) -> None:
-    """Alert the user, with the rows locked in the order of their ids, so that no two actions deadlock."""
+    """Alert the user in this order, with the rows locked in that of their ids, so that no two deadlock."""
     waiting = Emergency.objects.pending().filter(pk__in=emergency_ids).order_by("pk")
-    rows = list(waiting.select_for_update(of=("self",)))
+    rows = {row.pk: row for row in waiting.select_for_update(of=("self",))}
     known = set(Alert.objects.filter(user=user, emergency__in=rows).values_list("emergency_id", flat=True))
-    for emergency in rows:
+    for emergency in [rows[pk] for pk in emergency_ids if pk in rows]:
         if emergency.pk not in known:
             at = user.hospital_id if user.hospital_id != emergency.hospital_id else None
             audience.alert(emergency, [user.pk], timezone.now(), at=at)
@@ -155,11 +171,15 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     if observed:
         timeline.add_entry(emergency, EntryKind.VITALS, user, observed, now)
     emergency.save_change()
-    change = status_change(
-        emergency, user, now, previous,
-        notes=request.notes, vitals=request.vitals or None, completion_details=request.completion_details,
-    )  # fmt: skip
-    entry = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now)
+    details, whole = bounded_fields(
+        {
+            "notes": request.notes,
+            "vitals": request.vitals or None,
+            "completion_details": request.completion_details,
+        }
+    )
+    change = status_change(emergency, user, now, previous, **details)
+    entry = timeline.add_entry(emergency, EntryKind.STATUS, user, change, now, whole=whole)
     if not emergency.is_open:
         stop_sharing(emergency, emergency.status)
     if amended:

@@ -240,13 +240,18 @@ class HospitalPartAdmin(TenancyAdmin):
     """What a hospital keeps of emergencies that another one has taken over."""
 
     list_display = ["emergency_id", "hospital", "until"]
-    list_filter = ["hospital"]
     search_fields = ["emergency__emergency_id"]
     fields = ["emergency_id", "hospital", "until", "record_shown"]
 
+    class Media:
+        css = {"all": ["hplus/board/board.css"]}
+
     @admin.display(description="record")
     def record_shown(self, part: HospitalPart) -> str:
-        return format_html("<pre>{}</pre>", json.dumps(part_of(part).as_json(), indent=2, ensure_ascii=False))
+        return format_html(
+            '<pre class="hp-record">{}</pre>',
+            json.dumps(part_of(part).as_json(), indent=2, ensure_ascii=False),
+        )
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

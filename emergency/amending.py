@@ -83,7 +83,13 @@ def _value(emergency: Emergency, name: str) -> Any:
 
 
 def publish_amended(
-    emergency: Emergency, user: User, changed: Changed, reason: str | None, now: datetime
+    emergency: Emergency,
+    user: User,
+    changed: Changed,
+    reason: str | None,
+    now: datetime,
+    *,
+    alert: bool = True,
 ) -> None:
     """Publish the amendment of a saved row; alert again while nobody has accepted and it matters."""
     if "location" in changed and emergency.is_open:
@@ -97,7 +103,7 @@ def publish_amended(
     )
     entry = timeline.add_entry(emergency, EntryKind.AMENDED, user, said, now)
     audience.publish_entry(EmergencyAmended, entry, emergency, *audience.actor_group(emergency, user))
-    if _needs_alert(changed) and emergency.status == Status.PENDING:
+    if alert and _needs_alert(changed) and emergency.status == Status.PENDING:
         alerted = {*audience.users_to_alert(emergency), *audience.staff_alerted_before(emergency)}
         audience.alert(emergency, alerted, now)
 

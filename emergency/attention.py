@@ -50,7 +50,7 @@ def _undecided(emergency: Emergency) -> list[str]:
 
 
 def faults(now: datetime) -> Iterator[str]:
-    """What contradicts the invariant, a sentence for each emergency."""
+    """Return what contradicts the invariant, a sentence for each emergency."""
     for emergency in Emergency.objects.open().unattended():
         yield f"{emergency.pk} is {emergency.status} and nothing is due for it"
     for emergency in Emergency.objects.open().overdue(now - OVERDUE_AFTER):

@@ -21,14 +21,14 @@ from hplus.realtime.hub.presence import connected_among
 
 
 def staff_concerned(emergency: Emergency, *, of: str | None = None) -> Group:
-    """The staff group of everybody who was alerted, and of the assignee, at its hospital or that one."""
+    """Return the staff group of who was alerted, and of the assignee, at its hospital or that one."""
     alerted = set(Alert.objects.filter(emergency=emergency).user_ids())
     members = alerted | ({emergency.assigned_to_id} - {None})
     return _staff_group(of or emergency.hospital_id, members)
 
 
 def helpers_concerned(emergency: Emergency) -> list[Group]:
-    """The staff groups of those who were alerted at the hospitals that are asked to help."""
+    """Return the staff groups of those who were alerted at the hospitals that are asked to help."""
     asked = AidRequest.objects.filter(emergency=emergency).values_list("hospital_id", flat=True)
     hospital_ids = list(asked.order_by("hospital_id"))
     alerted = Alert.objects.filter(emergency=emergency).user_ids() if hospital_ids else []
@@ -36,7 +36,7 @@ def helpers_concerned(emergency: Emergency) -> list[Group]:
 
 
 def dispatchers(hospital_id: str) -> list[str]:
-    """The userIds of those who dispatch for the hospital: its admins."""
+    """Return the userIds of those who dispatch for the hospital: its admins."""
     admins = User.objects.staff_of(hospital_id).filter(role=Role.ADMIN)
     return list(admins.order_by("pk").values_list("pk", flat=True))
 
@@ -100,7 +100,7 @@ def publish_status(entry: Entry, *more: Group, emergency: Emergency) -> None:
 
 
 def users_to_alert(emergency: Emergency, at: str | None = None) -> list[str]:
-    """The userIds to alert at the present level: the roles of the hospital's policy, then all its staff.
+    """Return the userIds to alert at the present level: roles of the hospital's policy, then all its staff.
 
     `at` is another hospital that is asked to help, with the roles of its own policy. The requester is left
     out.
@@ -148,7 +148,7 @@ def alert(emergency: Emergency, user_ids: Iterable[str], now: datetime, *, at: s
 
 
 def reachable_among(user_ids: Iterable[str]) -> set[str]:
-    """Those who are connected, or have a phone that a push can wake."""
+    """Return those who are connected, or have a phone that a push can wake."""
     connected = connected_among(user_ids)
     return connected | can_be_woken(set(user_ids) - connected)
 

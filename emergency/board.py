@@ -10,6 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from emergency import response_times
+from emergency.bounds import bounded
+from emergency.case_report import STALLS
 from emergency.current_state import states_of
 from emergency.models import Emergency
 from emergency.status import Status
@@ -38,6 +40,7 @@ class BoardEmergency(Shape):
     patient: str
     address: str | None
     requested_at: datetime
+    stalled: str | None
     assignee: str | None
     assignee_id: str | None
     eta_seconds: int | None
@@ -151,8 +154,9 @@ def _row(emergency: Emergency, eta_seconds: int | None) -> BoardEmergency:
         phase=emergency.phase,
         condition=emergency.condition[:300],
         patient=(emergency.patient_name or emergency.patient_id)[:100],
-        address=emergency.address,
+        address=bounded("address", emergency.address),
         requested_at=emergency.requested_at,
+        stalled=STALLS.get(emergency.stalled_cause),
         assignee=assignee.display_name if assignee else None,
         assignee_id=emergency.assigned_to_id,
         eta_seconds=None if emergency.on_scene_at else eta_seconds,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError
 from django.utils import timezone
 
 from emergency import audience, timeline
+from emergency.bounds import bounded
 from emergency.current_state import status_change
 from emergency.lenient import as_age, as_object, as_sex, as_text, as_yes_or_no
 from emergency.messages import EmergencyCreated, EmergencyStatusUpdate, RequestHelp, caller_subject
-from emergency.models import Emergency, Entry, EntryKind
+from emergency.models import Emergency, Entry, EntryKind, RepeatedCall
 from emergency.named_patient import ask_the_patient
 from emergency.observations import notify_if_worse, observe
+from emergency.repeated_call import add_call, emergency_to_add_to
 from emergency.sharing import share_locations
 from emergency.unanswered import reach_of, tell_requester
 from hplus import errors
@@ -23,6 +25,7 @@ from hplus.accounts.models import User
 from hplus.protocol import wire
 from hplus.realtime.actions import Result, action
 from hplus.realtime.idempotency import Idempotency
+from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 
 DUPLICATE_WITHIN = timedelta(minutes=10)
@@ -36,6 +39,7 @@ def _content(request: RequestHelp) -> dict[str, Any]:
 
 
 IDEMPOTENCY = Idempotency(Emergency, requester="requested_by", content=_content)
+REPEATED = Idempotency(RepeatedCall, requester="requested_by", content=_content)
 
 
 def request_help(user: User, request: RequestHelp) -> Result:
@@ -65,20 +69,43 @@ def _repeated(user: User, request: RequestHelp) -> Result | None:
     """The first result again, with the events of then, for a request with the same clientMessageId."""
     known = IDEMPOTENCY.first_row(user, request)
     if known is None:
+        added = REPEATED.first_row(user, request)
+        known = added.emergency if added else None
+    if known is None:
         return None
+    return Result(events=_created_again(user, known), ack_data={"emergencyId": known.pk}, is_duplicate=True)
+
+
+def _created_again(user: User, known: Emergency) -> list[Envelope]:
+    """The events that answered the call which made this emergency."""
     first = Entry.objects.filter(emergency=known, kind=EntryKind.REQUESTED).values_list("pk", flat=True)
     subjects = [subject for pk in first for subject in (pk, caller_subject(pk))]
-    entries = [
+    return [
         entry
         for event_type in (EmergencyCreated.type, EmergencyStatusUpdate.type)
         for entry in newest_entries_about(user, event_type, subjects)
     ]
-    return Result(events=entries, ack_data={"emergencyId": known.pk}, is_duplicate=True)
 
 
 @action
 def _store(user: User, request: RequestHelp) -> Result:
+    """Make an emergency, or add the call to one of a requester who has made many."""
     now = timezone.now()
+    known = emergency_to_add_to(user, request.hospital_id, now)
+    if known is None:
+        return _make(user, request, now)
+    if repeated := _repeated(user, request):  # while this call waited for its turn
+        return repeated
+    add_call(known, user, request, REPEATED.fingerprint(request), now)
+    return Result(
+        events=_created_again(user, known),
+        replayed=True,  # a client that asks for no `ack` knows by it that the call has come
+        ack_data={"emergencyId": known.pk},
+        is_merged=True,
+    )
+
+
+def _make(user: User, request: RequestHelp, now: datetime) -> Result:
     emergency = _to_row(user, request)
     vitals = as_object(request.vitals)
     observed = observe(emergency, user, vitals, now) if vitals is not None else None
@@ -86,7 +113,7 @@ def _store(user: User, request: RequestHelp) -> Result:
     emergency.requested_at, emergency.alerted_at = now, now if alerted else None
     emergency.escalate_at = emergency.next_escalation_at()
     emergency.save(force_insert=True)
-    created = status_change(emergency, user, now, None, vitals=emergency.vitals).as_json()
+    created = status_change(emergency, user, now, None, vitals=bounded("vitals", emergency.vitals)).as_json()
     reach = reach_of(emergency.hospital, alerted)
     entry = timeline.add_entry(emergency, EntryKind.REQUESTED, user, {**created, "reach": reach}, now)
     if observed and emergency.readings:

@@ -67,7 +67,8 @@ class EmergencyConsumer(DomainConsumer):
     arrival_probe = SEES_AN_OPEN_EMERGENCY
 
     def snapshot(self) -> dict[str, Any]:
-        return {"activeEmergencies": actions.open_emergencies(self.user)}
+        shown, has_more = actions.greeted_emergencies(self.user)
+        return {"activeEmergencies": shown, "hasMoreEmergencies": has_more}
 
     def on_connect(self) -> Result:
         return Result(events=actions.unanswered_alerts(self.user))

@@ -6,15 +6,14 @@ What is due stands in rows; the server that locks a row first does the work.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from emergency import audience, messages, mutual_aid, timeline
+from emergency.due import each_alone, ids_in_fair_order
 from emergency.models import Emergency, EntryKind, HospitalPolicy
 from emergency.reminders import backed_off
 from emergency.unanswered import tell_requester
@@ -25,40 +24,17 @@ from hplus.realtime.actions import action, publish
 
 logger = logging.getLogger(__name__)
 ALL_STAFF, DISPATCHERS, MUTUAL_AID = 1, 2, 3  # whom each level adds
-MAX_ESCALATED = 100
-MAX_READ = 10_000
 BATCH = 10  # in one transaction, which holds their rows until its commit
-Row = TypeVar("Row")
 
 
 def escalate_due() -> int:
     """Escalate the pending emergencies that are due by one level, in a fair order. Returns how many."""
-    due = emergencies_to_escalate(timezone.now()).order_by("escalate_at")
-    rows = in_fair_order(due.values_list("pk", "hospital_id", "requested_by_id")[:MAX_READ])
-    ids = [pk for pk, *_ in rows[:MAX_ESCALATED]]
+    ids = ids_in_fair_order(emergencies_to_escalate(timezone.now()), "escalate_at")
     return sum(_escalate_batch(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH))
 
 
 def emergencies_to_escalate(now: datetime) -> QuerySet[Emergency]:
     return Emergency.objects.filter(escalate_at__lte=now)
-
-
-def in_fair_order(rows: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, Any]]:
-    """One of each hospital before the second of any, and within it one of each requester.
-
-    A row is an id, its hospital and its requester, in the order in which they are due.
-    """
-    return _one_of_each(_one_of_each(rows, lambda row: row[1:]), lambda row: row[1])
-
-
-def _one_of_each(rows: Iterable[Row], owner: Callable[[Row], Any]) -> list[Row]:
-    """The first row of each owner, then the second ones, and so on."""
-    seen: Counter[Any] = Counter()
-    ranked = []
-    for row in rows:
-        ranked.append((seen[owner(row)], row))
-        seen[owner(row)] += 1
-    return [row for _, row in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _escalate_batch(ids: Sequence[str]) -> int:
@@ -67,15 +43,7 @@ def _escalate_batch(ids: Sequence[str]) -> int:
         return _escalate_all(ids)
     except Exception:
         logger.exception("A batch of escalations failed and is repeated one by one")
-    return sum(_escalate_alone(pk) for pk in ids)
-
-
-def _escalate_alone(emergency_id: str) -> int:
-    try:
-        return _escalate_all([emergency_id])
-    except Exception:
-        logger.exception("Escalating %s failed and is tried again", emergency_id)
-        return 0
+    return each_alone(lambda emergency_id: _escalate_all([emergency_id]), ids)
 
 
 @action

@@ -9,6 +9,7 @@ from django.utils import timezone
 from emergency import audience, messages, timeline
 from emergency.actions import lock_emergency
 from emergency.models import Emergency, EntryKind
+from emergency.timeline import has_told_often
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
@@ -30,11 +31,14 @@ def acknowledge_escalation(user: User, request: messages.AcknowledgeEscalation) 
         raise errors.Forbidden("Only a dispatcher of the hospital may acknowledge this.")
     if not is_asked(emergency):
         raise errors.InvalidTransition("No dispatcher was asked about it.", status=emergency.status)
+    done = Result(ack_data={"emergencyId": emergency.pk})
+    if has_told_often(emergency, EntryKind.ACKNOWLEDGED, user, now):
+        return done
     until = now + QUIET_FOR
     if emergency.is_underway:
         emergency.check_at, emergency.stalled_cause, emergency.reminders = until, "", 0
     else:
-        emergency.escalate_at = until
+        emergency.escalate_at = until = max(until, emergency.escalate_at or until)
     emergency.save_change()
     acked = messages.EscalationAcked(
         emergency_id=emergency.pk, by=user.pk, at=now, until=until, note=request.note
@@ -42,7 +46,7 @@ def acknowledge_escalation(user: User, request: messages.AcknowledgeEscalation) 
     entry = timeline.add_entry(emergency, EntryKind.ACKNOWLEDGED, user, acked, now)
     event = messages.EmergencyEscalationAcked.of(entry)
     publish(event, audience.staff_concerned(emergency), *_dispatchers(emergency))
-    return Result(ack_data={"emergencyId": emergency.pk})
+    return done
 
 
 def is_asked(emergency: Emergency) -> bool:

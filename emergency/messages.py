@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.utils import timezone
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
+from emergency.bounds import bounded, bounded_fields, bounded_warnings
 from emergency.lenient import (
     OLDEST_YEARS,
     AnyFlag,
@@ -316,14 +318,19 @@ class EmergencyRequest(Shape):
 
     @classmethod
     def of(cls, emergency: Emergency, eta_seconds: int | None = None) -> Self:
+        """With bounded texts; `warnings` names those that are longer in the row."""
+        address = bounded("address", emergency.address)
+        copied, whole = bounded_fields({name: getattr(emergency, name) for name in cls._COPIED})
+        longer = [*map(to_camel, whole), *(["location.address"] if address != emergency.address else [])]
+        copied["warnings"] = bounded_warnings(dict.fromkeys([*longer, *emergency.warnings]))
         return cls(
-            location=Place(lat=emergency.lat, lng=emergency.lng, address=emergency.address),
+            location=Place(lat=emergency.lat, lng=emergency.lng, address=address),
             timestamp=emergency.requested_at,
             requested_by=emergency.requested_by_id,
             assigned_to=emergency.assigned_to_id,
             eta_seconds=eta_seconds,
             news2=emergency.current_news2(timezone.now()),
-            **{name: getattr(emergency, name) for name in cls._COPIED},
+            **copied,
         )
 
     def for_caller(self, original: dict[str, Any]) -> Self:
@@ -331,7 +338,11 @@ class EmergencyRequest(Shape):
 
         `original` is the call as it was sent.
         """
-        said = {field: as_text(original[name]) for field, name in _SAID.items() if original.get(name)}
+        said = {
+            field: bounded(field, as_text(original[name]))
+            for field, name in _SAID.items()
+            if original.get(name)
+        }
         hidden = dict.fromkeys(_NOT_FOR_CALLER)
         warnings = [name for name in self.warnings if not name.startswith("vitals")]
         return self.model_copy(update={**said, **hidden, "warnings": warnings})
@@ -431,7 +442,7 @@ class EmergencyCreated(EntryEvent):
 class AlertedEmergency(EmergencyRequest):
     """The emergency; with `mutualAid` one of another hospital, where nobody has accepted it."""
 
-    mutual_aid: bool = Field(default=False, exclude_if=lambda is_asked: not is_asked)
+    mutual_aid: Literal[True] | None = Field(default=None, exclude_if=lambda is_asked: is_asked is None)
 
 
 class EmergencyAlert(EntryEvent):
@@ -446,7 +457,7 @@ class EmergencyAlert(EntryEvent):
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        is_asked = bool(entry.data.get("mutualAid"))
+        is_asked: Literal[True] | None = True if entry.data.get("mutualAid") else None
         return cls(entry_id=entry.pk, data=AlertedEmergency(**entry.data["emergency"], mutual_aid=is_asked))
 
     def topic(self) -> str:

@@ -77,21 +77,21 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         return self.filter(status=Status.PENDING)
 
     def asked_of(self, hospital_id: str | None) -> Self:
-        """The pending ones for which this hospital was asked to help."""
+        """Match the pending ones for which this hospital was asked to help."""
         asked = AidRequest.objects.filter(hospital=hospital_id, emergency=models.OuterRef("pk"))
         return self.pending().filter(models.Exists(asked))
 
     def waiting_for(self, user: User) -> Self:
-        """The pending ones this member of the staff may accept: the hospital's, and those it helps with."""
+        """Match the pending ones this member of the staff may accept, also those the hospital helps with."""
         asked = self.asked_of(user.hospital_id).values("pk")
         return self.pending().filter(Q(hospital=user.hospital_id) | Q(pk__in=asked))
 
     def unattended(self) -> Self:
-        """The open ones for which nothing is due: there must be none, and a constraint refuses them."""
+        """Match open ones for which nothing is due: there must be none, and a constraint refuses them."""
         return self.exclude(HAS_NEXT_DEADLINE)
 
     def overdue(self, by: datetime) -> Self:
-        """Those whose next deadline was before that time."""
+        """Match those whose next deadline was before that time."""
         return self.filter(Q(escalate_at__lt=by) | Q(escalate_at=None, check_at__lt=by))
 
 
@@ -238,7 +238,7 @@ class Emergency(IdempotentRow):
 
     @property
     def next_deadline(self) -> datetime | None:
-        """When HPlus does something unless somebody acts before; never None while it is open."""
+        """Return when HPlus does something unless somebody acts before; never None while it is open."""
         return self.escalate_at or self.check_at if self.is_open else None
 
     @property
@@ -434,6 +434,25 @@ class Alert(models.Model):
         return f"{self.user_id}: {self.reply or 'no answer yet'}"
 
 
+class RepeatedCall(IdempotentRow):
+    """A call for help that was added to an open emergency of the same requester; `original` as sent."""
+
+    emergency = models.ForeignKey(
+        Emergency, on_delete=models.PROTECT, related_name="repeated_calls", db_index=False
+    )
+    requested_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    at = models.DateTimeField()
+    original = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["emergency", "id"], name="repeated_call_of")]
+        constraints = [one_row_per_key("requested_by", "one_repeated_call_however_often_sent")]
+
+    def __str__(self) -> str:
+        return f"{self.requested_by_id}, {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 class AidRequest(models.Model):
     """Another hospital that was asked to help with an emergency nobody has accepted."""
 
@@ -452,7 +471,7 @@ class HospitalPartQuerySet(TenancyQuerySet["HospitalPart"]):
     public_id = "emergency_id"
 
     def visibility(self, user: User) -> Q:
-        """Those of the user's hospital, for its staff."""
+        """Match those of the user's hospital, for its staff."""
         return NO_ROW if user.is_patient else Q(hospital=user.hospital_id)
 
 

@@ -17,7 +17,7 @@ from hplus.accounts.models import Hospital, User
 
 
 def helping_hospitals(policy: HospitalPolicy) -> list[Hospital]:
-    """The hospitals on the policy's list."""
+    """Return the hospitals on the policy's list."""
     return [] if policy._state.adding else list(policy.mutual_aid.order_by("pk"))
 
 

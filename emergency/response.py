@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from emergency import audience, messages, timeline
 from emergency.actions import find_emergency, lock_emergency
+from emergency.bounds import bounded_fields
 from emergency.current_state import state_of, status_change
 from emergency.models import Alert, Emergency, Entry, EntryKind, Reply
 from emergency.mutual_aid import take_over
@@ -19,6 +20,8 @@ from hplus.realtime import groups
 from hplus.realtime.actions import Result, action
 from hplus.realtime.hub.presence import online_among
 from location.actions import close_grants
+
+ANSWERS = {"estimated_arrival", "response_notes", "rejection_reason"}
 
 
 def respond(user: User, request: messages.Respond) -> Result:
@@ -66,8 +69,12 @@ def _accept(user: User, request: messages.Respond, hospital_id: str) -> None:
     emergency = lock_emergency(user, request.emergency_id)
     if not is_first and not _accepts_again(user, emergency, request):
         return
+    is_quiet = not is_first and timeline.has_told_often(emergency, EntryKind.RESPONDED, user, now)
+    is_quiet = is_quiet and emergency.acknowledged_at is not None
     emergency.acknowledge(now)
     emergency.save_change()
+    if is_quiet:
+        return
     listeners = []
     if hospital_id != emergency.hospital_id:
         listeners = [audience.staff_concerned(emergency, of=hospital_id)]
@@ -97,13 +104,15 @@ def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) 
 
 @action
 def _reject(user: User, request: messages.Respond) -> None:
-    """Reject. The assignee releases the emergency by it.
+    """Reject. The assignee releases the emergency by it; repeating a rejection changes nothing.
 
     The requester hears of it only when everybody has rejected; after an acceptance or the end nobody does.
     """
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if emergency.assigned_to_id == user.pk and emergency.is_open:
         _release(emergency, user, request, now)
+        return
+    if Alert.objects.filter(emergency=emergency, user=user, reply=Reply.REJECTED).exists():
         return
     audience.store_reply(emergency, user, Reply.REJECTED, now)
     entry = _add_response_entry(emergency, user, request, now)
@@ -136,6 +145,7 @@ def _release(emergency: Emergency, user: User, request: messages.Respond, now: d
 
 
 def _add_response_entry(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> Entry:
+    answers, whole = bounded_fields(request.model_dump(include=ANSWERS))
     response = messages.Response(
         emergency_id=emergency.pk,
         action=request.action,
@@ -145,10 +155,8 @@ def _add_response_entry(emergency: Emergency, user: User, request: messages.Resp
         responder_role=user.role,
         assigned_to=emergency.assigned_to_id,
         assigned_role=emergency.assigned_role,
-        estimated_arrival=request.estimated_arrival,
-        response_notes=request.response_notes,
-        rejection_reason=request.rejection_reason,
         timestamp=now,
         emergency=state_of(emergency),
+        **answers,
     )
-    return timeline.add_entry(emergency, EntryKind.RESPONDED, user, response, now)
+    return timeline.add_entry(emergency, EntryKind.RESPONDED, user, response, now, whole=whole)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from emergency.models import Emergency, Entry
+from emergency.models import Emergency, Entry, RepeatedCall
 from emergency.status import OPEN
 from hplus.protocol.wire import REMOVED
 
@@ -18,9 +18,9 @@ BATCH_ROWS = 200
 PERSONAL_FIELDS = {
     "accessNotes", "callbackPhone", "callerName", "callerRelation", "changed",
     "address", "completionDetails", "condition", "description", "isPregnant", "lat", "lng",
-    "location", "message", "news2", "notes", "original", "parameters", "patientAge", "patientId",
+    "location", "message", "news2", "note", "notes", "original", "parameters", "patientAge", "patientId",
     "patientName", "patientPhone", "patientSex", "readings", "reason", "rejectionReason",
-    "responseNotes", "score", "vitals", "warnings",
+    "responseNotes", "score", "vitals", "warnings", "whole",
 }  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def _anonymise_batch(before: datetime, kept: Collection[str]) -> int:
     for entry in entries:
         entry.data = without_personal_data(entry.data)
     Entry.objects.bulk_update(entries, ["data"], batch_size=200)
+    RepeatedCall.objects.filter(emergency__in=rows).update(original={}, fingerprint="")
     return len(rows)
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from emergency import audience, timeline
 from emergency.current_state import status_change
+from emergency.due import each_alone, ids_in_fair_order
 from emergency.models import Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from emergency.reminders import backed_off
 from emergency.sharing import share_locations
@@ -23,7 +24,6 @@ from hplus.realtime.actions import action
 from hplus.realtime.hub.presence import connected_among, last_seen
 from location.actions import close_grants, has_position_since, last_received_at
 
-MAX_CHECKED = 100
 GRAVEST_FIRST = (StallCause.UNREACHABLE, StallCause.ACKNOWLEDGE, StallCause.TURNOUT)
 TEXTS = {
     StallCause.ACKNOWLEDGE: ("An assignment is not acknowledged", "was assigned and has not acknowledged it"),
@@ -34,8 +34,7 @@ TEXTS = {
 
 def check_due() -> int:
     """Check the assignees of the emergencies that are due. Returns how many had stalled."""
-    due = emergencies_to_check(timezone.now()).order_by("check_at")
-    return sum(_check(pk) for pk in list(due.values_list("pk", flat=True)[:MAX_CHECKED]))
+    return each_alone(_check, ids_in_fair_order(emergencies_to_check(timezone.now()), "check_at"))
 
 
 def emergencies_to_check(now: datetime) -> QuerySet[Emergency]:
@@ -72,7 +71,7 @@ def _leave_to_escalation(emergency: Emergency, now: datetime) -> None:
 
 
 def stall_of(emergency: Emergency, now: datetime) -> tuple[str | None, datetime]:
-    """Why it has stalled, and since when; without a cause, when it would at the earliest.
+    """Return why it has stalled, and since when; without a cause, when it would at the earliest.
 
     Of several causes the first of GRAVEST_FIRST: who has not set out and can't be reached is released.
     """
@@ -84,7 +83,7 @@ def stall_of(emergency: Emergency, now: datetime) -> tuple[str | None, datetime]
 
 
 def _deadlines(emergency: Emergency, now: datetime) -> dict[str, datetime]:
-    """When it stalls by each cause that still can be, unless the assignee gives the sign."""
+    """Return when it stalls by each cause that still can be, unless the assignee gives the sign."""
     limits = HospitalPolicy.of(emergency.hospital_id).stall_limits()
     assignee_id, accepted_at = emergency.assigned_to_id, emergency.accepted_at or emergency.requested_at
     assert assignee_id is not None  # a constraint
@@ -99,7 +98,7 @@ def _deadlines(emergency: Emergency, now: datetime) -> dict[str, datetime]:
 
 
 def _last_sign(emergency: Emergency, assignee_id: str, accepted_at: datetime, now: datetime) -> datetime:
-    """When the assignee was last connected, sent a position, or did something about this emergency."""
+    """Return when the assignee was last connected, sent a position, or did something about this emergency."""
     if connected_among([assignee_id]):
         return now
     own = Entry.objects.filter(emergency=emergency, by=assignee_id).aggregate(last=Max("at"))["last"]
@@ -108,7 +107,7 @@ def _last_sign(emergency: Emergency, assignee_id: str, accepted_at: datetime, no
 
 
 def _is_to_release(emergency: Emergency, cause: str) -> bool:
-    """Who can be reached is only asked again; a patient on board stays with the crew, reached or not."""
+    """Whether it is released: not from who can be reached, and not with the patient on board."""
     if emergency.is_with_patient:
         return False
     return cause in (StallCause.ACKNOWLEDGE, StallCause.UNREACHABLE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
+
+from pydantic.alias_generators import to_camel
 
 from emergency.messages import BoardChanged
 from emergency.models import Emergency, Entry
@@ -13,6 +15,8 @@ from hplus.realtime import groups
 from hplus.realtime.actions import publish
 from location.actions import read_track
 from location.models import Fix
+
+MAX_TOLD = 5
 
 # Writing
 
@@ -25,18 +29,31 @@ def add_entry(
     now: datetime,
     *,
     left_hospital_id: str | None = None,
+    whole: dict[str, Any] | None = None,
 ) -> Entry:
     """Add an entry, which is never changed, and publish `boardChanged` to the hospital's board.
 
-    `left_hospital_id`: the hospital that has given the emergency away, whose board has changed too.
+    `left_hospital_id`: the hospital that has given the emergency away, whose board has changed too. `whole`
+    are values that events have shortened.
     """
     for hospital_id in filter(None, (left_hospital_id, emergency.hospital_id)):
         changed = BoardChanged(hospital_id=hospital_id, emergency_id=emergency.pk)
         publish(changed, groups.board(hospital_id))
     fields = data.as_json() if isinstance(data, Shape) else data
+    if whole:
+        fields = {**fields, "whole": {to_camel(name): value for name, value in whole.items()}}
     return Entry.objects.create(
         emergency=emergency, kind=kind, at=now, by=by, by_role=by.role if by else "", data=fields
     )
+
+
+def has_told_often(emergency: Emergency, kind: str, user: User, now: datetime) -> bool:
+    """Whether this user has caused MAX_TOLD such entries, each with an event for all, in the last minute.
+
+    It bounds what one person, who is never rate limited here, makes everybody hear.
+    """
+    own = Entry.objects.filter(emergency=emergency, kind=kind, by=user)
+    return own.filter(at__gt=now - timedelta(minutes=1)).count() >= MAX_TOLD
 
 
 # Reading

@@ -11,7 +11,7 @@ from hplus.notifications.actions import notify
 
 
 def reach_of(hospital: Hospital, alerted: list[str]) -> dict[str, Any]:
-    """What `emergencyCreated` adds: how many are alerted and reachable, and whether it is on diversion."""
+    """Return what `emergencyCreated` adds: who is alerted and reachable, and the diversion."""
     return {
         "alertedCount": len(alerted),
         "reachableCount": len(audience.reachable_among(alerted)),

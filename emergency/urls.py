@@ -14,6 +14,7 @@ urlpatterns = [
     path("<str:emergency_id>/", views.EmergencyView.as_view()),
     path("<str:emergency_id>/timeline/", views.TimelineView.as_view()),
     path("<str:emergency_id>/track.geojson", views.TrackView.as_view()),
+    path("<str:emergency_id>/calls/", views.CallsView.as_view()),
     path("<str:emergency_id>/part/", views.PartView.as_view()),
     path("<str:emergency_id>/fhir/", views.FhirView.as_view()),
     path("<str:emergency_id>/nearest/", views.NearestView.as_view()),

@@ -13,13 +13,14 @@ from rest_framework.views import APIView
 
 from emergency import actions, fhir, messages, response_times, timeline
 from emergency.call_for_help import request_help
+from emergency.calls_as_sent import Calls, calls_of
 from emergency.current_state import states_for
 from emergency.hospital_part import Part, read_part
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
 from hplus.api.requests import body_of, query_of
-from hplus.protocol.wire import Shape
+from hplus.protocol.wire import OptionalId, Shape
 from hplus.realtime.rest import ActionResult, response_of
 from location.actions import read_track
 from location.geojson import collection
@@ -34,6 +35,8 @@ def _statuses(text: str) -> str:
 
 class EmergencyQuery(Shape):
     status: Annotated[str, AfterValidator(_statuses)] = ",".join(Status.values)
+    limit: Annotated[int, Field(ge=1, le=200)] = 100
+    cursor: OptionalId = None
 
 
 class DaysQuery(Shape):
@@ -41,21 +44,33 @@ class DaysQuery(Shape):
 
 
 class Emergencies(Shape):
-    """Emergencies, the newest first."""
+    """Open emergencies, the most urgent first, then those that are over, the latest first.
+
+    `nextCursor` is what to give as `cursor` for more; a page has at most 64 KiB.
+    """
 
     emergencies: list[messages.EmergencyRequest]
+    next_cursor: str | None
+    has_more: bool
 
 
 class EmergenciesView(APIView):
     @extend_schema(
         operation_id="emergencies_list",
-        parameters=[OpenApiParameter("status", str)],
+        parameters=[
+            OpenApiParameter("status", str),
+            OpenApiParameter("limit", int),
+            OpenApiParameter("cursor", str),
+        ],
         responses=Emergencies,
     )
     def get(self, request: Request) -> Response:
-        """List the latest 100 emergencies one may see, by `status` (several with commas between)."""
-        statuses = query_of(request, EmergencyQuery).status.split(",")
-        return shaped(Emergencies(emergencies=actions.latest_emergencies(request.user, statuses)))
+        """List the emergencies one may see, by `status` (several with commas between)."""
+        query = query_of(request, EmergencyQuery)
+        shown, cursor = actions.list_emergencies(
+            request.user, query.status.split(","), query.limit, query.cursor
+        )
+        return Response({"emergencies": shown, "nextCursor": cursor, "hasMore": cursor is not None})
 
     @described(messages.RequestHelp, ActionResult)
     def post(self, request: Request) -> Response:
@@ -95,6 +110,21 @@ class FhirView(APIView):
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read an emergency as an HL7 FHIR R4 Bundle."""
         return Response(fhir.bundle(actions.find_chart(request.user, emergency_id)))
+
+
+class CallsQuery(Shape):
+    limit: Annotated[int, Field(ge=1, le=50)] = 20
+    cursor: OptionalId = None
+
+
+class CallsView(APIView):
+    @extend_schema(
+        parameters=[OpenApiParameter("limit", int), OpenApiParameter("cursor", str)], responses=Calls
+    )
+    def get(self, request: Request, emergency_id: str) -> Response:
+        """Read the calls for help whole, as they were sent: the first, then those added to it."""
+        emergency = actions.find_chart(request.user, emergency_id)
+        return shaped(calls_of(emergency, **query_of(request, CallsQuery).model_dump()))
 
 
 class PartView(APIView):

@@ -64,8 +64,8 @@ socket_urls = [
 ]
 
 JOBS = [
-    PeriodicJob(escalate_due, every_seconds=0.5, due=emergencies_to_escalate),
-    PeriodicJob(check_due, every_seconds=0.5, due=emergencies_to_check),
+    PeriodicJob(escalate_due, every_seconds=0.5, due=emergencies_to_escalate, own_thread=True),
+    PeriodicJob(check_due, every_seconds=0.5, due=emergencies_to_check, own_thread=True),
     PeriodicJob(end_diversions, every_seconds=5, due=hospitals_to_reopen),
     PeriodicJob(expiry.expire_dead_servers, every_seconds=5),
     PeriodicJob(expiry.expire_presence, every_seconds=1, due=expiry.presences_to_expire),

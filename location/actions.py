@@ -145,7 +145,7 @@ def fresh_positions(user_ids: Iterable[str]) -> dict[str, Point]:
 
 
 def last_received_at(user_id: str) -> datetime | None:
-    """When the latest position of this user came in."""
+    """Return when the latest position of this user came in."""
     return Latest.objects.filter(user=user_id).values_list("received_at", flat=True).first()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
 from calls import actions as calls
 from calls.messages import EndCall, InitiateCall
@@ -16,6 +17,8 @@ from chat.messages import SendMessage
 from chat.models import ChatRoom
 from emergency.call_for_help import request_help
 from emergency.messages import RequestHelp, Respond
+from emergency.models import Emergency
+from emergency.mutual_aid import keep_part
 from emergency.response import respond
 from hplus.accounts.models import Session, User
 from hplus.audit.actions import record as write_down
@@ -41,6 +44,7 @@ def fill(users: dict[str, User], number: str) -> None:
     _arrive(nurse, chief)
     _call(nurse, patient)
     _rescue(users[f"receptionist_{number}"], crew, hospital_id)
+    _keep_part(hospital_id)
     location.request_location(chief, RequestLocation(target_user_id=crew.pk))
     notify([nurse.pk], category="shift", title="Change of shift", body="The round is at nine.")
     write_down(chief, Verb.READ, nurse)
@@ -77,3 +81,10 @@ def _rescue(reception: User, crew: User, hospital_id: str) -> None:
     respond(crew, Respond.read({"emergencyId": made["emergencyId"], "action": "accept"}))
     place = {"location": {"lat": 37.77, "lng": -122.42, "accuracy": 5.0}, "isEmergency": True}
     record(crew, UpdateLocation.read({"data": {**place, "emergencyId": made["emergencyId"]}}))
+
+
+def _keep_part(hospital_id: str) -> None:
+    emergency = Emergency.objects.get(hospital=hospital_id)
+    keep_part(
+        emergency, hospital_id, emergency.entries.filter(kind="responded").latest("at").pk, timezone.now()
+    )

@@ -12,6 +12,7 @@ from django.urls import reverse
 SIDEBAR = {
     "Now": [
         ("emergency.emergency", "Emergencies", "emergency"),
+        ("emergency.hospitalpart", "Given away", "output"),
         ("realtime.connection", "Who is online", "sensors"),
         ("location.latest", "Positions", "my_location"),
     ],

@@ -20,6 +20,12 @@ class AddIndexOnline(AddIndexConcurrently):
         else:
             AddIndex.database_forwards(self, app_label, schema_editor, from_state, to_state)
 
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor == "postgresql":
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+        else:
+            AddIndex.database_backwards(self, app_label, schema_editor, from_state, to_state)
+
 
 class AddCheckOnline(AddConstraintNotValid):
     """Add a check for new rows; `ValidateCheckOnline` in a later migration checks those of before."""

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from django.db import transaction
 
@@ -50,11 +50,17 @@ class Result:
     events: Sequence[Event | Envelope] = ()
     ack_data: dict[str, Any] | None = None
     is_duplicate: bool = False
+    is_merged: bool = False  # added to what an earlier request has made
     replayed: bool = False
     subscribe: Sequence[Group] = ()
     unsubscribe: Sequence[Group] = ()
     close_code: int | None = None
     after_reply: Callable[[], Result | None] | None = None
+
+    @property
+    def status(self) -> Literal["ok", "duplicate", "merged"]:
+        """The `status` of the `ack`."""
+        return "duplicate" if self.is_duplicate else "merged" if self.is_merged else "ok"
 
 
 _outgoing: ContextVar[Outgoing | None] = ContextVar("outgoing", default=None)

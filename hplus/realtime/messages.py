@@ -118,10 +118,14 @@ class Limits(Shape):
 
 
 class Snapshot(Shape):
-    """The state to show first: unread rooms, open emergencies, and the call in progress."""
+    """The state to show first: unread rooms, open emergencies, and the call in progress.
+
+    The most urgent emergencies, as far as they fit; `hasMoreEmergencies` where the list over HTTP has more.
+    """
 
     unread: list[dict[str, Any]] = []
     active_emergencies: list[dict[str, Any]] = []
+    has_more_emergencies: bool = False
     active_call: dict[str, Any] | None = None
 
 
@@ -244,14 +248,14 @@ class Ack(Event):
     """The request is done and stored; `data` has the ids of what was made.
 
     Sent where the request carried `requestId` or `clientMessageId`. A repeated one gets `duplicate` and the
-    same `data`.
+    same `data`; a further call for help that was added to an open emergency gets `merged`.
     """
 
     type = "ack"
     request_type: str
     request_id: str | None
     client_message_id: str | None
-    status: Literal["ok", "duplicate"]
+    status: Literal["ok", "duplicate", "merged"]
     data: dict[str, Any] | None
 
 

@@ -18,7 +18,7 @@ from hplus.realtime.actions import Result
 
 
 class ActionResult(wire.Shape):
-    """Whether it was done now (`ok`) or before (`duplicate`), and the ids of what was made."""
+    """Whether it was done now (`ok`) or before (`duplicate`, `merged`), and the ids of what was made."""
 
     status: str
     data: dict[str, Any] | None
@@ -29,9 +29,8 @@ def response_of(result: Result, status: int = 200) -> Response:
     events = [event for event in result.events if isinstance(event, wire.Event)]
     if events:
         return Response(events[0].fields(), status=status)
-    if result.is_duplicate:
-        return Response({"status": "duplicate", "data": result.ack_data})
-    return Response({"status": "ok", "data": result.ack_data}, status=status)
+    is_new = result.status == "ok"
+    return Response({"status": result.status, "data": result.ack_data}, status=status if is_new else 200)
 
 
 def action_view(

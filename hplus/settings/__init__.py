@@ -115,7 +115,7 @@ HOT_CONNECTIONS = 2  # database connections of the hot statements
 ADMISSION_THREADS = 4  # for clients that connect and disconnect
 URGENT_THREADS = 3  # for calls for help and their answers, which nothing else may use
 EXPORT_THREADS = 2  # for the portions of exports
-OTHER_THREADS = 8  # reconciliation, health, periodic jobs, the main thread of a command
+OTHER_THREADS = 10  # reconciliation, health, periodic jobs, the main thread of a command
 # HTTP requests at work at once, by lane (hplus.api.lanes), each with one database connection.
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000

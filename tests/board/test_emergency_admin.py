@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from datetime import timedelta
 from typing import Any
@@ -15,12 +16,14 @@ from django.utils import timezone
 from calls.models import Call, Participant
 from chat import actions as chat
 from chat.messages import SendMessage
-from emergency.actions import update_status
+from emergency.actions import transfer, update_status
 from emergency.call_for_help import request_help
-from emergency.messages import RequestHelp, Respond, UpdateStatus
-from emergency.models import Emergency, HospitalPolicy
+from emergency.case_report import STALLS
+from emergency.messages import RequestHelp, Respond, Transfer, UpdateStatus
+from emergency.models import Emergency, HospitalPart, HospitalPolicy
 from emergency.policy import change_policy
 from emergency.response import respond
+from emergency.stalled import check_due
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.models import Record
@@ -335,3 +338,41 @@ def test_admin_corrects_an_emergency_and_the_page_tells_the_value_before(users: 
     assert b"Field required" in refused.content
     elsewhere = admin_client_of("admin_002").post(f"{LIST}{emergency_id}/action/amend/", request)
     assert elsewhere.status_code == 404
+
+
+def test_dispatcher_quiets_the_reminders_of_a_stalled_emergency(users: dict[str, User]) -> None:
+    HospitalPolicy.objects.create(hospital_id="hospital_001", limit_seconds={"unreachable": 0})
+    emergency_id = call_for_help(users)
+    respond(users["paramedic_456"], Respond(emergency_id=emergency_id, action="accept"))
+    admin_client = admin_client_of(users["admin_001"])
+    button = "ask nobody for 5 minutes"
+    assert button not in admin_client.get(page_of(emergency_id)).content.decode()
+    assert check_due() == 1
+    page = admin_client.get(page_of(emergency_id)).content.decode()
+    assert button in page
+    assert STALLS["unreachable"] in html.unescape(page)
+    [row] = admin_client.get(BOARD).json()["emergencies"]
+    assert row["stalled"] == STALLS["unreachable"]
+    for client in (admin_client_of(users["admin_002"]), admin_client):
+        client.post(f"{LIST}{emergency_id}/action/acknowledge/")
+    emergency = Emergency.objects.get()
+    assert emergency.stalled_cause == ""
+    assert emergency.check_at is not None
+    assert emergency.check_at > timezone.now() + timedelta(minutes=4)
+    assert "has seen it" in admin_client.get(page_of(emergency_id)).content.decode()
+    assert emergency.entries.filter(kind="acknowledged").count() == 1
+
+
+def test_hospital_keeps_and_reads_its_part_of_a_transferred_emergency(users: dict[str, User]) -> None:
+    emergency_id = call_for_help(users)
+    request = Transfer(emergency_id=emergency_id, to_hospital_id="hospital_002", reason="burns unit")
+    transfer(users["nurse_001"], request)
+    parts = "/admin/emergency/hospitalpart/"
+    part = HospitalPart.objects.get()
+    own, elsewhere = admin_client_of(users["admin_001"]), admin_client_of(users["admin_002"])
+    assert emergency_id in own.get(parts).content.decode()
+    page = own.get(f"{parts}{part.pk}/change/").content.decode()
+    assert "burns unit" in page
+    assert Record.objects.filter(verb="read", object_id=part.pk).exists()
+    assert emergency_id not in elsewhere.get(parts).content.decode()
+    assert elsewhere.get(f"{parts}{part.pk}/change/").status_code == 302

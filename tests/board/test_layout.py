@@ -47,12 +47,14 @@ async def a_busy_evening(server: ThreadServer) -> str:
     """Four emergencies, one of them on its way; the id of that one."""
     async with (
         server.phone("patient_123", "patient") as patient,
+        server.phone("test_user", "patient") as bystander,
         server.phone("paramedic_456", "paramedic", "hospital_001") as kit,
         server.phone("nurse_001", "nurse", "hospital_001") as nurse,
     ):
         ids = []
         for need in NEEDS:
-            answer = await patient.ask("emergencyRequest", **create_emergency_request(**need))
+            caller = bystander if need is NEEDS[-1] else patient  # the fourth of one person would be added
+            answer = await caller.ask("emergencyRequest", **create_emergency_request(**need))
             ids.append(answer["data"]["emergencyId"])
         taken = ids[2]
         await kit.ask("emergencyResponse", **respond(taken, "accept", estimatedArrival="6 minutes"))

@@ -87,12 +87,12 @@ def shown(name: str) -> str:
 def test_doctor_finds_nothing_wrong(production_settings: None) -> None:
     ServerProcess.objects.create(host="ward", pid=1)
     found = diagnosis()
-    about_settings = ["mode", "secret_key", "allowed_hosts", "static_root", "media_root"]
+    about_settings = ["mode", "secret_key", "allowed_hosts", "static_root", "media_root", "emergency_times"]
     about_database = ["clock", "migrations", "write"]
     assert {check for check, status in found.items() if status == "ok"} >= {
         *(f"settings.{name}" for name in about_settings),
         *(f"database.{name}" for name in about_database),
-        *("database", "servers", "jobs", "layer"),
+        *("database", "servers", "jobs", "emergencies", "layer"),
     }
     assert {check for check, status in found.items() if status == "wrong"} <= DURABILITY
     assert ServerProcess.objects.count() == 1  # the write left nothing behind
@@ -120,7 +120,9 @@ def test_doctor_checks_the_settings(production_settings: None, settings: Any, tm
     (tmp_path / "file").touch()
     settings.SECRET_KEY, settings.ALLOWED_HOSTS = "hospital" * 10, ["*"]
     settings.MEDIA_ROOT = tmp_path / "file" / "attachments"
+    settings.HPLUS_STALL_SECONDS = {**settings.HPLUS_STALL_SECONDS, "turnout": 1}
     found = diagnosis()
+    assert found["settings.emergency_times"] == "warning", "those of a drill"
     assert (found["settings.secret_key"], found["settings.allowed_hosts"]) == ("wrong", "warning")
     assert found["settings.media_root"] == "wrong"
 

@@ -22,6 +22,7 @@ VITALS = {
     "respirationRate": 22, "spo2": 93, "onOxygen": True, "bp": "104/66", "pulse": 112,
     "avpu": "A", "temp": 38.2,
 }  # fmt: skip
+NONE_LISTED = {"emergencies": [], "nextCursor": None, "hasMore": False}
 
 
 class HttpClient:
@@ -52,7 +53,7 @@ def test_emergency_from_request_to_report_over_http(server: ThreadServer) -> Non
 
     listed = medic.get("", status="pending,accepted")["emergencies"]
     assert [guide_frames.emergency_request(each)["emergencyId"] for each in listed] == [emergency_id]
-    assert medic.get("", status="completed") == {"emergencies": []}
+    assert medic.get("", status="completed") == NONE_LISTED
     news2 = medic.get(f"{emergency_id}/")["news2"]
     assert (news2["score"], news2["band"], news2["complete"]) == (2 + 2 + 2 + 1 + 2 + 0 + 1, "high", True)
 
@@ -148,7 +149,7 @@ def test_other_hospital_gets_not_found_at_every_url(server: ThreadServer) -> Non
     }
     for who in ("admin_002", "doctor_002", "test_user"):
         client = HttpClient(server, who)
-        assert client.get("") == {"emergencies": []}
+        assert client.get("") == NONE_LISTED
         for path in ("", "timeline/", "track.geojson", "fhir/", "nearest/"):
             foreign = client.http.get(f"/api/emergencies/{emergency_id}/{path}")
             missing = client.http.get(f"/api/emergencies/no-such/{path}")

@@ -92,10 +92,16 @@ class EmergencyCallers:
         rows = self.deployment.query(
             "SELECT emergency_id, client_message_id, requested_by_id FROM emergency_emergency"
         )
+        added = self.deployment.query("SELECT client_message_id, requested_by_id FROM emergency_repeatedcall")
         stored = Counter(client_message_id for _, client_message_id, caller in rows if caller in names)
+        stored.update(client_message_id for client_message_id, caller in added if caller in names)
         ids = {emergency_id for emergency_id, _, _ in rows}
         called = {key: pk for caller in self.callers for key, pk in caller.emergency_ids.items()}
-        missing = [key for key, pk in called.items() if pk not in ids or pk not in self.nurse.received]
+        missing = [
+            key
+            for key, pk in called.items()
+            if key not in stored or pk not in ids or pk not in self.nurse.received
+        ]
         alerts = Counter(frame["data"]["emergencyId"] for frame in self.nurse.alerts)
         duplicates = [n for counted in (stored, alerts) for n in counted.values() if n > 1]
         return len(called), len(missing), len(duplicates)

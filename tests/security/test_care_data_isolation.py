@@ -78,6 +78,7 @@ READS = [
     "/api/emergencies/E/timeline/",
     "/api/emergencies/E/track.geojson",
     "/api/emergencies/E/fhir/",
+    "/api/emergencies/E/calls/",
     "/api/emergencies/E/part/",
     "/api/emergencies/E/nearest/",
     "/api/calls/C/",

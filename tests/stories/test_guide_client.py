@@ -26,7 +26,9 @@ async def test_each_of_eight_roles_connects_and_gets_its_identity(server: Thread
         told = await patient.expect("connection_established")
         assert (told["userId"], told["role"], told["hospitalId"]) == ("patient_123", "patient", None)
         assert told["protocolVersion"] == 1
-        assert told["data"] == {"unread": [], "activeEmergencies": [], "activeCall": None}
+        assert told["data"] == {
+            "unread": [], "activeEmergencies": [], "hasMoreEmergencies": False, "activeCall": None,
+        }  # fmt: skip
     for role in STAFF:
         async with GuideApp(
             server, f"new {role} é+&", role, HOSPITAL, department="cardiology", specialization="heart"

@@ -12,6 +12,8 @@ from django.contrib.staticfiles.storage import ManifestFilesMixin
 from hplus.operations.disk import LEAST_FREE_BYTES, LOW_BYTES, MEBIBYTE, free_bytes
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
 
+# Shorter, nobody can answer in time; longer, nobody notices in time.
+SHORTEST_SECONDS, LONGEST_SECONDS = 10, 1800
 SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
 
 
@@ -20,6 +22,7 @@ def examine_settings() -> Iterator[Finding]:
     yield about_secret_key()
     yield about_hosts()
     yield about_static_files(Path(settings.STATIC_ROOT))
+    yield about_emergency_times()
     yield about_attachments(Path(settings.MEDIA_ROOT).resolve(), Path(settings.STATIC_ROOT).resolve())
 
 
@@ -46,6 +49,18 @@ def about_hosts() -> Finding:
         message = "Every host name is accepted. Set ALLOWED_HOSTS to the names HPlus is reached at."
         return warning("settings.allowed_hosts", message)
     return ok("settings.allowed_hosts", f"{', '.join(settings.ALLOWED_HOSTS)}.")
+
+
+def about_emergency_times() -> Finding:
+    """Whether the times after which HPlus acts by itself are those of a hospital, not of a drill."""
+    times = {"HPLUS_ESCALATION_SECONDS": settings.HPLUS_ESCALATION_SECONDS}
+    times["HPLUS_STALL_SECONDS"] = settings.HPLUS_STALL_SECONDS
+    for variable, seconds in times.items():
+        for name, value in seconds.items():
+            if not SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
+                message = f"{variable} has {name}={value}. Set {SHORTEST_SECONDS} to {LONGEST_SECONDS} s."
+                return warning("settings.emergency_times", message)
+    return ok("settings.emergency_times", f"Between {SHORTEST_SECONDS} and {LONGEST_SECONDS} s.")
 
 
 def about_static_files(static: Path) -> Finding:

@@ -87,7 +87,7 @@ def ack_of(request: wire.Request, result: Result | None = None) -> messages.Ack 
         request_type=request.type,
         request_id=request.request_id,
         client_message_id=request.client_message_id,
-        status="duplicate" if result and result.is_duplicate else "ok",
+        status=result.status if result else "ok",
         data=result.ack_data if result else None,
     )
 

@@ -171,14 +171,14 @@ CONTACTS = """ARRAY(
 
 
 def connected_among(user_ids: Iterable[str]) -> set[str]:
-    """Those of these people who have a connection to a server that is alive."""
+    """Return those of these people who have a connection to a server that is alive."""
     alive_since = timezone.now() - timedelta(seconds=DEAD_AFTER_SECONDS)
     found = Connection.objects.filter(user__in=list(user_ids), server__seen_at__gte=alive_since)
     return set(found.values_list("user_id", flat=True))
 
 
 def last_seen(user_id: str) -> datetime | None:
-    """When this person was last known to be connected."""
+    """Return when this person was last known to be connected."""
     return Presence.objects.filter(pk=user_id).values_list("last_seen_at", flat=True).first()
 
 

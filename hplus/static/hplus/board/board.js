@@ -55,6 +55,7 @@ function row(one) {
 function statusOf(one) {
   const lines = [make("span", { text: spaced(one.status) })];
   if (one.phase) lines.push(make("small", { text: spaced(one.phase) }));
+  if (one.stalled) lines.push(make("span", { cls: "hp-level hp-level-2", text: one.stalled }));
   return lines;
 }
 
