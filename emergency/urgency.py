@@ -53,7 +53,7 @@ def page_of(found: QuerySet[Emergency], limit: int, cursor: str | None) -> Page:
 
 
 def _last_shown(found: QuerySet[Emergency], cursor: str) -> Any:
-    last = most_urgent_first(found).filter(pk=cursor).first() if "\x00" not in cursor else None
+    last = most_urgent_first(found).with_id(cursor).first()
     if last is None:
         raise errors.ValidationFailed("cursor: unknown", field="cursor", reason="is none of this list")
     return last
