@@ -24,7 +24,7 @@ def drill(server: ThreadServer, **options: Any) -> str:
     return said.getvalue()
 
 
-def test_drill_reports_nothing_lost(server: ThreadServer) -> None:
+def test_drill_of_emergencies_reports_no_loss(server: ThreadServer) -> None:
     found = json.loads(drill(server, json=True))
     assert found["emergencies"] == 4
     assert found["lost"] == []

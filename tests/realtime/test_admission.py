@@ -91,7 +91,7 @@ class HeldFlights:
         return [text.upper() for text in texts]
 
 
-async def test_commands_behind_a_flight_fly_together_and_wait_without_a_deadline(
+async def test_commands_waiting_for_a_batch_share_the_next_one_without_a_deadline(
     settings: Any, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     settings.ACTION_TIMEOUT_SECONDS = PATIENCE_SECONDS
@@ -110,7 +110,7 @@ async def test_commands_behind_a_flight_fly_together_and_wait_without_a_deadline
     assert held.flights == [["a"], ["b", "c", "d"], ["e", "f"]]
 
 
-async def test_a_flight_that_fails_is_repeated_command_by_command() -> None:
+async def test_failed_batch_is_repeated_command_by_command() -> None:
     def halve(numbers: list[int]) -> list[int]:
         if any(number % 2 for number in numbers):
             raise ValueError("odd")
@@ -122,7 +122,7 @@ async def test_a_flight_that_fails_is_repeated_command_by_command() -> None:
     assert isinstance(outcomes[1], ValueError)
 
 
-async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_limit(
+async def test_unanswered_batch_holds_up_the_next_one_until_the_limit_only(
     settings: Any, gate: threading.Event
 ) -> None:
     """One after another as they came, each after its own limit, not after those of all before it."""
@@ -149,7 +149,7 @@ async def test_behind_a_flight_without_an_answer_nobody_waits_longer_than_the_li
     assert await batch.submit("thawed") == "THAWED"
 
 
-async def test_one_who_has_gone_is_not_flown(gate: threading.Event) -> None:
+async def test_client_that_left_is_not_in_the_batch(gate: threading.Event) -> None:
     held = HeldFlights(gate)
     batch = AdmissionBatch[str](held)
     first, gone = (asyncio.create_task(batch.submit(text)) for text in ("first", "gone"))

@@ -83,7 +83,7 @@ async def test_own_position_and_older_ones_are_not_delivered() -> None:
 
 
 @in_virtual_time
-async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
+async def test_listener_that_joins_later_gets_nothing_from_before() -> None:
     """Of the new group, that is; what waited for it elsewhere still comes."""
     watcher, other = Watcher("watcher", audiences=[OTHER], has_room=False), Watcher("other")
     conflation = conflation_of(watcher, other)
@@ -103,7 +103,7 @@ async def test_who_joins_a_group_later_sees_nothing_from_before() -> None:
 
 
 @in_virtual_time
-async def test_an_author_is_shown_at_a_pace_and_always_the_newest() -> None:
+async def test_sender_is_shown_at_the_interval_with_the_newest_event() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
     now, shown_at = asyncio.get_running_loop().time, dict[str, float]()
     watcher.write_many = lambda frames: shown_at.update(dict.fromkeys(frames, now()))
@@ -120,7 +120,7 @@ async def test_an_author_is_shown_at_a_pace_and_always_the_newest() -> None:
 
 
 @in_virtual_time
-async def test_what_waits_for_its_pace_is_not_shown_once_it_is_revoked() -> None:
+async def test_waiting_event_is_not_shown_once_revoked() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), pace_seconds=0.3)
     conflation.offer(AUDIENCE, position("crew", 1, "matter"))
     await until(lambda: watcher.seen == ["crew1"])
@@ -131,7 +131,7 @@ async def test_what_waits_for_its_pace_is_not_shown_once_it_is_revoked() -> None
 
 
 @in_virtual_time
-async def test_what_is_revoked_before_it_was_written_is_never_written() -> None:
+async def test_unwritten_event_is_never_written_once_revoked() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"))
     conflation.offer(AUDIENCE, position("crew", 1, "matter"))
     conflation.offer(AUDIENCE, position("other", 1, "matter"))
@@ -156,7 +156,7 @@ async def test_slow_reader_gets_the_newest_once_it_has_room() -> None:
 
 
 @in_virtual_time
-async def test_between_two_writes_to_one_client_lies_the_interval() -> None:
+async def test_writes_to_one_client_keep_the_interval() -> None:
     conflation = conflation_of(watcher := Watcher("watcher"), interval_seconds=0.1)
     now, at = asyncio.get_running_loop().time, list[float]()
     watcher.write_many = lambda _: at.append(now())
@@ -169,7 +169,7 @@ async def test_between_two_writes_to_one_client_lies_the_interval() -> None:
 
 
 @in_virtual_time
-async def test_all_who_have_seen_the_same_get_the_same_frames() -> None:
+async def test_listeners_that_have_seen_the_same_share_frames() -> None:
     """Made once, not once for each; but the author's own are left out."""
     watchers = [Watcher(f"watcher{n}") for n in range(3)]
     conflation = conflation_of(*watchers, author := Watcher("crew7"))
@@ -183,7 +183,7 @@ async def test_all_who_have_seen_the_same_get_the_same_frames() -> None:
 
 
 @in_virtual_time
-async def test_more_than_fits_into_one_write_comes_in_several() -> None:
+async def test_batch_larger_than_one_write_comes_in_several() -> None:
     watcher = Watcher("watcher")
     conflation = conflation_of(watcher)
     for number in range(FRAMES_AT_ONCE + 1):
@@ -227,7 +227,7 @@ async def test_failing_listener_does_not_keep_events_from_others() -> None:
 
 
 @in_virtual_time
-async def test_where_all_is_shown_it_is_seen_in_the_order_it_came() -> None:
+async def test_live_events_are_delivered_in_order_of_arrival() -> None:
     watcher = Watcher("watcher", audiences=[AUDIENCE, OTHER])
     conflation = conflation_of(watcher, pace_seconds=None)
     conflation.offer(OTHER, position("crew", 1))
@@ -248,7 +248,7 @@ def test_overflow_keeps_the_newest_of_each_sender() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_while_others_are_served_is_not_remembered() -> None:
+async def test_listener_that_leaves_during_delivery_is_forgotten() -> None:
     watchers = [Watcher(f"watcher{n}") for n in range(2)]
     conflation = conflation_of(*watchers)
 

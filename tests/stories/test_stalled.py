@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -207,7 +206,7 @@ async def test_stall_that_is_due_during_a_restart_is_noticed_after_it(users: dic
             server.kill()
         due_at = (await Emergency.objects.aget()).check_at
         assert due_at is not None
-        await asyncio.sleep(max(0.0, (due_at - timezone.now()).total_seconds()))
+        await until(lambda: timezone.now() >= due_at)
         assert not await Notification.objects.filter(category="emergencyStalled").aexists()
         server.start()
         async with server.phone("admin_001", "admin", "hospital_001") as admin:
