@@ -30,14 +30,19 @@ def devices(world: World) -> list[SimulatedClient]:
     return [client for client in world.clients if client.user is world.users[0]]
 
 
+def move(world: World, client: SimulatedClient, server: int) -> None:
+    """Close the connection, and resume on that server."""
+    client.leave(1000)
+    client.connect(world.servers[server], with_cursor=True)
+
+
 def test_client_that_resumes_on_a_server_that_lags_gets_nothing_twice(world: World) -> None:
     first, second = devices(world)
     world.layer.weather = LOST
     world.notify(world.servers[0], {0}, count=3, size_bytes=10)
     world.clock.run_for(0.2)
     assert (first.is_complete, second.is_complete) == (True, False)
-    first.leave(1000)
-    first.connect(world.servers[1], with_cursor=True)
+    move(world, first, server=1)
     world.clock.run_for(5)
     assert (first.is_complete, second.is_complete) == (True, True)
     world.check()
@@ -48,12 +53,12 @@ def test_client_that_resumes_while_its_last_event_arrives_gets_it_once(world: Wo
     world.layer.weather = Weather(loss=0, doubling=0, seconds=0.4)
     world.database.seconds = 0.3
     for _ in range(20):
+        move(world, first, server=0)
+        world.clock.run_for(3)
         world.notify(world.servers[0], {0}, count=1, size_bytes=10)
-        world.clock.run_for(0.25)
-        first.leave(1000)
-        first.connect(world.servers[1], with_cursor=True)
-        world.clock.run_for(0.25)
-    world.clock.run_for(5)
+        world.clock.run_for(0.3)
+        move(world, first, server=1)
+        world.clock.run_for(3)
     assert (first.is_complete, second.is_complete) == (True, True)
     world.check()
 
