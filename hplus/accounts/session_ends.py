@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY, logout
+from django.contrib.auth import logout
 from django.http import HttpRequest
 from django.utils.deprecation import MiddlewareMixin
 
@@ -46,7 +46,7 @@ class AdminSessionEnds(MiddlewareMixin):
     """Ends a session of the admin site at its end, and moves its idle end while it is used."""
 
     def process_request(self, request: HttpRequest) -> None:
-        if SESSION_KEY not in request.session or not request.user.is_authenticated:
+        if not request.path_info.startswith("/admin/") or not request.user.is_authenticated:
             return
         session, now = request.session, int(time.time())
         if is_over(session, request.user):
