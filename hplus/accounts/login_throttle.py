@@ -31,6 +31,7 @@ from hplus import errors
 from hplus.accounts.models import FailedSignIns, Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.protocol.wire import is_storable
 
 FREE_FAILURES = 5  # of an account or a device, before it must wait
 FORGOTTEN_SECONDS = 900.0  # after which one failure of an account or a device is forgotten
@@ -191,7 +192,7 @@ def _known_device(request: HttpRequest, user_id: str, device_id: str) -> str:
 
 
 def _has_session_on(user_id: str, device_id: str) -> bool:
-    if "\x00" in user_id + device_id:
+    if not is_storable(user_id + device_id):
         return False
     since = timezone.now() - timedelta(days=KNOWN_DAYS)
     return Session.objects.filter(user=user_id, device_id=device_id, created_at__gt=since).exists()

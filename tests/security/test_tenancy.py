@@ -34,6 +34,7 @@ OF_A_CHECKED_ROW = "read only with its parent row, which is loaded through visib
 OF_THE_USER = "read only by the user's own id"
 OF_THE_INSTALLATION = "holds nothing of a hospital or a person"
 WITHOUT: dict[str, str] = {
+    "accounts.FailedSignIns": "found only by the hash of what it counts",
     "accounts.Token": "found only by its secret",
     "audit.Head": OF_THE_INSTALLATION,
     "calls.Participant": OF_A_CHECKED_ROW,
