@@ -11,7 +11,7 @@ from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
 from emergency.models import Emergency, Priority
 from emergency.status import OPEN, Status
 from hplus import errors
-from hplus.protocol.wire import Shape, encode
+from hplus.protocol.wire import Shape, encode, is_storable
 
 MAX_PAGE_BYTES = 64 * 1024
 Listed = TypeVar("Listed", bound=Shape)
@@ -53,7 +53,7 @@ def page_of(found: QuerySet[Emergency], limit: int, cursor: str | None) -> Page:
 
 
 def _last_shown(found: QuerySet[Emergency], cursor: str) -> Any:
-    last = most_urgent_first(found).filter(pk=cursor).first() if "\x00" not in cursor else None
+    last = most_urgent_first(found).filter(pk=cursor).first() if is_storable(cursor) else None
     if last is None:
         raise errors.ValidationFailed("cursor: unknown", field="cursor", reason="is none of this list")
     return last

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import logout
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils.deprecation import MiddlewareMixin
 
@@ -40,6 +42,11 @@ def is_over(data: Mapping[str, Any], user: User) -> bool:
     """Whether this session of the admin site has reached its end; its idle end is its `expire_date`."""
     began_at = data.get(BEGAN_AT)
     return began_at is not None and time.time() - began_at > settings.SESSION_SECONDS[user.role]
+
+
+@receiver(user_logged_in)
+def _begin(request: HttpRequest, **_kwargs: Any) -> None:
+    request.session[BEGAN_AT] = request.session[SEEN_AT] = int(time.time())
 
 
 class AdminSessionEnds(MiddlewareMixin):
