@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -110,6 +111,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
             known = User.objects.get(pk=obj.pk)
             move = import_string(settings.MOVE)
             move(request.user, known, role=obj.role, hospital_id=obj.hospital_id)
+            _leave_ended(request, [obj])
             obj.is_staff = obj.is_staff and not obj.is_patient
         super().save_model(request, obj, form, change)
 
@@ -171,6 +173,7 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
     def sign_out(self, request: HttpRequest, ticked: QuerySet[User]) -> None:
         chosen = list(User.objects.managed_by(request.user).filter(pk__in=[user.pk for user in ticked]))
         accounts.sign_out_everywhere(chosen, "by an administrator")
+        _leave_ended(request, chosen)
         self.report(request, chosen, len(ticked), "signed out")
 
     @transaction.atomic
@@ -182,6 +185,12 @@ class UserAdmin(TenancyAdmin, DjangoUserAdmin):
         if not is_active:
             accounts.sign_out_everywhere(chosen, "account deactivated")
         self.report(request, chosen, len(ticked), "reactivated" if is_active else "deactivated")
+
+
+def _leave_ended(request: HttpRequest, signed_out: Sequence[User]) -> None:
+    """Do not save the session of this very request where it has just been ended with the others."""
+    if request.user in signed_out:
+        request.session.modified = False
 
 
 # Sessions
