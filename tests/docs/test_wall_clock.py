@@ -35,9 +35,6 @@ EXCEPTIONS = {
     "tests/security/test_flooding.py::knock": "a client that leaves before its answer",
     "tests/security/test_nginx.py::_is_over": "the pace of a client that drips",
     "tests/simulation/layer.py::_answer": "the simulation's own time, which waits for nobody",
-    "tests/stories/test_stalled.py::test_stall_that_is_due_during_a_restart_is_noticed_after_it": (
-        "sleeps until a deadline in the database, and longer does no harm"
-    ),
 }
 
 CLOCKS = {"monotonic", "perf_counter", "time", "thread_time"}
