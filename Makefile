@@ -19,7 +19,7 @@ AS_IN_PRODUCTION := DEBUG=0 HPLUS_DEMO=0 ALLOWED_HOSTS=hplus.example \
 WITHOUT_SERVICES := DEBUG=1 HPLUS_DEMO=0 DATABASE_URL=sqlite://:memory: REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format lock audit clean
+.PHONY: help run test test-faults check benchmark format lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ check: $(DEVELOPMENT) ## format, lint, types, import directions, production sett
 	$(AS_IN_PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
 	$(WITHOUT_SERVICES) $(PY) manage.py makemigrations --check --dry-run
 	$(WITHOUT_SERVICES) $(PY) manage.py protocol --check
+
+benchmark: $(DEVELOPMENT) ## what HPlus costs beside a server in Node.js (ARGS=--quick, ARGS=--help)
+	$(PY) -m benchmarks.compare $(ARGS)
 
 format: $(DEVELOPMENT) ## let ruff format and fix what it can
 	$(PY) -m ruff format .
