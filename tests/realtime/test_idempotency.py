@@ -44,6 +44,10 @@ KINDS: list[tuple[Idempotency[Any], type[Request], dict[str, Any], str]] = [
         call_for_help.IDEMPOTENCY, RequestHelp, HELP,
         "6b668f8a78cf97a612b970a45949b2e4340bb874fec6637c39af56eef5f047af",
     ),
+    (
+        call_for_help.REPEATED, RequestHelp, HELP,
+        "6b668f8a78cf97a612b970a45949b2e4340bb874fec6637c39af56eef5f047af",
+    ),
 ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class Database:
             f"{realtime}.models.Epoch.current": lambda: self.rows.epoch,
             f"{realtime}.execution.prepared.is_available": lambda: True,
             f"{realtime}.execution.prepared.statements": self,
-            f"{realtime}.hub.hub.reconcile": self.reconcile,
+            f"{realtime}.hub.reconciliation.Reconciliation.reconcile": self._reconcile_for,
             f"{realtime}.hub.presence.come_back": self.come_back,
             f"{realtime}.hub.user_stream.entries_between": partial(entries_between, most=FETCHED_AT_ONCE),
             f"{realtime}.hub.user_stream.EARLY_MOST": EARLY_MOST,
@@ -233,8 +233,12 @@ class Database:
         lost = {c.pk for c in self.rows.connections.values() if c.server_id == server_id}
         self._remove(list(lost), ())
 
-    def reconcile(self, server: Any, connections: Sequence[Connection], _keys: set[str]) -> Findings:
-        """Like `reconciliation.reconcile`; the servers not seen for long are expired with it."""
+    @property
+    def _reconcile_for(self) -> Callable[..., Findings]:
+        return lambda look, connections, _keys: self.reconcile(look._server, connections)
+
+    def reconcile(self, server: Any, connections: Sequence[Connection]) -> Findings:
+        """Find what `Reconciliation.reconcile` does, and expire the servers not seen for long with it."""
         self._may_fail("before")
         was_taken_for_dead = server.is_registered and server.server_id not in self.rows.servers
         server.register()

@@ -84,7 +84,7 @@ def _of_client(client: Any) -> Iterator[Bound]:
 
 def _of_hub(hub: Hub) -> Iterator[Bound]:
     for stream in hub.streams.values():
-        yield f"events of {stream.user_id} after a gap", len(stream._early), user_stream.EARLY_MOST + 1
+        yield f"events of {stream.user_id} after a gap", len(stream._early or ()), user_stream.EARLY_MOST + 1
         yield "streams without a connection", int(not stream.clients), 0
     yield "groups without a connection", sum(not members for members in hub._groups.values()), 0
     for conflation in hub._conflations.values():

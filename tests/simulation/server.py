@@ -15,6 +15,7 @@ from hplus.realtime.consumers import ConnectionConsumer
 from hplus.realtime.execution.db_threads import in_db_thread
 from hplus.realtime.groups import Group
 from hplus.realtime.hub.hub import Hub
+from hplus.realtime.hub.reconciliation import Reconciliation
 from hplus.realtime.publishing.publisher import set_publisher
 from tests.simulation.clock import Process
 from tests.simulation.database import Database, Registration
@@ -43,6 +44,7 @@ class SimulatedServer:
     def _start(self) -> None:
         self.hub, self.admission = Hub(), Admission()
         self.hub.server = Registration(self._database)  # type: ignore[assignment]
+        self.hub._reconciliation = Reconciliation(self.hub.server)
         self.hub.start()
 
     def do(self, work: Callable[[], Any]) -> None:
