@@ -11,6 +11,7 @@ from hplus.accounts.models import STAFF_ROLES
 from tests.security import test_chat_isolation as rooms
 from tests.security.test_care_data_isolation import (
     MISSING,
+    NOBODY,
     READS,
     WRITES,
     a_busy_ward,
@@ -18,7 +19,7 @@ from tests.security.test_care_data_isolation import (
     routes_of,
     spelt,
 )
-from tests.security.test_chat_isolation import NOBODY, NOWHERE, bare, client_of
+from tests.security.test_chat_isolation import NOWHERE, bare, client_of
 from tests.servers import ThreadServer
 
 Outcome = tuple[int, str]
