@@ -7,7 +7,7 @@ from enum import Enum
 
 from django.utils import timezone
 
-from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy
+from emergency.models import AidRequest, Alert, Emergency, Entry, EntryKind, HospitalPolicy
 from hplus.accounts.models import User
 
 
@@ -44,7 +44,8 @@ def _view(user: User, emergency: Emergency, readers: _Readers | None) -> View | 
 class _Readers:
     """The staff who read charts: by the policy of their hospital, by an alert, or as the assignee.
 
-    The hospital that gave an emergency away keeps what it heard until then.
+    The hospital that gave an emergency away keeps what it heard until then; of one that is asked to help, who
+    was alerted reads what there is to accept.
     """
 
     def __init__(self, pairs: list[tuple[User, Emergency]]) -> None:
@@ -55,15 +56,24 @@ class _Readers:
         self._alerted = set(alerts.exclude(entry=None).values_list("user_id", "emergency_id"))
         is_elsewhere = any(user.hospital_id != emergency.hospital_id for user, emergency in pairs)
         self._former = _former_hospitals(emergencies) if is_elsewhere else set()
+        self._asked = _asked_hospitals(emergencies) if is_elsewhere else set()
 
     def may_read(self, user: User, emergency: Emergency) -> bool:
         if user.hospital_id is None:
             return False
+        is_alerted = (user.pk, emergency.pk) in self._alerted
         if user.hospital_id != emergency.hospital_id:
-            return (user.hospital_id, emergency.pk) in self._former
+            there = (user.hospital_id, emergency.pk)
+            return there in self._former or (is_alerted and there in self._asked)
         policy = self._policies.get(user.hospital_id) or HospitalPolicy(hospital_id=user.hospital_id)
-        is_concerned = user.pk == emergency.assigned_to_id or (user.pk, emergency.pk) in self._alerted
+        is_concerned = user.pk == emergency.assigned_to_id or is_alerted
         return is_concerned or user.role in policy.chart_roles
+
+
+def _asked_hospitals(emergency_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """Return each hospital that was asked to help, with the emergencies it was asked for."""
+    asked = AidRequest.objects.filter(emergency__in=list(emergency_ids))
+    return set(asked.values_list("hospital_id", "emergency_id"))
 
 
 def _former_hospitals(emergency_ids: Iterable[str]) -> set[tuple[str, str]]:

@@ -83,7 +83,7 @@ async def call_for_help(installation: Installation) -> list[float]:
                 assert (await patient.ask("emergencyRequest", **help_for("patient_123")))["type"] == "ack"
             else:
                 answer = await other.post("/api/emergencies/", json=help_for("test_user"))
-                assert answer.status_code == 201, answer.text
+                assert answer.status_code in (200, 201), answer.text  # from the fourth on it is merged
             took.append(time.monotonic() - begun)
             assert (await other.get("/health/")).status_code == 200
     return took

@@ -186,7 +186,7 @@ async def test_attachment_url_to_an_internal_address_is_never_fetched(server: Th
 
     inside = HTTPServer(("127.0.0.1", 0), Inside)
     Thread(target=inside.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{inside.server_port}"
+    url = f"https://127.0.0.1:{inside.server_port}"
     async with server.phone("patient_123", "patient") as phone:
         files = [{"url": f"{url}/{kind}", "type": kind} for kind in ("image", "file")]
         await phone.ask("sendMessage", **ROOM, attachments=files, messageType="image")
