@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import pq
@@ -47,7 +47,7 @@ class Pool:
         except BaseException:
             self._places.release()
             raise
-        given._pool = self  # type: ignore[assignment] # where Django returns it to
+        cast(Any, given)._pool = self  # where Django returns it to
         return given
 
     def _living(self) -> Connection | None:
