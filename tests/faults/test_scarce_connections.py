@@ -194,7 +194,7 @@ async def test_exports_do_not_delay_a_call_for_help(installation: Installation) 
     rows = 20_000
     installation.deployment.execute(
         "INSERT INTO accounts_user (user_id, password, is_superuser, name, role, department, specialization,"
-        " is_active, is_staff, joined_at) SELECT 'many.' || n, '!', false, 'One of many', 'patient', '', '',"
+        " is_active, is_staff, joined_at) SELECT 'exported.' || n, '!', false, 'One of them', 'patient', '', '',"
         " true, false, now() FROM generate_series(1, %s) n ON CONFLICT DO NOTHING",
         rows,
     )
@@ -202,7 +202,7 @@ async def test_exports_do_not_delay_a_call_for_help(installation: Installation) 
 
         async def export() -> int:
             form = {"action": "export_csv", "_selected_action": "root", "select_across": "1"}
-            answer = await root.post("/admin/accounts/user/?q=many", data=form)
+            answer = await root.post("/admin/accounts/user/?q=exported.", data=form)
             assert answer.status_code in (200, 429), answer.text
             return len(answer.text.splitlines()) if answer.status_code == 200 else 0
 
@@ -211,7 +211,7 @@ async def test_exports_do_not_delay_a_call_for_help(installation: Installation) 
             assert await export() == 1 + rows
             assert set(got) <= {0, 1 + rows}
         finally:
-            installation.deployment.execute("DELETE FROM accounts_user WHERE user_id LIKE 'many.%%'")
+            installation.deployment.execute("DELETE FROM accounts_user WHERE user_id LIKE 'exported.%%'")
 
 
 class AdminPages(httpx.AsyncClient):

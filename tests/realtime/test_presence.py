@@ -129,8 +129,7 @@ async def test_reconnect_within_the_grace_publishes_no_presence(server: ThreadSe
 
 async def test_users_of_a_dead_server_become_offline(server: ThreadServer, settings: Any) -> None:
     settings.PRESENCE_GRACE_SECONDS = 0
-    long_ago = timezone.now() - timedelta(seconds=60)
-    dead = await ServerProcess.objects.acreate(host="gone", pid=1, seen_at=long_ago)
+    dead = await ServerProcess.objects.acreate(host="gone", pid=1, seen_at=timezone.now())
     for user_id in ("doctor_123", "doctor_456"):
         await Connection.objects.acreate(
             server=dead, user_id=user_id, role="doctor", hospital=HOSPITAL, address="127.0.0.1"
@@ -140,6 +139,8 @@ async def test_users_of_a_dead_server_become_offline(server: ThreadServer, setti
         server.phone("doctor_456", "doctor", HOSPITAL) as alive,
         server.phone("nurse_001", "nurse", HOSPITAL) as nurse,
     ):
+        long_ago = timezone.now() - timedelta(seconds=60)
+        await ServerProcess.objects.filter(pk=dead.pk).aupdate(seen_at=long_ago)
         await in_db_thread(expiry.expire_dead_servers)
         gone = await nurse.expect("userOffline")
         assert (gone["userId"], gone["status"]) == ("doctor_123", "offline")
