@@ -194,8 +194,8 @@ async def test_exports_do_not_delay_a_call_for_help(installation: Installation) 
     rows = 20_000
     installation.deployment.execute(
         "INSERT INTO accounts_user (user_id, password, is_superuser, name, role, department, specialization,"
-        " is_active, is_staff, joined_at) SELECT 'exported.' || n, '!', false, 'One of them', 'patient', '', '',"
-        " true, false, now() FROM generate_series(1, %s) n ON CONFLICT DO NOTHING",
+        " is_active, is_staff, joined_at) SELECT 'exported.' || n, '!', false, 'One of them', 'patient', '',"
+        " '', true, false, now() FROM generate_series(1, %s) n ON CONFLICT DO NOTHING",
         rows,
     )
     async with AdminPages(installation) as root:
