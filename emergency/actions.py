@@ -264,6 +264,16 @@ def _must_be_open(emergency: Emergency) -> None:
         raise errors.InvalidTransition(f"This emergency is {emergency.status}.", status=emergency.status)
 
 
+def must_be_without_patient(emergency: Emergency) -> None:
+    """Raises InvalidTransition while the crew is with the patient: nobody else would know where that is."""
+    if emergency.is_with_patient:
+        raise errors.InvalidTransition(
+            "The crew is with the patient; the emergency stays theirs until an admin reassigns it.",
+            status=emergency.status,
+            phase=emergency.phase,
+        )
+
+
 @action
 def transfer(user: User, request: messages.Transfer) -> Result:
     """Hand an emergency over to another hospital, where it is pending and the staff are alerted.
@@ -278,12 +288,7 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
-    if emergency.is_with_patient:
-        raise errors.InvalidTransition(
-            "The crew is with the patient; the emergency stays theirs.",
-            status=emergency.status,
-            phase=emergency.phase,
-        )
+    must_be_without_patient(emergency)
     hospital = find_hospital(request.to_hospital_id)
     if hospital.pk == emergency.hospital_id:
         raise errors.ValidationFailed("It is there already.", field="toHospitalId", reason="is the same")

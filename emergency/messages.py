@@ -95,7 +95,8 @@ class Respond(Request):
     For the roles that accept there by the hospital's policy, and for who was alerted to it. The first to
     accept becomes the assignee; `error` EMERGENCY_ALREADY_ASSIGNED for the others. Everybody concerned gets
     `emergencyResponse`. A `reject` by the assignee gives the emergency back: it is pending again, and the
-    others are alerted anew.
+    others are alerted anew; `error` INVALID_TRANSITION from the phase `atPatient` on, when only an admin can
+    reassign it.
     """
 
     type = "emergencyResponse"
@@ -192,7 +193,8 @@ class Reassign(Request):
     """Assign an open emergency to a member of the hospital's staff, as an admin of the hospital.
 
     The assignee gets `emergencyAlert` unless alerted before, everybody concerned `emergencyStatusUpdate`.
-    `error` FORBIDDEN for others than admins, USER_NOT_FOUND where `assigneeId` is not of the hospital's
+    From the phase `atPatient` on the next one takes over phase and times, else both begin anew. `error`
+    FORBIDDEN for others than admins, USER_NOT_FOUND where `assigneeId` is not of the hospital's
     staff, INVALID_TRANSITION once the emergency has ended.
     """
 

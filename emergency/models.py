@@ -299,9 +299,16 @@ class Emergency(IdempotentRow):
             setattr(self, STAMPS[phase], now)
 
     def assign(self, user: User, now: datetime, *, by: User) -> None:
-        """Make the user the assignee, who has to acknowledge what another assigned; no phase yet."""
-        self._clear_assignment()
-        self.status, self.assigned_to, self.assigned_role = Status.ACCEPTED, user, user.role
+        """Make the user the assignee, who has to acknowledge what another assigned.
+
+        A crew with the patient hands over phase and times with the patient; else the next one begins anew.
+        """
+        if self.is_with_patient:
+            self._clear_promises()
+        else:
+            self._clear_assignment()
+            self.status = Status.ACCEPTED
+        self.assigned_to, self.assigned_role = user, user.role
         self.accepted_at, self.escalate_at = now, None
         self.acknowledged_at = now if by.pk == user.pk else None
         self.begin_checks(now)
@@ -326,14 +333,20 @@ class Emergency(IdempotentRow):
 
     def _clear_assignment(self) -> None:
         """Clear phase, estimate and times for the next unit; the timeline keeps those of the last one."""
-        self.phase = self.estimated_arrival = self.acknowledged_at = None
-        self.stalled_cause, self.reminders = "", 0
+        self._clear_promises()
+        self.phase = None
         for column in STAMPS.values():
             setattr(self, column, None)
+
+    def _clear_promises(self) -> None:
+        """Clear what only the last assignee has said or was asked."""
+        self.estimated_arrival = self.acknowledged_at = None
+        self.stalled_cause, self.reminders = "", 0
 
     def close(self, status: str, now: datetime) -> None:
         """Set a final status and its time."""
         self.status, self.escalate_at, self.check_at = status, None, None
+        self.stalled_cause, self.reminders = "", 0
         setattr(self, "completed_at" if status == Status.COMPLETED else "cancelled_at", now)
 
     def next_escalation_at(self) -> datetime:

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from emergency import audience, messages, timeline
-from emergency.actions import find_emergency, lock_emergency
+from emergency.actions import find_emergency, lock_emergency, must_be_without_patient
 from emergency.bounds import bounded_fields
 from emergency.current_state import state_of, status_change
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
@@ -116,12 +116,14 @@ def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) 
 
 @action
 def _reject(user: User, request: messages.Respond) -> None:
-    """Reject. The assignee releases the emergency by it; repeating a rejection changes nothing.
+    """Reject. The assignee releases the emergency by it, unless the patient is with the crew; repeating a
+    rejection changes nothing.
 
     The requester hears of it only when everybody has rejected; after an acceptance or the end nobody does.
     """
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if emergency.assigned_to_id == user.pk and emergency.is_open:
+        must_be_without_patient(emergency)
         _release(emergency, user, request, now)
         return
     if Alert.objects.filter(emergency=emergency, user=user, reply=Reply.REJECTED).exists():

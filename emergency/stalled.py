@@ -58,7 +58,7 @@ def _check(emergency_id: str) -> bool:
         emergency.check_at = next_check_at
         emergency.save(update_fields=["stalled_cause", "reminders", "check_at"])
         return False
-    if cause == emergency.stalled_cause and _is_to_release(emergency, cause):
+    if _is_to_release(emergency, cause) and _is_to_release(emergency, emergency.stalled_cause):
         _release(emergency, cause, now)
     else:
         _ask(emergency, cause, now)
@@ -107,7 +107,10 @@ def _last_sign(emergency: Emergency, assignee_id: str, accepted_at: datetime, no
 
 
 def _is_to_release(emergency: Emergency, cause: str) -> bool:
-    """Whether it is released: not from who can be reached, and not with the patient on board."""
+    """Whether this cause releases it, not from who can be reached, and not with the patient on board.
+
+    Asked about the cause now and the one before: whoever was asked is not asked anew because it has changed.
+    """
     if emergency.is_with_patient:
         return False
     return cause in (StallCause.ACKNOWLEDGE, StallCause.UNREACHABLE)

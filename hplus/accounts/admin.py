@@ -19,6 +19,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from hplus.accounts import actions as accounts
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, Session, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
+from hplus.errors import Refusal
 
 admin.site.unregister(Group)  # role and hospital decide, so groups would only pretend to
 
@@ -72,6 +73,16 @@ class KnownPersonForm(PersonForm, UserChangeForm):
     class Meta:
         model = User
         fields = "__all__"  # noqa: DJ007 the page's fieldsets choose
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse the move of somebody who is with a patient."""
+        cleaned = super().clean()
+        if {"role", "hospital"} & set(self.changed_data):
+            try:
+                import_string(settings.MAY_MOVE)(self.instance)
+            except Refusal as refusal:
+                self.add_error(None, str(refusal))
+        return cleaned
 
 
 class PasswordForm(AdminPasswordChangeForm):

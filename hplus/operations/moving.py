@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Q
 
 from calls import teardown
+from emergency.actions import must_be_without_patient
 from emergency.messages import Respond
 from emergency.models import Emergency
 from emergency.response import respond
@@ -27,14 +28,21 @@ def move(actor: User | None, user: User, *, role: str, hospital_id: str | None) 
     What is under way ends first, and the others hear of it: emergencies are pending again, calls are left,
     grants and requests for positions close. Then, in one transaction, the account changes, its sessions and
     push devices end, and its mailbox begins anew. Safe to repeat. Raises ValidationFailed for staff without a
-    hospital.
+    hospital, InvalidTransition for who is with a patient.
     """
     if role != Role.PATIENT and not hospital_id and not user.is_superuser:
         raise errors.ValidationFailed("Staff belong to a hospital.", field="hospitalId", reason="is missing")
+    must_be_free(user)
     end_what_is_under_way(user)
     _change_place(actor, user, role, hospital_id)
     user.refresh_from_db()
     return user
+
+
+def must_be_free(user: User) -> None:
+    """Raises InvalidTransition where the user is with a patient; an admin reassigns that emergency first."""
+    for emergency in Emergency.objects.open().filter(assigned_to=user):
+        must_be_without_patient(emergency)
 
 
 def end_what_is_under_way(user: User) -> None:

@@ -153,6 +153,7 @@ ATTACHMENT_BYTES = 10 * 1024 * 1024
 FIRST_CONTACTS_PER_HOUR = 60  # rooms that one member of the staff opens with patients who have not agreed
 ACCOUNT_NOTICES = "hplus.notifications.actions.notify"  # how people hear of changes to their own account
 MOVE = "hplus.operations.moving.move"  # how an account gets another role or hospital
+MAY_MOVE = "hplus.operations.moving.must_be_free"  # asked before that
 WHEREABOUTS = "location.actions.fresh_positions"  # where other domains look up a user's own position
 LOCATION_STALE_SECONDS = 120
 LOCATION_WRITE_SECONDS = 0.1  # how long positions outside an emergency wait for others to batch with
