@@ -211,6 +211,13 @@ async def test_emergency_page_updates_live_and_handles_actions(
         await slider.press("End")
         assert await moved.evaluate(place) == at_the_end
 
+        # A button stays under the finger while other parts of the page change.
+        await page.evaluate("window.button = document.querySelector('[data-dialog=hp-cancel]')")
+        noted = update_status(emergency_id, "accepted", notes="The lift is broken")
+        assert (await sam.ask("emergencyStatusUpdate", **noted))["type"] == "ack"
+        await expect(page.locator("#hp-timeline")).to_contain_text("The lift is broken")
+        assert await page.evaluate("window.button.isConnected")
+
         # Nothing is cancelled with one press of a key.
         await page.get_by_role("button", name="Cancel emergency").press("Enter")
         await page.keyboard.press("Escape")

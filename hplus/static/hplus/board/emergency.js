@@ -119,12 +119,27 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-dialog]");
   if (opener) document.getElementById(opener.dataset.dialog).showModal();
   event.target.closest("[data-close]")?.closest("dialog").close();
+  if (event.target.closest("#hp-print")) window.print();
 });
-document.getElementById("hp-print").addEventListener("click", () => window.print());
 
 // Updates: fetch the same page and replace its parts. The server has escaped them, and no script in them runs.
 
 let refreshTimer = null;
+
+// What has not changed stays, so that no button vanishes while it is pressed.
+function replacePart(shown, fresh) {
+  if (withoutTokens(shown).isEqualNode(withoutTokens(fresh))) return;
+  const focused = shown.contains(document.activeElement) && document.activeElement.dataset.dialog;
+  shown.replaceWith(document.adoptNode(fresh));
+  if (focused) document.querySelector(`[data-dialog="${focused}"]`)?.focus();
+}
+
+// The token of a form is another one in each answer.
+function withoutTokens(part) {
+  const copy = part.cloneNode(true);
+  copy.querySelectorAll("[name=csrfmiddlewaretoken]").forEach((each) => each.remove());
+  return copy;
+}
 
 async function refresh() {
   try {
@@ -133,7 +148,7 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const id of ["hp-head", "hp-actions", "hp-timeline"]) {
       if (id === "hp-actions" && document.querySelector("dialog[open]")) continue;
-      document.getElementById(id).replaceWith(document.adoptNode(fresh.getElementById(id)));
+      replacePart(document.getElementById(id), fresh.getElementById(id));
     }
     showTrend(JSON.parse(fresh.getElementById("emergency-data").textContent).scores);
   } catch (unreachable) {
