@@ -143,11 +143,10 @@ class Client:
         """Whether the request goes the fast way."""
         assert handler.fast is not None
         assert handler.batch is not None
-        command = Command(self.user, request)
-        hot = self.hub.batches.fast(handler.fast, handler.batch, command)
+        hot = self.hub.batches.fast(handler.fast, handler.batch)
         if hot is None or self.deadline.is_stuck:
             return False
-        hot.submit(command, handling.on_outcome)
+        hot.submit(Command(self.user, request), handling.on_outcome)
         return True
 
     def refuse_request(

@@ -22,7 +22,7 @@ class Batches:
     def __init__(self) -> None:
         self._hot = [HotConnection() for _ in range(settings.HOT_CONNECTIONS)] if _is_hot() else []
         self._ordinary: dict[Callable[..., Any], Batch[Any]] = {}
-        self._fast: dict[FastPath, list[HotBatch]] = {}
+        self._fast: dict[FastPath, HotBatch] = {}
         self._marks: dict[FastMarks, MarkBatch] = {}
         self._delayed: dict[FastPath, Delayed[Any]] = {}
 
@@ -49,16 +49,13 @@ class Batches:
             self._ordinary[action] = Batch(action, every_seconds)
         return self._ordinary[action]
 
-    def fast(self, path: FastPath, action: Callable[..., Any], command: Any) -> HotBatch | None:
-        """Return the queue in front of the action's fast path; None where there is no hot connection.
-
-        Commands of one key go through the same connection, so that they never wait for each other's locks.
-        """
+    def fast(self, path: FastPath, action: Callable[..., Any]) -> HotBatch | None:
+        """Return the queue in front of the action's fast path; None where there is no hot connection."""
         if not self._hot:
             return None
         if path not in self._fast:
-            self._fast[path] = [HotBatch(hot, path, self.of(action)) for hot in self._hot]
-        return self._fast[path][path.key_of(command) % len(self._hot)]
+            self._fast[path] = HotBatch(self._hot, path, self.of(action))
+        return self._fast[path]
 
     def delayed(self, path: FastPath, action: Callable[..., Any], every_seconds: float) -> Delayed[Any]:
         """Return the queue of commands that wait for others, before the action's fast path and the action."""
@@ -69,7 +66,7 @@ class Batches:
     def _submit(
         self, path: FastPath, action: Callable[..., Any], command: Any, on_outcome: OnOutcome
     ) -> None:
-        if hot := self.fast(path, action, command):
+        if hot := self.fast(path, action):
             hot.submit(command, on_outcome)
         else:
             self.of(action).add(command).add_done_callback(partial(settle, on_outcome))

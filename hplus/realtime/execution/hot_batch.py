@@ -7,7 +7,7 @@ hot connection is away, goes through the ordinary action, which knows all the ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,10 +18,12 @@ from hplus.realtime.execution.db_threads import database_unavailable
 from hplus.realtime.execution.hot_connection import Failed, Flight, HotConnection, Row, Statement
 
 COMMANDS_A_FLIGHT = 128
+BACKLOG = 16  # commands that wait while another flight is on its way, from which on all connections fly
 MARKS_A_FLIGHT = 250
 REPEAT_SECONDS = 1.0  # until marks that failed are tried again
 
 OnOutcome = Callable[[Outcome], None]
+Entry = tuple[Any, dict[str, Any], OnOutcome]  # a command, its row, and whom to call
 
 
 class FastPath(Protocol):
@@ -50,45 +52,65 @@ class FastPath(Protocol):
 
 
 class HotBatch:
-    """The queue in front of a fast path."""
+    """The queue in front of a fast path: one lane while there is little to do, else one a connection.
 
-    def __init__(self, hot: HotConnection, fast: FastPath, ordinary: Batch[Any]) -> None:
-        self._hot, self._fast, self._ordinary = hot, fast, ordinary
-        self._waiting: list[tuple[Any, dict[str, Any], OnOutcome]] = []
+    One connection alone is the cheaper one: its backend stays warm, and more flies together. With a backlog
+    the lanes fly side by side, each with its own keys.
+    """
+
+    def __init__(self, hot: Sequence[HotConnection], fast: FastPath, ordinary: Batch[Any]) -> None:
+        self._fast, self._ordinary = fast, ordinary
+        self._lanes = [_Lane(connection, self) for connection in hot]
+        self._has_backlog = False
 
     def submit(self, command: Any, on_outcome: OnOutcome) -> None:
         """Call back with a result or an exception, once it is durable or known to be refused."""
-        row = self._fast.row_of(command) if self._hot.is_open else None
+        lane = self._lane_of(command) if self._has_backlog else self._lanes[0]
+        row = self._fast.row_of(command) if lane.hot.is_open else None
         if row is None:
             self._go_the_ordinary_way(command, on_outcome)
-            return
-        self._waiting.append((command, row, on_outcome))
-        if len(self._waiting) == 1:
-            self._hot.request(self)
+        else:
+            lane.add((command, row, on_outcome))
 
-    def next_flight(self) -> Flight | None:
-        flying, self._waiting = self._waiting[:COMMANDS_A_FLIGHT], self._waiting[COMMANDS_A_FLIGHT:]
-        if not flying:
-            return None
-        if self._waiting:
-            self._hot.request(self)
+    def _lane_of(self, command: Any) -> _Lane:
+        return self._lanes[self._fast.key_of(command) % len(self._lanes)]
+
+    def spread(self) -> None:
+        """Spread a backlog of the first lane over all lanes by the keys, while nothing is on its way."""
+        waiting = self._lanes[0].waiting
+        if self._has_backlog or len(waiting) < BACKLOG or len(self._lanes) == 1:
+            return
+        self._has_backlog, self._lanes[0].waiting = True, []
+        for entry in waiting:
+            self._lane_of(entry[0]).add(entry)
+
+    def _gather(self) -> None:
+        """Go back to one lane as soon as nothing waits and nothing is on its way."""
+        if self._has_backlog and not any(lane.waiting or lane.is_flying for lane in self._lanes):
+            self._has_backlog = False
+
+    def flight_of(self, lane: _Lane, flying: list[Entry]) -> Flight:
         rows = [{"n": number, **row} for number, (_, row, _) in enumerate(flying)]
         return Flight(
             self._fast.statement,
             (orjson.dumps(rows),),
-            lambda found: self._land(flying, rows, found),
-            lambda failed: self._fail(flying, failed),
+            lambda found: self._land(lane, flying, rows, found),
+            lambda failed: self._fail(lane, flying, failed),
         )
 
-    def _land(self, flying: list[Any], rows: list[dict[str, Any]], found: list[Row]) -> None:
+    def _land(self, lane: _Lane, flying: list[Entry], rows: list[dict[str, Any]], found: list[Row]) -> None:
+        lane.is_flying = False
+        self._gather()
         for (command, _, on_outcome), outcome in zip(flying, self._fast.land(rows, found), strict=True):
             if outcome is None:
                 self._go_the_ordinary_way(command, on_outcome)
             else:
                 on_outcome(outcome)
 
-    def _fail(self, flying: list[Any], failed: Failed) -> None:
+    def _fail(self, lane: _Lane, flying: list[Entry], failed: Failed) -> None:
         """Where a flight broke nobody knows whether it was done."""
+        lane.is_flying = False
+        self._gather()
         refusal = database_unavailable(str(failed)) if failed.may_be_done or failed.is_late else None
         for command, _, on_outcome in flying:
             if refusal is not None and (failed.is_late or not self._fast.may_be_repeated(command)):
@@ -98,6 +120,30 @@ class HotBatch:
 
     def _go_the_ordinary_way(self, command: Any, on_outcome: OnOutcome) -> None:
         asyncio.get_running_loop().create_task(_submit(self._ordinary, command, on_outcome))
+
+
+class _Lane:
+    """What waits for one hot connection; what comes in a lane is done in its order."""
+
+    def __init__(self, hot: HotConnection, batch: HotBatch) -> None:
+        self.hot, self._batch = hot, batch
+        self.waiting: list[Entry] = []
+        self.is_flying = False
+
+    def add(self, entry: Entry) -> None:
+        self.waiting.append(entry)
+        if len(self.waiting) == 1:
+            self.hot.request(self)
+
+    def next_flight(self) -> Flight | None:
+        self._batch.spread()
+        flying, self.waiting = self.waiting[:COMMANDS_A_FLIGHT], self.waiting[COMMANDS_A_FLIGHT:]
+        if not flying:
+            return None
+        if self.waiting:
+            self.hot.request(self)
+        self.is_flying = True
+        return self._batch.flight_of(self, flying)
 
 
 async def _submit(batch: Batch[Any], command: Any, on_outcome: OnOutcome) -> None:
