@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -48,7 +49,7 @@ def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
     pair = {"hospital_id": hospital_id, "first_id": first, "second_id": second}
     room = ChatRoom.objects.filter(**pair).first() or _make_room(user, other, pair)
     if room.agreed_at is None and first_contact.agrees(user, other):
-        first_contact.agree(room)
+        first_contact.agree([room])
         room.refresh_from_db(fields=["agreed_at"])
     return room
 
@@ -57,10 +58,10 @@ def open_room(user: User, other_id: str, hospital_id: str) -> ChatRoom:
 def _make_room(user: User, other: User, pair: dict[str, str]) -> ChatRoom:
     is_approach = not first_contact.agrees(user, other)
     if is_approach:
-        first_contact.must_have_contacts_left(user)
+        first_contact.Approaches([user]).note(user)
     room, is_new = ChatRoom.objects.get_or_create(**pair, defaults={"opened_by": user})
     if is_approach and is_new:
-        first_contact.note_first_contact(user, room)
+        first_contact.note_first_contacts([(user, room)])
     return room
 
 
@@ -177,8 +178,21 @@ def unread_counts(user: User) -> list[dict[str, Any]]:
 
 def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
     """Return the user's unread messages in a room, as `newMessage` envelopes, oldest first."""
-    unread = Message.objects.unread_by(user).filter(room=chat_room_id).order_by("id")
-    return arrivals.envelopes_of({user.pk: list(unread.values_list("message_id", flat=True))})[user.pk]
+    return unread_in_each([(user, chat_room_id)])[0]
+
+
+def unread_in_each(asked: Sequence[tuple[User, str]]) -> list[list[Envelope]]:
+    """Return what `unread_in` does for each of these users and rooms, in order."""
+    users, rooms = {user for user, _ in asked}, {room_id for _, room_id in asked}
+    unread = Message.objects.unread_by_any(users).filter(room__in=rooms).order_by("id")
+    message_ids: defaultdict[str, list[str]] = defaultdict(list)
+    for user_id, message_id in unread.values_list("receiver", "message_id"):
+        message_ids[user_id].append(message_id)
+    found = arrivals.envelopes_of(message_ids)
+    return [
+        [envelope for envelope in found.get(user.pk, ()) if envelope.topic == room_id]
+        for user, room_id in asked
+    ]
 
 
 # Editing and deleting

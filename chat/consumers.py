@@ -19,6 +19,7 @@ from chat.sending import send_all
 from hplus.realtime.actions import Result
 from hplus.realtime.connection.client import Client
 from hplus.realtime.consumers import DomainConsumer, handles, in_batches
+from hplus.realtime.execution.db_threads import in_db_thread
 from hplus.realtime.publishing.envelopes import Envelope
 
 FAST_SENDING, FAST_DELIVERED = FastSending(), FastDelivered()
@@ -53,12 +54,16 @@ class ChatConsumer(DomainConsumer):
         result = self._remember_room(request, result)
         if not was_typing and not is_first:
             return result
-        return replace(result, after_reply=lambda: self._after_sending(pair, is_first))
+        return replace(result, after_reply=partial(self._after_sending, pair, was_typing, is_first))
 
-    def _after_sending(self, pair: tuple[str, str], is_first: bool) -> Result | None:
+    async def _after_sending(self, pair: tuple[str, str], was_typing: bool, is_first: bool) -> Result | None:
         """End the typing; the first message into a room also joins the room."""
-        self._publish_typing(pair, is_typing=False)
-        return Result(events=actions.unread_in(self.user, self.rooms[pair])) if is_first else None
+        if was_typing:
+            await in_db_thread(partial(self._publish_typing, pair, is_typing=False))
+        if not is_first:
+            return None
+        unread = self.client.hub.batches.of(actions.unread_in_each)
+        return Result(events=await unread.submit((self.user, self.rooms[pair])))
 
     def _remember_room(self, request: messages.JoinChatRoom | messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)

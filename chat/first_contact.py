@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
@@ -10,7 +12,7 @@ from django.utils import timezone
 from chat.models import ChatRoom
 from hplus import errors
 from hplus.accounts.models import User
-from hplus.audit.actions import record
+from hplus.audit.actions import record_all, record_of
 from hplus.audit.models import Verb
 from hplus.realtime.models import Contact
 
@@ -22,23 +24,40 @@ def agrees(user: User, other: User) -> bool:
     return user.is_patient or not other.is_patient
 
 
-def must_have_contacts_left(user: User) -> None:
-    """Raise RateLimited where this member of the staff has approached too many patients lately."""
-    most = settings.FIRST_CONTACTS_PER_HOUR
-    since = timezone.now() - COUNTED_WITHIN
-    opened = ChatRoom.objects.filter(opened_by=user, created_at__gt=since).order_by("-created_at")
-    times = list(opened.values_list("created_at", flat=True)[:most])
-    if len(times) >= most:
-        wait = times[-1] - since
-        raise errors.RateLimited("Too many first contacts.", retry_after=round(wait.total_seconds(), 1))
+class Approaches:
+    """When these members of the staff have approached patients lately, with those that are noted here."""
+
+    def __init__(self, users: Iterable[User]) -> None:
+        self._now = timezone.now()
+        opened = ChatRoom.objects.filter(opened_by__in=users, created_at__gt=self._now - COUNTED_WITHIN)
+        self._times: dict[str, list[datetime]] = defaultdict(list)
+        for user_id, at in opened.order_by("created_at").values_list("opened_by_id", "created_at"):
+            self._times[user_id].append(at)
+
+    def note(self, user: User) -> None:
+        """Note one more. Raises RateLimited where these are too many."""
+        times, most = self._times[user.pk], settings.FIRST_CONTACTS_PER_HOUR
+        if len(times) >= most:
+            wait = times[-most] + COUNTED_WITHIN - self._now
+            raise errors.RateLimited("Too many first contacts.", retry_after=round(wait.total_seconds(), 1))
+        times.append(self._now)
 
 
-def note_first_contact(user: User, room: ChatRoom) -> None:
-    """Record that a member of the staff has approached a patient who has not agreed."""
-    record(user, Verb.ADD, room, what="first contact", patientId=room.peer_id(user.pk))
+def note_first_contacts(opened: Iterable[tuple[User, ChatRoom]]) -> None:
+    """Record that these members of the staff have approached patients who have not agreed."""
+    record_all(
+        [
+            record_of(user, Verb.ADD, room, what="first contact", patientId=room.peer_id(user.pk))
+            for user, room in opened
+        ]
+    )
 
 
-def agree(room: ChatRoom) -> None:
-    """From now on the two hear of each other's presence, and staff may send notices. Safe to repeat."""
-    ChatRoom.objects.filter(pk=room.pk, agreed_at=None).update(agreed_at=timezone.now())
-    Contact.share(room.pk, room.first_id, room.second_id)
+def agree(rooms: Sequence[ChatRoom]) -> None:
+    """From now on the two of each room hear of each other's presence, and staff may send notices.
+
+    Safe to repeat.
+    """
+    waiting = ChatRoom.objects.filter(pk__in=[room.pk for room in rooms], agreed_at=None)
+    waiting.update(agreed_at=timezone.now())
+    Contact.share((room.pk, room.first_id, room.second_id) for room in rooms)

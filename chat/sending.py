@@ -125,22 +125,27 @@ def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
             ignore_conflicts=True,
         )
         rooms |= _lock_rooms(set(opening))
-    for key, draft in opening.items():
-        if not draft.agrees and rooms[key].opened_by_id == draft.user.pk:
-            first_contact.note_first_contact(draft.user, rooms[key])
+    first_contact.note_first_contacts(
+        (draft.user, rooms[key])
+        for key, draft in opening.items()
+        if not draft.agrees and rooms[key].opened_by_id == draft.user.pk
+    )
     for draft in drafts:
         draft.room = rooms.get(draft.room_key)
-        if draft.room and draft.agrees and draft.room.agreed_at is None:
-            first_contact.agree(draft.room)
+    agreed = {draft.room_key for draft in drafts if draft.agrees} & rooms.keys()
+    if new := [rooms[key] for key in sorted(agreed) if rooms[key].agreed_at is None]:
+        first_contact.agree(new)
 
 
 def _first_of_each_room(drafts: Iterable[_Draft]) -> dict[RoomKey, _Draft]:
     """The draft that opens each new room; one of too many first contacts is refused."""
+    first = list(drafts)
+    approaches = first_contact.Approaches({draft.user for draft in first if not draft.agrees})
     opening: dict[RoomKey, _Draft] = {}
-    for draft in drafts:
+    for draft in first:
         try:
             if draft.room_key not in opening and not draft.agrees:
-                first_contact.must_have_contacts_left(draft.user)
+                approaches.note(draft.user)
             opening.setdefault(draft.room_key, draft)
         except errors.RateLimited as refusal:
             draft.outcome = refusal

@@ -17,10 +17,16 @@ from hplus.audit.models import GENESIS, Head, Record, Verb
 CHUNK_ROWS = 2000
 
 
-@transaction.atomic
-def record(
+def record(actor: Any, verb: str, subject: Model | None = None, **given: Any) -> Record:
+    """Write who did what to which row, in the caller's transaction; takes what `record_of` takes."""
+    row = record_of(actor, verb, subject, **given)
+    record_all([row])
+    return row
+
+
+def record_of(
     actor: Any,
-    verb: Verb,
+    verb: str,
     subject: Model | None = None,
     *,
     object_type: str = "",
@@ -28,13 +34,12 @@ def record(
     hospital_id: str | None = None,
     **details: Any,
 ) -> Record:
-    """Write who did what to which row, in the caller's transaction.
+    """Return the record of who did what to which row, for `record_all`.
 
-    The hospital is that of the row, else that of the actor. The head of the chain stays locked until the
-    transaction ends, so concurrent writers still make one chain.
+    The hospital is that of the row, else that of the actor.
     """
     actor_hospital = getattr(actor, "hospital_id", None)
-    row = Record(
+    return Record(
         actor_id=str(getattr(actor, "pk", None) or "")[:150],
         verb=verb,
         object_type=subject._meta.label_lower if subject is not None else object_type,
@@ -42,8 +47,16 @@ def record(
         hospital_id=hospital_id or hospital_of(subject) or actor_hospital or "",
         details=details,
     )
-    _append(_locked_head(), [row])
-    return row
+
+
+@transaction.atomic
+def record_all(rows: Sequence[Record]) -> None:
+    """Write these records in order, in the caller's transaction.
+
+    The head of the chain stays locked until the transaction ends, so concurrent writers still make one chain.
+    """
+    if rows:
+        _append(_locked_head(), rows)
 
 
 def _append(head: Head, rows: Sequence[Record]) -> None:
@@ -51,7 +64,9 @@ def _append(head: Head, rows: Sequence[Record]) -> None:
     for row in rows:
         row.number, row.previous = head.count + 1, head.digest
         row.digest = row.seal()
-        row.save()
+        head.count, head.digest = row.number, row.digest
+    Record.objects.bulk_create(rows)
+    for row in rows:
         head.count, head.digest = row.number, row.digest
         head.save()  # the database lets it advance by one row at a time
 
@@ -135,8 +150,11 @@ def hospital_of(row: Model | None) -> str:
 
 
 def _locked_head() -> Head:
+    locked = Head.objects.select_for_update().filter(pk=1)
+    if head := locked.first():
+        return head
     Head.objects.get_or_create(pk=1)
-    return Head.objects.select_for_update().get(pk=1)
+    return locked.get()
 
 
 # Verifying the chain

@@ -10,7 +10,7 @@ servers find the entry at their next reconciliation.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -43,7 +43,7 @@ class Result:
     the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
     connection has had them, because the client asked for a replay. `subscribe` names groups the
     connection joins, `unsubscribe` groups it leaves; `close_code` closes it after the reply.
-    `after_reply` runs in a database thread after the reply and before the next frame; its own result is
+    `after_reply` runs in the event loop after the reply and before the next frame; its own result is
     written too, and an exception in it does not fail the request.
     """
 
@@ -55,7 +55,7 @@ class Result:
     subscribe: Sequence[Group] = ()
     unsubscribe: Sequence[Group] = ()
     close_code: int | None = None
-    after_reply: Callable[[], Result | None] | None = None
+    after_reply: Callable[[], Awaitable[Result | None]] | None = None
 
     @property
     def status(self) -> Literal["ok", "duplicate", "merged"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from django.conf import settings
@@ -214,10 +214,10 @@ class Contact(models.Model):
         return f"{self.user_id} and {self.contact_id}"
 
     @classmethod
-    def share(cls, topic: str, one: str, other: str) -> None:
-        """Record that these two share this topic. Safe to repeat."""
-        pairs = [(one, other), (other, one)]
+    def share(cls, shared: Iterable[tuple[str, str, str]]) -> None:
+        """Record who share which topic: (topic, one userId, the other). Safe to repeat."""
+        rows = {(user, contact, topic) for topic, *two in shared for user, contact in (two, two[::-1])}
         cls.objects.bulk_create(
-            [cls(user_id=user, contact_id=contact, topic=topic) for user, contact in pairs],
+            [cls(user_id=user, contact_id=contact, topic=topic) for user, contact, topic in sorted(rows)],
             ignore_conflicts=True,
         )

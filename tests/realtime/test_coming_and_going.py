@@ -215,8 +215,7 @@ def test_statement_finds_the_contacts_that_the_model_finds(
         ("chief", "test_user"),
     ]
     for one, other in pairs:
-        Contact.share("room", one, other)
-        Contact.share("another", one, other)
+        Contact.share([("room", one, other), ("another", one, other)])
     seen: dict[str, set[str]] = {}
     for user_id in ("patient_123", "test_user", "doctor_123", "nurse_001", "nurse_002", root.pk):
         arrivals.register_all([connection_of(server, User.objects.get(pk=user_id))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ class Replying(Protocol):
 
     async def run(self, consumer: Consumer, handler: Handler, request: wire.Request) -> Result | None: ...
     async def send_result(self, result: Result) -> None: ...
-    async def after(self, seconds: float, work: Callable[[], object]) -> None: ...
+    async def after(self, seconds: float, work: Callable[[], object], where: Any) -> None: ...
     def reply(self, request: wire.Request, result: Result | None) -> None: ...
     def refuse_request(
         self, refused: Exception, frame: Frame, handler: Handler | None, *, is_read: bool
@@ -102,7 +103,7 @@ class RequestHandling:
             await self._client.send_result(result)
         self._client.reply(self._request, result)
         if result is not None and result.after_reply is not None:
-            await self._client.after(0, result.after_reply)
+            await self._client.after(0, result.after_reply, where=operator.call)
 
     def _refuse(self, refused: Exception) -> None:
         self._client.refuse_request(refused, self._frame, self._handler, is_read=True)
