@@ -133,12 +133,12 @@ async def test_long_answer_leaves_shortened_and_is_kept_whole(server: ThreadServ
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_2_000_calls_of_one_person_make_no_other_escalation_late(users: dict[str, User]) -> None:
-    for number in range(2_000):
+def test_500_calls_of_one_person_make_no_other_escalation_late(users: dict[str, User]) -> None:
+    for number in range(500):
         frame = guide_frames.create_emergency_request(condition=f"Call {number}", clientMessageId=str(number))
         assert request_help(users["test_user"], RequestHelp.read(frame)).status != "duplicate"
     assert Emergency.objects.count() == 3
-    assert RepeatedCall.objects.count() == 1_997
+    assert RepeatedCall.objects.count() == 497
     assert Entry.objects.count() < 100
     assert MailboxEntry.objects.count() < 500
     other = guide_frames.create_emergency_request(patientId="patient_123", hospitalId="hospital_002")

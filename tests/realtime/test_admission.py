@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hplus import errors
+from hplus.accounts.models import Role, User
 from hplus.realtime.connection import admission_batch
 from hplus.realtime.connection.admission import Admission
 from hplus.realtime.connection.admission_batch import AdmissionBatch
@@ -65,9 +66,13 @@ async def test_who_waited_for_minutes_is_served_unless_the_one_before_got_no_ans
 async def test_simultaneous_reconnects_are_all_admitted_and_calls_for_help_first(
     unhurried: None, server: ThreadServer
 ) -> None:
+    names = [f"crew_{number}" for number in range(60)]
+    await User.objects.abulk_create(
+        User(user_id=name, role=Role.PARAMEDIC, hospital_id="hospital_001") for name in names
+    )
     async with AsyncExitStack() as stack:
         patient = await stack.enter_async_context(server.phone("patient_123", "patient"))
-        crews = [server.phone(f"crew_{number}", "paramedic", "hospital_001") for number in range(60)]
+        crews = [server.phone(name, "paramedic", "hospital_001") for name in names]
         async with asyncio.TaskGroup() as arriving:
             for crew in crews:
                 arriving.create_task(stack.enter_async_context(crew))
