@@ -182,7 +182,8 @@ def _must_be_allowed(user: User, emergency: Emergency, status: str, *, has_conte
 
     Raises Forbidden or InvalidTransition.
     """
-    is_responsible = user.administers(emergency.hospital_id) or user.pk == emergency.assigned_to_id
+    is_dispatcher = audience.is_dispatcher(user, emergency.hospital_id)
+    is_responsible = is_dispatcher or user.pk == emergency.assigned_to_id
     is_cancelling = status == Status.CANCELLED
     may_cancel = is_responsible or user.pk == emergency.requested_by_id
     if (is_cancelling and not may_cancel) or (not is_cancelling and not user.works_at(emergency.hospital_id)):
@@ -228,7 +229,7 @@ def reassign(user: User, request: messages.Reassign) -> Result:
     Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
     """
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
-    if not user.administers(emergency.hospital_id):
+    if not audience.is_dispatcher(user, emergency.hospital_id):
         raise errors.Forbidden("Only an admin of the hospital may reassign.")
     assignee = User.objects.staff_of(emergency.hospital_id).filter(pk=request.assignee_id).first()
     if assignee is None:
@@ -275,7 +276,8 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only staff of the hospital may transfer.")
-    if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
+    is_dispatcher = audience.is_dispatcher(user, emergency.hospital_id)
+    if emergency.assigned_to_id not in (None, user.pk) and not is_dispatcher:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
     if emergency.is_with_patient:

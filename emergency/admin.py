@@ -22,7 +22,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from emergency import actions, board, charts
+from emergency import actions, audience, board, charts
 from emergency.amend import amend
 from emergency.case_report import (
     STALLS,
@@ -178,7 +178,7 @@ class EmergencyAdmin(TenancyAdmin):
     def _page_of(self, report: CaseReport, user: Any) -> dict[str, Any]:
         emergency = report.emergency
         news2 = emergency.current_news2(timezone.now())
-        may_act = emergency.is_open and user.administers(emergency.hospital_id)
+        may_act = emergency.is_open and audience.is_dispatcher(user, emergency.hospital_id)
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
