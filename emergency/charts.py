@@ -122,11 +122,11 @@ def greetings(users: Sequence[User]) -> list[tuple[list[dict[str, Any]], bool]]:
 def read_board(user: User, hospital: Hospital) -> board.Board:
     """Return the hospital's live board; where the user may not read the chart, without the patient."""
     opened = list(Emergency.objects.open().filter(hospital=hospital).select_related("assigned_to"))
-    readable = set(
-        Emergency.objects.open().readable_by(user).filter(hospital=hospital).values_list("pk", flat=True)
-    )
-    note_readings(user, [each for each in opened if each.pk in readable], "board")
-    return board.board_of(hospital, opened, readable)
+    shown = board.rows_shown(opened)
+    here = Emergency.objects.filter(pk__in=[each.pk for each in shown])
+    readable = set(here.readable_by(user).values_list("pk", flat=True))
+    note_readings(user, [each for each in shown if each.pk in readable], "board")
+    return board.board_of(hospital, shown, readable, open_count=len(opened))
 
 
 # The audit
