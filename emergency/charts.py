@@ -14,10 +14,12 @@ from typing import Any
 from emergency import board, fhir, timeline
 from emergency.actions import find_emergency
 from emergency.case_report import CaseReport
-from emergency.current_state import state_of, states_for
+from emergency.current_state import state_of, state_seen, states_for
+from emergency.hospital_part import Part, part_of
 from emergency.messages import EmergencyRequest
-from emergency.models import Emergency
+from emergency.models import Emergency, HospitalPart
 from emergency.urgency import fitting, page_of
+from emergency.visibility import View, view_of
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.actions import RowsRead, record, record_readings
@@ -28,6 +30,7 @@ from location.models import Fix
 MAX_GREETED = 100
 GREETING_BYTES = 40 * 1024  # of the 64 KiB of the frame
 READ_ONCE_IN = timedelta(hours=1)
+CHART = Emergency._meta.label_lower  # the type of what is read, in the audit
 
 # One emergency
 
@@ -43,20 +46,26 @@ def _readable_chart(user: User, emergency_id: str) -> Emergency:
     """Raises EmergencyNotFound or Forbidden: a caller who is not the patient, a role that reads no charts."""
     emergency = find_emergency(user, emergency_id)
     if not emergency.has_readable_chart(user):
-        raise errors.Forbidden("Only who treats the patient, and the patient, may read this.")
+        raise _forbidden()
     return emergency
 
 
-def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
-    """Return the emergency as it stands; to a caller who is not the patient without the chart.
+def _forbidden() -> errors.Forbidden:
+    return errors.Forbidden("Only who treats the patient, and the patient, may read this.")
 
-    Raises EmergencyNotFound or Forbidden.
+
+def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
+    """Return the emergency as it stands, in the view the user has of it, and record that.
+
+    A caller who is not the patient gets it without the chart. Raises EmergencyNotFound or Forbidden.
     """
     emergency = find_emergency(user, emergency_id)
-    is_callers_view = user.pk == emergency.requested_by_id and not emergency.has_readable_chart(user)
-    if not is_callers_view:
-        emergency = open_chart(user, emergency_id, "detail")
-    return states_for(user, [emergency])[0]
+    view = view_of(user, emergency)
+    if view is None:
+        raise _forbidden()
+    if view is not View.CALLER:
+        note_readings(user, [emergency], "detail")
+    return state_seen(emergency, view)
 
 
 def read_timeline(user: User, emergency_id: str) -> timeline.Timeline:
@@ -90,6 +99,28 @@ def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
         return fhir.bundle(emergency)
     entries = timeline.timeline(emergency, user).as_json()["entries"]
     return {"emergency": state_of(emergency).as_json(), "timeline": entries}
+
+
+# The part that a hospital keeps
+
+
+def read_part(user: User, emergency_id: str) -> Part:
+    """Return what the user's hospital keeps of an emergency that another one has now, and record that.
+
+    Raises EmergencyNotFound where there is none, or Forbidden: a role that reads no charts.
+    """
+    kept = HospitalPart.objects.visible_to(user).select_related("emergency", "last_entry")
+    part = kept.find(emergency_id, errors.EmergencyNotFound(field="emergencyId"))
+    if not HospitalPart.objects.readable_by(user).filter(pk=part.pk).exists():
+        raise errors.Forbidden("Your role reads no charts.")
+    note_part(user, part, "part")
+    return part_of(part)
+
+
+def note_part(user: User, part: HospitalPart, surface: str) -> None:
+    """Record that this user was shown the part, in the audit of the hospital that keeps it."""
+    whose = {part.emergency_id: part.emergency.patient_id}
+    record_readings([RowsRead(user, CHART, whose, surface, part.hospital_id)], READ_ONCE_IN)
 
 
 # Lists
@@ -147,5 +178,4 @@ def _readings(user: User, shown: list[Emergency], surface: str) -> list[RowsRead
     for each in shown:
         if user.pk not in (each.patient_id, each.requested_by_id) or not user.is_patient:
             by_hospital[each.hospital_id][each.pk] = each.patient_id
-    kind = Emergency._meta.label_lower
-    return [RowsRead(user, kind, whose, surface, hospital_id) for hospital_id, whose in by_hospital.items()]
+    return [RowsRead(user, CHART, whose, surface, hospital_id) for hospital_id, whose in by_hospital.items()]

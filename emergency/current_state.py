@@ -37,6 +37,11 @@ def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRe
     return [_seen(*row) for row in zip(found, states_of(found), views, strict=True)]
 
 
+def state_seen(emergency: Emergency, view: View) -> EmergencyRequest:
+    """Return the emergency as who has this view reads it."""
+    return _seen(emergency, state_of(emergency), view)
+
+
 def _seen(emergency: Emergency, state: EmergencyRequest, view: View | None) -> EmergencyRequest:
     if view is View.STAFF:
         return state
