@@ -14,12 +14,12 @@ from typing import Any
 from emergency import board, fhir, timeline
 from emergency.actions import find_emergency
 from emergency.case_report import CaseReport
-from emergency.current_state import state_of, state_seen, states_for
+from emergency.current_state import state_of, states_seen
 from emergency.hospital_part import Part, part_of
 from emergency.messages import EmergencyRequest
 from emergency.models import Emergency, HospitalPart
-from emergency.urgency import fitting, page_of
-from emergency.visibility import View, view_of
+from emergency.urgency import MAX_PAGE_BYTES, Page, fitting, page_of
+from emergency.visibility import view_of, views_of
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.actions import RowsRead, record, record_readings
@@ -63,9 +63,9 @@ def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
     view = view_of(user, emergency)
     if view is None:
         raise _forbidden()
-    if view is not View.CALLER:
+    if view.has_chart:
         note_readings(user, [emergency], "detail")
-    return state_seen(emergency, view)
+    return states_seen([emergency], [view])[0]
 
 
 def read_timeline(user: User, emergency_id: str) -> timeline.Timeline:
@@ -134,8 +134,8 @@ def list_emergencies(
     Raises ValidationFailed where the cursor is none of this list.
     """
     page = page_of(Emergency.objects.listed_for(user).filter(status__in=list(statuses)), limit, cursor)
-    shown, has_more = fitting(states_for(user, page.rows))
-    note_readings(user, page.rows[: len(shown)], "list")
+    shown, has_more, read = _shown(user, page)
+    note_readings(user, read, "list")
     return shown, shown[-1]["emergencyId"] if has_more else page.next_cursor
 
 
@@ -143,11 +143,20 @@ def greetings(users: Sequence[User]) -> list[tuple[list[dict[str, Any]], bool]]:
     """Return for each of these users, who connect, the most urgent open ones, and if there are more."""
     pages = [page_of(Emergency.objects.listed_for(user).open(), MAX_GREETED, None) for user in users]
     greeted = [
-        (user, page, *fitting(states_for(user, page.rows), GREETING_BYTES))
-        for user, page in zip(users, pages, strict=True)
+        (user, page, *_shown(user, page, GREETING_BYTES)) for user, page in zip(users, pages, strict=True)
     ]
-    _note(((user, page.rows[: len(shown)]) for user, page, shown, _ in greeted), "greeting")
-    return [(shown, has_more or page.next_cursor is not None) for _, page, shown, has_more in greeted]
+    _note(((user, read) for user, *_, read in greeted), "greeting")
+    return [(shown, has_more or page.next_cursor is not None) for _, page, shown, has_more, _ in greeted]
+
+
+def _shown(
+    user: User, page: Page, most_bytes: int = MAX_PAGE_BYTES
+) -> tuple[list[dict[str, Any]], bool, list[Emergency]]:
+    """Return what of the page fits, whether some did not, and those whose chart is shown."""
+    views = views_of((user, row) for row in page.rows)
+    shown, has_more = fitting(states_seen(page.rows, views), most_bytes)
+    rows = zip(page.rows[: len(shown)], views, strict=False)
+    return shown, has_more, [row for row, view in rows if view and view.has_chart]
 
 
 def read_board(user: User, hospital: Hospital) -> board.Board:

@@ -30,6 +30,10 @@ class View(Enum):
     PATIENT = "~p"  # the chart; neither other emergencies nor the staff who were called
     CALLER = "~c"  # who comes and when
 
+    @property
+    def has_chart(self) -> bool:
+        return self is not View.CALLER
+
     @classmethod
     def of_subject(cls, subject: str) -> View:
         """Return the view that an event with this subject was published in."""
@@ -72,7 +76,7 @@ def readers_among(user_ids: Iterable[str], emergency: Emergency) -> set[str]:
     """Return those of these users who read the chart."""
     users = list(User.objects.filter(pk__in=set(user_ids)))
     views = views_of((user, emergency) for user in users)
-    return {user.pk for user, view in zip(users, views, strict=True) if view in (View.STAFF, View.PATIENT)}
+    return {user.pk for user, view in zip(users, views, strict=True) if view and view.has_chart}
 
 
 def _view(user: User, emergency: Emergency, readers: _Readers | None) -> View | None:

@@ -20,7 +20,7 @@ from tests.emergency import guide_frames
 from tests.emergency.test_mutual_aid import aid, ask_for_aid, respond
 from tests.phone import Phone
 from tests.servers import ThreadServer
-from tests.stories.test_charts import SECRET, call, http_of
+from tests.stories.test_charts import SECRET, call, http_of, readings
 
 __all__ = ["aid"]
 THERE = "intubated in the other hospital"
@@ -80,6 +80,7 @@ async def test_former_hospital_is_shown_entries_up_to_when_it_gave_the_emergency
     [listed] = http.get("/api/emergencies/").json()["emergencies"]
     assert (listed["vitals"], listed["phase"]) == (None, "onScene")
     assert http.get(f"/api/emergencies/{emergency_id}/timeline/").status_code == 403
+    assert await readings("doctor_123") == [], "the own call, without the chart"
     assert http_of(server, "nurse_001").get(f"/api/emergencies/{emergency_id}/").status_code == 404
     later = MailboxEntry.objects.filter(user="doctor_123", event_type="emergencyStatusUpdate")
     newest = await later.alatest("seq")
