@@ -14,8 +14,8 @@ from emergency.amending import amend_row, changes_of, publish_amended
 from emergency.bounds import bounded_fields
 from emergency.cancellation import announce_cancellation
 from emergency.current_state import status_change
-from emergency.models import AidRequest, Alert, Emergency, EntryKind, HospitalPolicy, Reply
-from emergency.mutual_aid import keep_part
+from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
+from emergency.mutual_aid import keep_part, stop_asking
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
 from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status
@@ -157,6 +157,8 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     if amended:
         publish_amended(emergency, user, amended, None, now)
     audience.publish_status(entry, *audience.actor_group(emergency, user), emergency=emergency)
+    if previous == Status.PENDING:
+        stop_asking(emergency)
     notify_if_worse(emergency, observed)
     if status == Status.CANCELLED:
         announce_cancellation(emergency, user, now)
@@ -182,7 +184,8 @@ def _must_be_allowed(user: User, emergency: Emergency, status: str, *, has_conte
 
     Raises Forbidden or InvalidTransition.
     """
-    is_responsible = user.administers(emergency.hospital_id) or user.pk == emergency.assigned_to_id
+    is_dispatcher = audience.is_dispatcher(user, emergency.hospital_id)
+    is_responsible = is_dispatcher or user.pk == emergency.assigned_to_id
     is_cancelling = status == Status.CANCELLED
     may_cancel = is_responsible or user.pk == emergency.requested_by_id
     if (is_cancelling and not may_cancel) or (not is_cancelling and not user.works_at(emergency.hospital_id)):
@@ -228,7 +231,7 @@ def reassign(user: User, request: messages.Reassign) -> Result:
     Raises EmergencyNotFound, Forbidden, UserNotFound or InvalidTransition.
     """
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
-    if not user.administers(emergency.hospital_id):
+    if not audience.is_dispatcher(user, emergency.hospital_id):
         raise errors.Forbidden("Only an admin of the hospital may reassign.")
     assignee = User.objects.staff_of(emergency.hospital_id).filter(pk=request.assignee_id).first()
     if assignee is None:
@@ -257,6 +260,7 @@ def _reassign_to(emergency: Emergency, assignee: User, admin: User, reason: str,
     reply = Reply.ACCEPTED if assignee.pk == admin.pk else Reply.NONE
     audience.store_reply(emergency, assignee, str(reply), now)
     audience.publish_status(entry, *others, emergency=emergency)
+    stop_asking(emergency)
 
 
 def _must_be_open(emergency: Emergency) -> None:
@@ -285,7 +289,8 @@ def transfer(user: User, request: messages.Transfer) -> Result:
     emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only staff of the hospital may transfer.")
-    if emergency.assigned_to_id not in (None, user.pk) and not user.is_hospital_admin:
+    is_dispatcher = audience.is_dispatcher(user, emergency.hospital_id)
+    if emergency.assigned_to_id not in (None, user.pk) and not is_dispatcher:
         raise errors.Forbidden("Only the assignee or an admin of the hospital may transfer.")
     _must_be_open(emergency)
     must_be_without_patient(emergency)
@@ -304,8 +309,6 @@ def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str
     previous, left_hospital_id = emergency.status, emergency.hospital_id
     left_staff = audience.staff_concerned(emergency)
     stop_sharing(emergency, "transferred")
-    Alert.objects.filter(emergency=emergency).delete()
-    AidRequest.objects.filter(emergency=emergency).delete()
     emergency.hospital_id = hospital_id
     emergency.reset_to_pending(emergency.next_escalation_at())
     emergency.save_change()
@@ -317,6 +320,8 @@ def _transfer_to(emergency: Emergency, hospital_id: str, user: User, reason: str
     audience.publish_entry(
         messages.EmergencyStatusUpdate, entry, emergency, groups.person(user.pk), staff=left_staff
     )
+    stop_asking(emergency)
+    Alert.objects.filter(emergency=emergency).delete()
     audience.alert(emergency, audience.users_to_alert(emergency), now)
     share_locations(emergency)
 

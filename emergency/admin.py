@@ -22,7 +22,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from emergency import actions, board, charts
+from emergency import actions, audience, board, charts
 from emergency.amend import amend
 from emergency.case_report import (
     STALLS,
@@ -42,8 +42,6 @@ from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.admin_site.tenancy_admin import TenancyAdmin, may_administer
 from hplus.api import requests
-from hplus.audit.actions import record
-from hplus.audit.models import Verb
 from hplus.protocol.wire import Request
 
 __all__ = ["EmergencyAdmin", "HospitalAdmin", "HospitalPartAdmin"]
@@ -178,7 +176,7 @@ class EmergencyAdmin(TenancyAdmin):
     def _page_of(self, report: CaseReport, user: Any) -> dict[str, Any]:
         emergency = report.emergency
         news2 = emergency.current_news2(timezone.now())
-        may_act = emergency.is_open and user.administers(emergency.hospital_id)
+        may_act = emergency.is_open and audience.is_dispatcher(user, emergency.hospital_id)
         return {
             "title": f"{emergency.priority.capitalize()}: {emergency.condition[:80]}",
             "emergency": emergency,
@@ -260,6 +258,11 @@ class HospitalPartAdmin(TenancyAdmin):
     class Media:
         css = {"all": ["hplus/board/board.css"]}
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[HospitalPart]:
+        """Those that the user's role reads by the policy of the hospital."""
+        rows: QuerySet[HospitalPart] = super().get_queryset(request).readable_by(request.user)
+        return rows
+
     @admin.display(description="record")
     def record_shown(self, part: HospitalPart) -> str:
         return format_html(
@@ -270,7 +273,8 @@ class HospitalPartAdmin(TenancyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
+        """The page of a part; who reads it is recorded."""
         part = self.get_object(request, unquote(object_id))
-        if part is not None:
-            record(request.user, Verb.READ, part)
+        if part is not None and self.has_view_permission(request, part):
+            charts.note_part(request.user, part, "part page")
         return super().change_view(request, object_id, form_url, extra_context)

@@ -25,7 +25,7 @@ Changed = dict[str, dict[str, Any]]  # the field by its wire name → {"from", "
 
 def may_amend(user: User, emergency: Emergency) -> set[str]:
     """Return the fields this user may amend: assignee and the hospital's admins all, the requester a few."""
-    if user.administers(emergency.hospital_id) or user.is_superuser:
+    if audience.is_dispatcher(user, emergency.hospital_id) or user.is_superuser:
         return set(Changes.model_fields)
     if user.pk == emergency.assigned_to_id and user.works_at(emergency.hospital_id):
         return set(Changes.model_fields)

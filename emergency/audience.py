@@ -8,10 +8,12 @@ from datetime import datetime
 
 from emergency import sharing, timeline
 from emergency.current_state import state_of
+from emergency.dispatching import dispatchers as dispatchers
+from emergency.dispatching import is_dispatcher as is_dispatcher
 from emergency.messages import EmergencyAlert, EmergencyStatusUpdate, EntryEvent
 from emergency.models import AidRequest, Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
 from emergency.visibility import View, view_of
-from hplus.accounts.models import Role, User
+from hplus.accounts.models import User
 from hplus.push.actions import can_be_woken
 from hplus.realtime import groups
 from hplus.realtime.actions import publish
@@ -29,21 +31,21 @@ def staff_concerned(emergency: Emergency, *, of: str | None = None) -> Group:
 
 
 def helpers_concerned(emergency: Emergency) -> list[Group]:
-    """Return the staff groups of those who were alerted at the hospitals that are asked to help."""
+    """Return the staff groups of those who were alerted at the hospitals that are asked to help.
+
+    They are asked while nobody has accepted; the event that ends that is their last (`stop_asking`).
+    """
     asked = AidRequest.objects.filter(emergency=emergency).values_list("hospital_id", flat=True)
     hospital_ids = list(asked.order_by("hospital_id"))
-    alerted = Alert.objects.filter(emergency=emergency).user_ids() if hospital_ids else []
+    alerted = helpers_alerted(emergency) if hospital_ids else []
     return [_staff_group(hospital_id, alerted) for hospital_id in hospital_ids]
 
 
-def dispatchers(hospital_id: str) -> list[str]:
-    """Return the userIds of those who dispatch for the hospital: its admins."""
-    admins = User.objects.staff_of(hospital_id).filter(role=Role.ADMIN)
-    return list(admins.order_by("pk").values_list("pk", flat=True))
-
-
-def is_dispatcher(user: User, hospital_id: str) -> bool:
-    return user.administers(hospital_id)
+def helpers_alerted(emergency: Emergency) -> list[str]:
+    """Return the userIds of those who were alerted at the hospitals that are asked to help."""
+    asked = AidRequest.objects.filter(emergency=emergency).values("hospital")
+    alerted = Alert.objects.filter(emergency=emergency, user__hospital__in=asked)
+    return alerted.exclude(entry=None).user_ids()
 
 
 def actor_group(emergency: Emergency, user: User) -> list[Group]:

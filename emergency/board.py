@@ -108,10 +108,13 @@ def hospital_for(user: User, requested_id: str = "") -> Hospital | None:
     return find_hospital(requested_id) if requested_id else user.hospital or Hospital.objects.first()
 
 
-def board_of(hospital: Hospital, opened: list[Emergency], readable: Collection[str]) -> Board:
+def board_of(
+    hospital: Hospital, shown: list[Emergency], readable: Collection[str], *, open_count: int
+) -> Board:
     """Read the board, with a fixed number of queries.
 
-    `opened` are the hospital's open emergencies, `readable` the ids of those whose chart is shown.
+    `shown` are the hospital's emergencies on it, `readable` the ids of those whose chart is shown, and
+    `open_count` is how many are open.
     """
     hospital_row = BoardHospital(
         hospital_id=hospital.pk,
@@ -123,8 +126,8 @@ def board_of(hospital: Hospital, opened: list[Emergency], readable: Collection[s
     return Board(
         now=timezone.now(),
         hospital=hospital_row,
-        emergencies=_rows(opened, readable),
-        open_count=len(opened),
+        emergencies=_rows(shown, readable),
+        open_count=open_count,
         people=_people(hospital),
         units=[_unit(row) for row in latest_at(hospital.pk)],
         times=response_times.of_hospital(hospital.pk, days=DAYS),
@@ -141,10 +144,14 @@ def urgency(emergency: Emergency) -> tuple[Any, ...]:
     )
 
 
-def _rows(opened: Iterable[Emergency], readable: Collection[str]) -> list[BoardEmergency]:
-    found = sorted(opened, key=urgency)[:MAX_ROWS]
-    states = states_of(found)
-    rows = [_row(emergency, state.eta_seconds) for emergency, state in zip(found, states, strict=True)]
+def rows_shown(opened: Iterable[Emergency]) -> list[Emergency]:
+    """Return those that have a place on the board, the most urgent ones, in order."""
+    return sorted(opened, key=urgency)[:MAX_ROWS]
+
+
+def _rows(shown: list[Emergency], readable: Collection[str]) -> list[BoardEmergency]:
+    states = states_of(shown)
+    rows = [_row(emergency, state.eta_seconds) for emergency, state in zip(shown, states, strict=True)]
     return [row if row.emergency_id in readable else row.model_copy(update=NOT_READABLE) for row in rows]
 
 

@@ -10,7 +10,7 @@ from emergency.models import Emergency, Entry, EntryKind, HospitalPolicy
 from emergency.sharing import share_locations
 from emergency.status import Status
 from hplus import errors
-from hplus.accounts.models import Role, User
+from hplus.accounts.models import User
 from hplus.notifications.actions import notify
 from hplus.protocol.wire import rfc3339
 
@@ -44,10 +44,9 @@ def _cancelled_by(user: User, now: datetime) -> int:
 
 
 def _notify_admins(emergency: Emergency, user: User, count: int) -> None:
-    admins = User.objects.staff_of(emergency.hospital_id).filter(role=Role.ADMIN).exclude(pk=user.pk)
     minutes = round(COUNTED_WITHIN.total_seconds() / 60)
     notify(
-        admins.values_list("pk", flat=True),
+        set(audience.dispatchers(emergency.hospital_id)) - {user.pk},
         category="severalCancellations",
         title="One person cancels several calls for help",
         body=f"{user.display_name} has cancelled {count} calls of others in {minutes} minutes.",

@@ -14,10 +14,12 @@ from typing import Any
 from emergency import board, fhir, timeline
 from emergency.actions import find_emergency
 from emergency.case_report import CaseReport
-from emergency.current_state import state_of, states_for
+from emergency.current_state import state_of, states_seen
+from emergency.hospital_part import Part, part_of
 from emergency.messages import EmergencyRequest
-from emergency.models import Emergency
-from emergency.urgency import fitting, page_of
+from emergency.models import Emergency, HospitalPart
+from emergency.urgency import MAX_PAGE_BYTES, Page, fitting, page_of
+from emergency.visibility import view_of, views_of
 from hplus import errors
 from hplus.accounts.models import Hospital, User
 from hplus.audit.actions import RowsRead, record, record_readings
@@ -28,6 +30,7 @@ from location.models import Fix
 MAX_GREETED = 100
 GREETING_BYTES = 40 * 1024  # of the 64 KiB of the frame
 READ_ONCE_IN = timedelta(hours=1)
+CHART = Emergency._meta.label_lower  # the type of what is read, in the audit
 
 # One emergency
 
@@ -43,20 +46,26 @@ def _readable_chart(user: User, emergency_id: str) -> Emergency:
     """Raises EmergencyNotFound or Forbidden: a caller who is not the patient, a role that reads no charts."""
     emergency = find_emergency(user, emergency_id)
     if not emergency.has_readable_chart(user):
-        raise errors.Forbidden("Only who treats the patient, and the patient, may read this.")
+        raise _forbidden()
     return emergency
 
 
-def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
-    """Return the emergency as it stands; to a caller who is not the patient without the chart.
+def _forbidden() -> errors.Forbidden:
+    return errors.Forbidden("Only who treats the patient, and the patient, may read this.")
 
-    Raises EmergencyNotFound or Forbidden.
+
+def read_emergency(user: User, emergency_id: str) -> EmergencyRequest:
+    """Return the emergency as it stands, in the view the user has of it, and record that.
+
+    A caller who is not the patient gets it without the chart. Raises EmergencyNotFound or Forbidden.
     """
     emergency = find_emergency(user, emergency_id)
-    is_callers_view = user.pk == emergency.requested_by_id and not emergency.has_readable_chart(user)
-    if not is_callers_view:
-        emergency = open_chart(user, emergency_id, "detail")
-    return states_for(user, [emergency])[0]
+    view = view_of(user, emergency)
+    if view is None:
+        raise _forbidden()
+    if view.has_chart:
+        note_readings(user, [emergency], "detail")
+    return states_seen([emergency], [view])[0]
 
 
 def read_timeline(user: User, emergency_id: str) -> timeline.Timeline:
@@ -92,6 +101,28 @@ def export(user: User, emergency_id: str, kind: str) -> dict[str, Any]:
     return {"emergency": state_of(emergency).as_json(), "timeline": entries}
 
 
+# The part that a hospital keeps
+
+
+def read_part(user: User, emergency_id: str) -> Part:
+    """Return what the user's hospital keeps of an emergency that another one has now, and record that.
+
+    Raises EmergencyNotFound where there is none, or Forbidden: a role that reads no charts.
+    """
+    kept = HospitalPart.objects.visible_to(user).select_related("emergency", "last_entry")
+    part = kept.find(emergency_id, errors.EmergencyNotFound(field="emergencyId"))
+    if not HospitalPart.objects.readable_by(user).filter(pk=part.pk).exists():
+        raise errors.Forbidden("Your role reads no charts.")
+    note_part(user, part, "part")
+    return part_of(part)
+
+
+def note_part(user: User, part: HospitalPart, surface: str) -> None:
+    """Record that this user was shown the part, in the audit of the hospital that keeps it."""
+    whose = {part.emergency_id: part.emergency.patient_id}
+    record_readings([RowsRead(user, CHART, whose, surface, part.hospital_id)], READ_ONCE_IN)
+
+
 # Lists
 
 
@@ -103,8 +134,8 @@ def list_emergencies(
     Raises ValidationFailed where the cursor is none of this list.
     """
     page = page_of(Emergency.objects.listed_for(user).filter(status__in=list(statuses)), limit, cursor)
-    shown, has_more = fitting(states_for(user, page.rows))
-    note_readings(user, page.rows[: len(shown)], "list")
+    shown, has_more, read = _shown(user, page)
+    note_readings(user, read, "list")
     return shown, shown[-1]["emergencyId"] if has_more else page.next_cursor
 
 
@@ -112,21 +143,30 @@ def greetings(users: Sequence[User]) -> list[tuple[list[dict[str, Any]], bool]]:
     """Return for each of these users, who connect, the most urgent open ones, and if there are more."""
     pages = [page_of(Emergency.objects.listed_for(user).open(), MAX_GREETED, None) for user in users]
     greeted = [
-        (user, page, *fitting(states_for(user, page.rows), GREETING_BYTES))
-        for user, page in zip(users, pages, strict=True)
+        (user, page, *_shown(user, page, GREETING_BYTES)) for user, page in zip(users, pages, strict=True)
     ]
-    _note(((user, page.rows[: len(shown)]) for user, page, shown, _ in greeted), "greeting")
-    return [(shown, has_more or page.next_cursor is not None) for _, page, shown, has_more in greeted]
+    _note(((user, read) for user, *_, read in greeted), "greeting")
+    return [(shown, has_more or page.next_cursor is not None) for _, page, shown, has_more, _ in greeted]
+
+
+def _shown(
+    user: User, page: Page, most_bytes: int = MAX_PAGE_BYTES
+) -> tuple[list[dict[str, Any]], bool, list[Emergency]]:
+    """Return what of the page fits, whether some did not, and those whose chart is shown."""
+    views = views_of((user, row) for row in page.rows)
+    shown, has_more = fitting(states_seen(page.rows, views), most_bytes)
+    rows = zip(page.rows[: len(shown)], views, strict=False)
+    return shown, has_more, [row for row, view in rows if view and view.has_chart]
 
 
 def read_board(user: User, hospital: Hospital) -> board.Board:
     """Return the hospital's live board; where the user may not read the chart, without the patient."""
     opened = list(Emergency.objects.open().filter(hospital=hospital).select_related("assigned_to"))
-    readable = set(
-        Emergency.objects.open().readable_by(user).filter(hospital=hospital).values_list("pk", flat=True)
-    )
-    note_readings(user, [each for each in opened if each.pk in readable], "board")
-    return board.board_of(hospital, opened, readable)
+    shown = board.rows_shown(opened)
+    here = Emergency.objects.filter(pk__in=[each.pk for each in shown])
+    readable = set(here.readable_by(user).values_list("pk", flat=True))
+    note_readings(user, [each for each in shown if each.pk in readable], "board")
+    return board.board_of(hospital, shown, readable, open_count=len(opened))
 
 
 # The audit
@@ -147,5 +187,4 @@ def _readings(user: User, shown: list[Emergency], surface: str) -> list[RowsRead
     for each in shown:
         if user.pk not in (each.patient_id, each.requested_by_id) or not user.is_patient:
             by_hospital[each.hospital_id][each.pk] = each.patient_id
-    kind = Emergency._meta.label_lower
-    return [RowsRead(user, kind, whose, surface, hospital_id) for hospital_id, whose in by_hospital.items()]
+    return [RowsRead(user, CHART, whose, surface, hospital_id) for hospital_id, whose in by_hospital.items()]

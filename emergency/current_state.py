@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from emergency.messages import EmergencyRequest, StatusChange
 from emergency.models import Emergency
 from emergency.status import UNDERWAY
-from emergency.visibility import View, views_of
+from emergency.visibility import View
 from hplus.accounts.models import User
 from location.actions import fresh_positions
 from location.geo import Point, distance_m, eta_seconds
@@ -30,11 +30,9 @@ def states_of(emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
     return [EmergencyRequest.of(emergency, _eta_seconds(emergency, positions)) for emergency in found]
 
 
-def states_for(user: User, emergencies: Iterable[Emergency]) -> list[EmergencyRequest]:
-    """Return each emergency as the user may read it: staff all, the patient the chart, a caller neither."""
-    found = list(emergencies)
-    views = views_of([(user, each) for each in found])
-    return [_seen(*row) for row in zip(found, states_of(found), views, strict=True)]
+def states_seen(emergencies: Sequence[Emergency], views: Iterable[View | None]) -> list[EmergencyRequest]:
+    """Return each emergency in its view: staff read all, the patient the chart, a caller neither."""
+    return [_seen(*row) for row in zip(emergencies, states_of(emergencies), views, strict=True)]
 
 
 def _seen(emergency: Emergency, state: EmergencyRequest, view: View | None) -> EmergencyRequest:

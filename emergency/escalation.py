@@ -15,10 +15,10 @@ from django.utils import timezone
 from emergency import audience, messages, mutual_aid, timeline
 from emergency.due import each_alone, ids_in_fair_order
 from emergency.models import Emergency, EntryKind, HospitalPolicy
+from emergency.notices import notify_staff
 from emergency.reminders import backed_off
 from emergency.unanswered import tell_requester
 from hplus.accounts.models import Hospital
-from hplus.notifications.actions import notify
 from hplus.realtime import groups
 from hplus.realtime.actions import action, publish
 
@@ -85,12 +85,13 @@ def _escalate(emergency: Emergency, now: datetime) -> None:
 def _ask_dispatchers(emergency: Emergency) -> None:
     waited_s = round((timezone.now() - emergency.requested_at).total_seconds())
     waiting = f"{waited_s // 60} min" if waited_s >= 120 else f"{waited_s} s"
-    notify(
+    notify_staff(
+        emergency,
         audience.dispatchers(emergency.hospital_id),
         category="emergencyEscalated",
         title="Nobody has accepted an emergency",
         body=f"{emergency.priority}: {emergency.condition[:200]} (waiting for {waiting})",
-        priority="urgent",
+        body_without_chart=f"{emergency.priority} (waiting for {waiting})",
         data={"emergencyId": emergency.pk, "escalationLevel": emergency.escalation_level},
         renews="emergencyId",
     )

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from emergency.bounds import bounded, bounded_fields, bounded_warnings
+from emergency.dispatching import is_dispatcher
 from emergency.lenient import (
     OLDEST_YEARS,
     AnyFlag,
@@ -26,9 +27,20 @@ from emergency.lenient import (
 )
 from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
-from emergency.visibility import View, views_of
+from emergency.visibility import View, views_of_entries
 from hplus.accounts.models import User
-from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
+from hplus.protocol.wire import (
+    REMOVED,
+    Durable,
+    Event,
+    Id,
+    Latitude,
+    Longitude,
+    OptionalId,
+    Request,
+    Shape,
+    missing,
+)
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -221,8 +233,8 @@ class Transfer(Request):
     """Hand an open emergency over to another hospital: it is pending there, and its staff are alerted.
 
     For the assignee or an admin; while nobody is assigned, for any of the staff. Everybody concerned gets
-    `emergencyStatusUpdate`; the first hospital does not see the emergency any more. Once the crew is with the
-    patient, from phase `atPatient` on, it is refused with `INVALID_TRANSITION`.
+    `emergencyStatusUpdate`; the first hospital keeps its part of the record, up to that. Once the crew is
+    with the patient, from phase `atPatient` on, it is refused with `INVALID_TRANSITION`.
     """
 
     type = "emergencyTransfer"
@@ -342,13 +354,11 @@ class EmergencyRequest(Shape):
     def for_caller(self, original: dict[str, Any]) -> Self:
         """Return it for a caller who is not the patient: who comes and when, and the caller's own words.
 
-        `original` is the call as it was sent.
+        `original` is the call as it was sent; what it did not say is not shown. It is empty once the
+        emergency is anonymised, and so is the condition then.
         """
-        said = {
-            field: bounded(field, as_text(original[name]))
-            for field, name in _SAID.items()
-            if original.get(name)
-        }
+        said = {field: bounded(field, as_text(original.get(name))) for field, name in _SAID.items()}
+        said["condition"] = said["condition"] or REMOVED
         hidden = dict.fromkeys(_NOT_FOR_CALLER)
         warnings = [name for name in self.warnings if not name.startswith("vitals")]
         return self.model_copy(update={**said, **hidden, "warnings": warnings})
@@ -386,6 +396,11 @@ class EntryEvent(Durable):
         return cls(entry_id=entry.pk, data=entry.data)  # type: ignore[call-arg]
 
     @classmethod
+    def shown_to(cls, user: User, entry: Entry, view: View | None) -> View | None:
+        """Return the view in which the event is replayed to this user, who has that view of the entry."""
+        return view
+
+    @classmethod
     def of_for(cls, entry: Entry, view: View) -> Self:
         """Return the event as who has this view gets it."""
         event = cls.of(entry)
@@ -401,22 +416,23 @@ class EntryEvent(Durable):
 
     @classmethod
     def rebuild_for(cls, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Durable]:
-        """Rebuild by what each may see now: who has lost the view, or part of it, gets no more of it."""
+        """Rebuild by what each may see now: who has lost the view, or part of it, gets no more of it.
+
+        Staff keep what was theirs while their hospital had the emergency, or was asked to help.
+        """
         pairs = set(wanted)
         entries = _entries(subject for _, subject in pairs)
         users = User.objects.in_bulk({user_id for user_id, _ in pairs})
-        seen = [
-            (pair, users[pair[0]], entries[pair[1]])
-            for pair in pairs
-            if pair[1] in entries and pair[0] in users
-        ]
-        views = views_of([(user, entry.emergency) for _, user, entry in seen])
+        known = [pair for pair in pairs if pair[0] in users and pair[1] in entries]
+        seen = [(users[user_id], entries[subject]) for user_id, subject in known]
+        published = (View.of_subject(subject) for _, subject in known)
+        views = views_of_entries((*row, view) for row, view in zip(seen, published, strict=True))
         made: dict[tuple[str, View], Durable] = {}
         rebuilt: dict[tuple[str, str], Durable] = {}
-        for (pair, _, entry), view in zip(seen, views, strict=True):
-            if view is not None:
-                key = (entry.pk, view)
-                rebuilt[pair] = made[key] = made.get(key) or cls.of_for(entry, view)
+        for pair, (user, entry), view in zip(known, seen, views, strict=True):
+            if (shown := cls.shown_to(user, entry, view)) is not None:
+                key = (entry.pk, shown)
+                rebuilt[pair] = made[key] = made.get(key) or cls.of_for(entry, shown)
         return rebuilt
 
 
@@ -480,12 +496,18 @@ class AlertedEmergency(EmergencyRequest):
 class EmergencyAlert(EntryEvent):
     """An emergency needs somebody, and you may take it: answer with `emergencyResponse`.
 
-    With `mutualAid: true` another hospital asks for help; who accepts takes it over for the own one.
+    With `mutualAid: true` another hospital asks for help; who accepts takes it over for the own one. The
+    others who were asked hear who has it, or that it is over, and then nothing more.
     """
 
     type = "emergencyAlert"
     flattened = True
     data: AlertedEmergency
+
+    @classmethod
+    def shown_to(cls, user: User, entry: Entry, view: View | None) -> View | None:
+        """Staff alone may accept: a caller or patient is shown none."""
+        return view if view is View.STAFF else None
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -598,6 +620,12 @@ class EmergencyEscalationAcked(EscalationAcked, EntryEvent):
     """A dispatcher has seen the emergency: nobody is asked about it before `until`."""
 
     type = "emergencyEscalationAcked"
+
+    @classmethod
+    def shown_to(cls, user: User, entry: Entry, view: View | None) -> View | None:
+        """Show it to the staff concerned and to all dispatchers, also to one who reads no chart."""
+        is_shown = view is View.STAFF or is_dispatcher(user, entry.emergency.hospital_id)
+        return View.STAFF if is_shown else None
 
     @classmethod
     def of(cls, entry: Entry) -> Self:

@@ -73,9 +73,11 @@ class EmergencyQuerySet(TenancyQuerySet["Emergency"]):
         return self if user.is_superuser else self.filter(_readable_by(user))
 
     def listed_for(self, user: User) -> Self:
-        """Return those the user may read, and those the user has called for."""
+        """Return those the user may read or has called for, and those of others to help with."""
         visible = self.visible_to(user)
-        return visible if user.is_superuser else visible.filter(Q(requested_by=user) | _readable_by(user))
+        if user.is_superuser:
+            return visible
+        return visible.filter(Q(requested_by=user) | _readable_by(user) | _alerted_elsewhere(user))
 
     def called_by_others_for(self, user: User) -> Self:
         """Return those that somebody else called for this person, asked or answered."""
@@ -112,9 +114,20 @@ def _readable_by(user: User) -> Q:
         return own
     here = Q(hospital=user.hospital_id)
     if user.role not in HospitalPolicy.of(user.hospital_id).chart_roles:
-        alerted = Alert.objects.filter(emergency=OuterRef("pk"), user=user).exclude(entry=None)
-        here &= Q(assigned_to=user) | Exists(alerted)
+        here &= Q(assigned_to=user) | _alerted(user)
     return here | own
+
+
+def _alerted_elsewhere(user: User) -> Q:
+    """Match what the user was alerted to at a hospital that is asked to help."""
+    if user.is_patient or user.hospital_id is None:
+        return NO_ROW
+    asked = Emergency.objects.asked_of(user.hospital_id).values("pk")
+    return Q(pk__in=asked) & _alerted(user)
+
+
+def _alerted(user: User) -> Q:
+    return Q(Exists(Alert.objects.filter(emergency=OuterRef("pk"), user=user).exclude(entry=None)))
 
 
 class Emergency(IdempotentRow):
@@ -498,6 +511,14 @@ class HospitalPartQuerySet(TenancyQuerySet["HospitalPart"]):
     def visibility(self, user: User) -> Q:
         """Match those of the user's hospital, for its staff."""
         return NO_ROW if user.is_patient else Q(hospital=user.hospital_id)
+
+    def readable_by(self, user: User) -> Self:
+        """Return those the user may read: the roles of the policy; a superuser all."""
+        visible = self.visible_to(user)
+        if user.is_superuser:
+            return visible
+        is_reader = bool(user.hospital_id) and user.role in HospitalPolicy.of(user.hospital_id).chart_roles
+        return visible if is_reader else visible.none()
 
 
 class HospitalPart(models.Model):

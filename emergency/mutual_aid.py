@@ -11,7 +11,7 @@ from datetime import datetime
 from emergency import audience, timeline
 from emergency.current_state import status_change
 from emergency.models import AidRequest, Alert, Emergency, EntryKind, HospitalPart, HospitalPolicy
-from emergency.sharing import stop_sharing
+from emergency.sharing import stop_sharing, stop_sharing_presence
 from emergency.status import Status
 from hplus.accounts.models import Hospital, User
 
@@ -31,7 +31,8 @@ def ask_for_help(emergency: Emergency, hospitals: Iterable[Hospital], now: datet
 def take_over(emergency: Emergency, user: User, left_hospital_id: str, now: datetime) -> None:
     """Record that the user's hospital has the emergency now, and close what the other one could see.
 
-    The row is saved and has the hospital of the user already.
+    The row is saved and has the hospital of the user already. The alerts elsewhere stay until `stop_asking`,
+    so that the others who were asked hear who has it.
     """
     stop_sharing(emergency, "taken over")
     change = status_change(emergency, user, now, Status.PENDING, notes="mutual aid")
@@ -39,8 +40,18 @@ def take_over(emergency: Emergency, user: User, left_hospital_id: str, now: date
         emergency, EntryKind.TRANSFERRED, user, change, now, left_hospital_id=left_hospital_id
     )
     keep_part(emergency, left_hospital_id, entry.pk, now)
-    own = User.objects.staff_of(emergency.hospital_id)
-    Alert.objects.filter(emergency=emergency).exclude(user__in=own).delete()
+
+
+def stop_asking(emergency: Emergency) -> None:
+    """Ask no other hospital any more: who was alerted there hears nothing further.
+
+    Called when an emergency has ceased to be pending, after the event that says so; when it is pending again,
+    the escalation asks anew.
+    """
+    alerted = Alert.objects.filter(emergency=emergency)
+    elsewhere = alerted.exclude(user__hospital=emergency.hospital_id)
+    stop_sharing_presence(emergency, elsewhere.user_ids())
+    elsewhere.delete()
     AidRequest.objects.filter(emergency=emergency).delete()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from emergency.models import READINGS_COUNT_FOR, Emergency, Entry, EntryKind
 from emergency.news2 import has_worsened, news2
+from emergency.notices import notify_staff
 from emergency.vitals import Readings, latest_as_sent, read_vitals, withdrawn_by
 from hplus.accounts.models import Role, User
-from hplus.notifications.actions import notify
 from hplus.protocol.wire import rfc3339
 
 CLINICIANS = (Role.DOCTOR, Role.NURSE, Role.PARAMEDIC)
@@ -74,11 +74,13 @@ def notify_if_worse(emergency: Emergency, observed: dict[str, Any] | None) -> No
     staff = User.objects.staff_of(emergency.hospital_id)
     doctors = staff.filter(role=Role.DOCTOR) | staff.filter(pk=emergency.assigned_to_id)
     least = "" if score["complete"] else "at least "
-    notify(
+    notify_staff(
+        emergency,
         doctors.values_list("pk", flat=True),
         category="deteriorating",
         title="A patient is getting worse",
         body=f"NEWS2 is {least}{score['score']}: {emergency.condition[:200]}",
-        priority="urgent",
-        data={"emergencyId": emergency.pk, "news2": score},
+        body_without_chart=f"An emergency of priority {emergency.priority}.",
+        data={"emergencyId": emergency.pk},
+        of_chart={"news2": score},
     )

@@ -11,9 +11,9 @@ from emergency.actions import find_emergency, lock_emergency, must_be_without_pa
 from emergency.bounds import bounded_fields
 from emergency.current_state import state_of, status_change
 from emergency.models import Alert, Emergency, Entry, EntryKind, HospitalPolicy, Reply
-from emergency.mutual_aid import take_over
+from emergency.mutual_aid import stop_asking, take_over
 from emergency.sharing import share_locations
-from emergency.status import Status
+from emergency.status import OPEN, Status
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.realtime import groups
@@ -29,11 +29,20 @@ def respond(user: User, request: messages.Respond) -> Result:
 
     The role is one that accepts by the hospital's policy, unless the user was alerted.
 
-    Raises Forbidden (a patient, another role), EmergencyNotFound, EmergencyAlreadyAssigned or
-    InvalidTransition.
+    Raises Forbidden (a patient, another role), EmergencyNotFound, EmergencyAlreadyAssigned (also for who was
+    alerted, where another hospital has it now) or InvalidTransition.
     """
     if user.is_patient:
         raise errors.Forbidden("Only staff of the hospital may respond.")
+    try:
+        return _respond(user, request)
+    except errors.EmergencyNotFound:
+        if request.action == "accept":
+            _must_not_be_late(user, request.emergency_id)
+        raise
+
+
+def _respond(user: User, request: messages.Respond) -> Result:
     emergency = find_emergency(user, request.emergency_id)
     if not _is_asked(user, emergency):
         raise errors.EmergencyNotFound(field="emergencyId")
@@ -44,6 +53,22 @@ def respond(user: User, request: messages.Respond) -> Result:
     else:
         _reject(user, request)
     return Result(ack_data={"emergencyId": emergency.pk})
+
+
+def _must_not_be_late(user: User, emergency_id: str) -> None:
+    """Check whether the user was alerted to what is elsewhere now, and say what the user heard last of it.
+
+    Raises EmergencyAlreadyAssigned or InvalidTransition.
+    """
+    state = timeline.last_shown(user, emergency_id)
+    if state is not None and state["status"] != Status.PENDING:
+        raise _refusal_of_late(state["status"], state["assignedTo"], state["assignedRole"])
+
+
+def _refusal_of_late(status: str, assignee_id: str | None, role: str | None) -> errors.Refusal:
+    if status not in OPEN:
+        return errors.InvalidTransition(status=status)
+    return errors.EmergencyAlreadyAssigned(assignedTo=assignee_id, assignedRole=role)
 
 
 def _may_respond(user: User, emergency: Emergency) -> bool:
@@ -78,7 +103,7 @@ def _accept(user: User, request: messages.Respond, hospital_id: str) -> None:
         acknowledged_at=now,
         estimated_arrival=request.estimated_arrival,
     )
-    emergency = lock_emergency(user, request.emergency_id)
+    emergency, now = lock_emergency(user, request.emergency_id), timezone.now()
     if not is_first and not _accepts_again(user, emergency, request):
         return
     is_quiet = not is_first and timeline.has_told_often(emergency, EntryKind.RESPONDED, user, now)
@@ -95,6 +120,8 @@ def _accept(user: User, request: messages.Respond, hospital_id: str) -> None:
     share_locations(emergency)
     entry = _add_response_entry(emergency, user, request, now)
     audience.publish_entry(messages.EmergencyResponse, entry, emergency, *listeners)
+    if is_first:
+        stop_asking(emergency)
 
 
 def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) -> bool:
@@ -102,12 +129,8 @@ def _accepts_again(user: User, emergency: Emergency, request: messages.Respond) 
 
     Raises InvalidTransition (closed) or EmergencyAlreadyAssigned (to somebody else).
     """
-    if not emergency.is_open:
-        raise errors.InvalidTransition(status=emergency.status)
-    if emergency.assigned_to_id != user.pk:
-        raise errors.EmergencyAlreadyAssigned(
-            assignedTo=emergency.assigned_to_id, assignedRole=emergency.assigned_role
-        )
+    if not emergency.is_open or emergency.assigned_to_id != user.pk:
+        raise _refusal_of_late(emergency.status, emergency.assigned_to_id, emergency.assigned_role)
     is_new = request.estimated_arrival not in (None, emergency.estimated_arrival)
     if is_new:
         emergency.estimated_arrival = request.estimated_arrival
@@ -137,9 +160,10 @@ def _reject(user: User, request: messages.Respond) -> None:
 
 
 def _have_all_rejected(emergency: Emergency) -> bool:
-    """Whether everybody who is online and was to be alerted has rejected."""
+    """Whether everybody who is online and was to be alerted has rejected, also where help is asked for."""
     rejected = Alert.objects.filter(emergency=emergency, reply=Reply.REJECTED).user_ids()
-    return not online_among(set(audience.users_to_alert(emergency)) - set(rejected))
+    asked = {*audience.users_to_alert(emergency), *audience.helpers_alerted(emergency)}
+    return not online_among(asked - set(rejected))
 
 
 def _release(emergency: Emergency, user: User, request: messages.Respond, now: datetime) -> None:

@@ -58,6 +58,13 @@ def stop_sharing(emergency: Emergency, reason: str) -> None:
     Contact.objects.filter(topic=emergency.pk).delete()
 
 
+def stop_sharing_presence(emergency: Emergency, reader_ids: Iterable[str]) -> None:
+    """Show these, who are not concerned any more, nobody's presence for this emergency."""
+    concerned = people_waiting(emergency) | {emergency.assigned_to_id}
+    readers = set(reader_ids) - concerned
+    Contact.objects.filter(topic=emergency.pk, contact__in=readers).delete()
+
+
 def people_waiting(emergency: Emergency) -> set[str]:
     """Return the requester, and the person named as the patient once that person has confirmed."""
     named = {emergency.patient_id} if emergency.patient_confirmed else set()

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from emergency.messages import BoardChanged
 from emergency.models import Emergency, Entry, EntryKind
-from emergency.visibility import View, view_of
+from emergency.visibility import View, view_of, views_of_entries
 from hplus.accounts.models import User
 from hplus.protocol.wire import Shape, rfc3339
 from hplus.realtime import groups
@@ -60,6 +60,32 @@ def has_told_often(emergency: Emergency, kind: str, user: User, now: datetime) -
 # Reading
 
 
+def last_shown(user: User, emergency_id: str) -> dict[str, Any] | None:
+    """Return the emergency as it stood in the last entry that was shown to this user.
+
+    None where the user was not alerted to it at the present hospital.
+    """
+    found = Entry.objects.filter(emergency__in=Emergency.objects.with_id(emergency_id))
+    entries = [entry for entry in found.select_related("emergency") if "emergency" in entry.data]
+    views = views_of_entries((user, entry, View.STAFF) for entry in entries)
+    shown = [entry for entry, view in zip(entries, views, strict=True) if view is View.STAFF]
+    if not any(_has_alerted(entry, user) for entry in shown):
+        return None
+    state: dict[str, Any] = max(shown, key=lambda entry: entry.sort_key).data["emergency"]
+    return state
+
+
+def _has_alerted(entry: Entry, user: User) -> bool:
+    """Whether the entry has alerted this user, at the hospital where the user still is."""
+    hospital_id = entry.data.get("mutualAid") or entry.data["emergency"]["hospitalId"]
+    is_alert = entry.kind == EntryKind.ALERTED and user.pk in entry.data["userIds"]
+    return is_alert and hospital_id == user.hospital_id
+
+
+# What a patient reads of an entry whose author is not named.
+_SHOWN_OF_ANYBODY = ("emergencyId", "action", "status", "timestamp", "at", "until")
+
+
 class TimelineEntry(Shape):
     """An entry, or a position of somebody who took part."""
 
@@ -84,12 +110,14 @@ class TimelineEntry(Shape):
         )
 
     def for_patient(self) -> Self:
-        """Return it without the staff who were called, and who of them declined."""
-        data = {key: value for key, value in self.data.items() if key != "userIds"}
-        if self.kind != EntryKind.RESPONDED or data.get("action") == "accept":
-            return self.model_copy(update={"data": data})
-        shown = {key: data[key] for key in ("emergencyId", "action", "status", "timestamp") if key in data}
-        return self.model_copy(update={"data": shown, "by": None, "by_role": None})
+        """Return it without the staff and the hospitals that were called, who declined, and what dispatchers
+        note for each other."""
+        is_decline = self.kind == EntryKind.RESPONDED and self.data.get("action") != "accept"
+        if is_decline or self.kind == EntryKind.ACKNOWLEDGED:
+            shown = {key: self.data[key] for key in _SHOWN_OF_ANYBODY if key in self.data}
+            return self.model_copy(update={"data": shown, "by": None, "by_role": None})
+        shown = {key: value for key, value in self.data.items() if key not in ("userIds", "mutualAid")}
+        return self.model_copy(update={"data": shown})
 
     @classmethod
     def of_position(cls, fix: Fix) -> Self:

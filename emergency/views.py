@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from emergency import actions, charts, messages, response_times, timeline
 from emergency.call_for_help import request_help
 from emergency.calls_as_sent import Calls, calls_of
-from emergency.hospital_part import Part, read_part
+from emergency.hospital_part import Part
 from emergency.status import Status
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
@@ -127,7 +127,7 @@ class PartView(APIView):
     @described(None, Part)
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read what your hospital keeps of an emergency that another one has taken over."""
-        return shaped(read_part(request.user, emergency_id))
+        return shaped(charts.read_part(request.user, emergency_id))
 
 
 class NearestView(APIView):

@@ -19,8 +19,13 @@ OWN_CATEGORIES = (
     "emergencyEscalated",
     "emergencyStalled",
     "emergencyUnanswered",
+    "emergencyCancelled",
+    "severalCancellations",
     "deteriorating",
     "areYouThePatient",
+    "missedCall",
+    "passwordChanged",
+    "newDevice",
 )
 DATA_BYTES = 4096  # it is stored once for each recipient
 

@@ -375,6 +375,6 @@ def test_hospital_keeps_and_reads_its_part_of_a_transferred_emergency(users: dic
     assert emergency_id in own.get(parts).content.decode()
     page = own.get(f"{parts}{part.pk}/change/").content.decode()
     assert "burns unit" in page
-    assert Record.objects.filter(verb="read", object_id=part.pk).exists()
+    assert Record.objects.filter(verb="read", object_id=emergency_id, details__surface="part page").exists()
     assert emergency_id not in elsewhere.get(parts).content.decode()
     assert elsewhere.get(f"{parts}{part.pk}/change/").status_code == 302

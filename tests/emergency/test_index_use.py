@@ -21,7 +21,8 @@ def test_open_emergencies_are_found_by_index(users: dict[str, User], user_id: st
         cursor.execute("ANALYZE emergency_emergency")
     of_open_ones = [index.name for index in Emergency._meta.indexes if index.condition]
     visible = Emergency.objects.visible_to(users[user_id])
-    for asked in (visible.filter(status__in=OPEN), visible.open(), visible.pending()):
+    listed = Emergency.objects.listed_for(users[user_id])
+    for asked in (visible.filter(status__in=OPEN), visible.open(), visible.pending(), listed.open()):
         plan = asked.explain()
         assert any(name in plan for name in of_open_ones)
         assert "Seq Scan on emergency_emergency" not in plan

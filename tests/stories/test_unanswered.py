@@ -144,7 +144,7 @@ async def test_mutual_aid_takes_it_over_and_both_keep_their_part(
             taken = (await phone.expect("emergencyResponse", action="accept"))["data"]
             assert (taken["responderId"], taken["emergency"]["hospitalId"]) == ("doctor_002", "hospital_002")
         lost = await nurse.ask("emergencyResponse", data=accept)
-        assert lost["code"] == "EMERGENCY_NOT_FOUND"
+        assert lost["code"] == "EMERGENCY_ALREADY_ASSIGNED"
         await helper.ask(
             "emergencyStatusUpdate", emergencyId=emergency_id, phase="onScene", notes="intubated"
         )
