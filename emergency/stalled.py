@@ -14,11 +14,11 @@ from emergency import audience, timeline
 from emergency.current_state import status_change
 from emergency.due import each_alone, ids_in_fair_order
 from emergency.models import Emergency, Entry, EntryKind, HospitalPolicy, Reply
+from emergency.notices import notify_staff
 from emergency.reminders import backed_off
 from emergency.sharing import share_locations
 from emergency.status import StallCause, Status
 from hplus.accounts.models import User
-from hplus.notifications.actions import notify
 from hplus.realtime import groups
 from hplus.realtime.actions import action
 from hplus.realtime.hub.presence import connected_among, last_seen
@@ -133,12 +133,13 @@ def _notify_stalled(emergency: Emergency, cause: str) -> None:
     assignee = emergency.assigned_to
     assert assignee is not None
     title, what = TEXTS[StallCause(cause)]
-    notify(
+    notify_staff(
+        emergency,
         {*audience.dispatchers(emergency.hospital_id), assignee.pk},
         category="emergencyStalled",
         title=title,
         body=f"{emergency.priority}: {emergency.condition[:200]} ({assignee.display_name} {what})",
-        priority="urgent",
+        body_without_chart=f"{emergency.priority} ({assignee.display_name} {what})",
         data={"emergencyId": emergency.pk, "cause": cause},
         renews="emergencyId",
     )

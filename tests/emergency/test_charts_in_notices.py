@@ -35,6 +35,22 @@ async def test_score_is_for_who_reads_the_chart(server: ThreadServer) -> None:
         assert SECRET not in encode({"frames": doctor.history}).decode()
 
 
+async def test_condition_of_what_has_stalled_is_for_who_reads_the_chart(server: ThreadServer) -> None:
+    roles = {**ONLY_CREWS, "limit_seconds": {"turnout": 0}}
+    await HospitalPolicy.objects.acreate(hospital_id="hospital_001", **roles)
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("paramedic_456", "paramedic", "hospital_001") as crew,
+        server.phone("admin_001", "admin", "hospital_001") as admin,
+    ):
+        emergency_id = await call(patient)
+        await respond(crew, emergency_id)
+        assert SECRET in (await crew.expect("notification", category="emergencyStalled"))["body"]
+        plain = await admin.expect("notification", category="emergencyStalled", cause="turnout")
+        assert plain["body"].startswith("high (Kit Harbor ")
+        assert SECRET not in encode({"frames": admin.history}).decode()
+
+
 async def test_condition_of_what_nobody_accepts_is_for_who_reads_the_chart(server: ThreadServer) -> None:
     """A dispatcher who called is not alerted, and reads no more than the own words."""
     await HospitalPolicy.objects.acreate(hospital_id="hospital_001", **ONLY_CREWS)
