@@ -135,6 +135,14 @@ OTHER_THREADS = 10  # reconciliation, health, periodic jobs, the main thread of 
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
+INBOUND_BYTES_PER_USER = (
+    1024 * 1024
+)  # of requests that wait for their turn; then no more is read of this user
+INBOUND_BYTES = 64 * 1024 * 1024  # the same for a whole process
+PUBLISHER_BYTES = (
+    64 * 1024 * 1024
+)  # of what waits for the channel layer; then the oldest wake-ups are dropped
+FLIGHT_BYTES = 1024 * 1024  # of the commands that share one hot statement; one alone may be longer
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait
 UNANSWERED_CALLS_SECONDS = 600

@@ -6,11 +6,9 @@ import ast
 import asyncio
 import inspect
 import json
-import os
 import re
 import struct
 import textwrap
-from typing import Any
 
 import pytest
 import uvicorn
@@ -21,68 +19,12 @@ from websockets.server import ServerProtocol
 from hplus.operations import serving
 from hplus.operations.serving import FrameBoundary
 from tests.call_count import PACKAGES, ROOT
+from tests.raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, frame
 from tests.servers import ThreadServer
-from tests.waiting import PATIENCE_SECONDS
-
-TEXT, CONTINUATION, PING, PONG, BINARY = 0x1, 0x0, 0x9, 0xA, 0x2
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """A client's frame: masked."""
-    mask, head = os.urandom(4), bytes([opcode | (0x80 if fin else 0)])
-    if len(payload) < 126:
-        length = bytes([0x80 | len(payload)])
-    elif len(payload) < 65_536:
-        length = struct.pack("!BH", 0x80 | 126, len(payload))
-    else:
-        length = struct.pack("!BQ", 0x80 | 127, len(payload))
-    return head + length + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
 
 
 def heartbeat(mark: str) -> bytes:
     return json.dumps({"type": "heartbeat", "timestamp": mark}).encode()
-
-
-class RawClient:
-    """A WebSocket client of a few lines, which can break every rule."""
-
-    def __init__(self, server: ThreadServer) -> None:
-        self._port = server.port
-
-    async def __aenter__(self) -> RawClient:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.close()
-
-    async def upgrade(self, more: bytes = b"") -> None:
-        request = (
-            "GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n"
-        )
-        self.writer.write(request.encode() + more)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        assert b" 101 " in head
-
-    async def receive(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame."""
-        first, length = await self.reader.readexactly(2)
-        if length == 126:
-            [length] = struct.unpack("!H", await self.reader.readexactly(2))
-        elif length == 127:
-            [length] = struct.unpack("!Q", await self.reader.readexactly(8))
-        return first & 0x0F, await self.reader.readexactly(length)
-
-    async def expect(self, fits: Any) -> tuple[int, bytes]:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not fits(received := await self.receive()):
-                pass
-        return received
-
-    async def expect_heartbeat(self, mark: str) -> None:
-        await self.expect(lambda got: got[0] == TEXT and json.loads(got[1]).get("timestamp") == mark)
 
 
 async def server_has_read(server: ThreadServer) -> None:

@@ -74,7 +74,7 @@ class AsgiTransport:
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[Any] | None = None
         self._may_read = asyncio.Event()
-        self._is_gone = False
+        self._is_closing = self._is_gone = False
 
     def attach(self, sink: Sink) -> None:
         self._sink = sink
@@ -115,7 +115,8 @@ class AsgiTransport:
                 return int(event.get("code") or 1005)
             text = event.get("text")
             self._may_read.clear()
-            if not self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass")):
+            wants_more = self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass"))
+            if not wants_more and not self._is_closing:
                 await self._may_read.wait()
 
     def hand_over(self, on_end: Callable[[int], None]) -> bool:
@@ -125,6 +126,8 @@ class AsgiTransport:
         self._may_read.set()
 
     async def close(self, code: int) -> None:
+        self._is_closing = True
+        self.resume_reading()  # the client's answer has to be read
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._writing is not None:

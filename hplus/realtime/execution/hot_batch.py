@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import orjson
+from django.conf import settings
 
 from hplus.realtime.execution.batching import Batch, Outcome
 from hplus.realtime.execution.db_threads import database_unavailable
@@ -67,18 +68,31 @@ class HotBatch:
             self._hot.request(self)
 
     def next_flight(self) -> Flight | None:
-        flying, self._waiting = self._waiting[:COMMANDS_A_FLIGHT], self._waiting[COMMANDS_A_FLIGHT:]
+        rows, encoded = self._next_rows()
+        flying, self._waiting = self._waiting[: len(rows)], self._waiting[len(rows) :]
         if not flying:
             return None
         if self._waiting:
             self._hot.request(self)
-        rows = [{"n": number, **row} for number, (_, row, _) in enumerate(flying)]
         return Flight(
             self._fast.statement,
-            (orjson.dumps(rows),),
+            (encoded,),
             lambda found: self._land(flying, rows, found),
             lambda failed: self._fail(flying, failed),
         )
+
+    def _next_rows(self) -> tuple[list[dict[str, Any]], bytes]:
+        """Return the rows of those that fly next, and their JSON: as many as fit, and at least one."""
+        rows: list[dict[str, Any]] = []
+        encoded: list[bytes] = []
+        left_bytes = settings.FLIGHT_BYTES
+        for number, (_, row, _) in enumerate(self._waiting[:COMMANDS_A_FLIGHT]):
+            rows.append({"n": number, **row})
+            encoded.append(orjson.dumps(rows[-1]))
+            left_bytes -= len(encoded[-1])
+            if left_bytes <= 0:
+                break
+        return rows, b"[" + b",".join(encoded) + b"]"
 
     def _land(self, flying: list[Any], rows: list[dict[str, Any]], found: list[Row]) -> None:
         for (command, _, on_outcome), outcome in zip(flying, self._fast.land(rows, found), strict=True):
