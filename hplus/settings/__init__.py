@@ -115,6 +115,12 @@ if not DEBUG and not ALLOWED_HOSTS:
 
 HEARTBEAT_INTERVAL_SECONDS = 30
 LOGIN_SECONDS = 10  # for a first-message login
+LOGINS_PER_ADDRESS = 200  # connections that have yet to send it
+LOGINS = 1000  # the same for a whole process
+REQUEST_SECONDS = 10  # for the head of an HTTP request
+BODY_SECONDS, BODY_BYTES = 30, 64 * 1024  # in so many seconds so much of a body comes, or the rest of it
+AWAITED_REQUESTS_PER_ADDRESS = 200  # connections that have yet to send a whole request
+AWAITED_REQUESTS = 1000  # the same for a whole process
 REFUSED_SOCKET_SECONDS = 1.0
 UNDELIVERED_AFTER_SECONDS = 0.5
 PRESENCE_GRACE_SECONDS = 10

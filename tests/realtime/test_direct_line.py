@@ -16,8 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.server import ServerProtocol
 
-from hplus.operations import serving
-from hplus.operations.serving import FrameBoundary
+from hplus.operations import http_protocol, serving, websocket_flow, websocket_protocol, websocket_reading
+from hplus.operations.websocket_frames import FrameBoundary
 from tests.call_count import PACKAGES, ROOT
 from tests.raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, frame
 from tests.servers import ThreadServer
@@ -112,32 +112,44 @@ def test_frame_boundary_is_found_wherever_the_pieces_end() -> None:
 
 # What HPlus relies on in uvicorn's private parts
 
-OVERRIDDEN = {
-    "HttpProtocol": (H11Protocol, {"handle_websocket_upgrade"}),
-    "WebSocketProtocol": (
-        WebSocketsSansIOProtocol,
-        {
-            "connection_lost", "data_received", "handle_connect", "pause_writing", "resume_writing",
-            "run_asgi",
-        },
+OVERRIDDEN = [
+    (
+        http_protocol.HttpProtocol,
+        H11Protocol,
+        {"connection_lost", "connection_made", "data_received", "handle_websocket_upgrade"},
     ),
-    "Server": (uvicorn.Server, {"handle_exit", "shutdown"}),
-}  # fmt: skip
+    (
+        websocket_flow.FlowProtocol,
+        WebSocketsSansIOProtocol,
+        {"connection_lost", "pause_writing", "resume_writing"},
+    ),
+    (
+        websocket_reading.ReadingProtocol,
+        WebSocketsSansIOProtocol,
+        {"connection_lost", "data_received", "handle_ping", "resume_writing"},
+    ),
+    (
+        websocket_protocol.WebSocketProtocol,
+        WebSocketsSansIOProtocol,
+        {"handle_connect", "keepalive_timeout", "resume_writing", "run_asgi"},
+    ),
+    (serving.Server, uvicorn.Server, {"handle_exit", "shutdown"}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OVERRIDDEN)
-def test_uvicorn_has_the_private_parts_that_a_subclass_uses(name: str) -> None:
+@pytest.mark.parametrize(("subclass", "base", "overridden"), OVERRIDDEN)
+def test_uvicorn_has_the_private_parts_that_a_subclass_uses(
+    subclass: type, base: type, overridden: set[str]
+) -> None:
     """An upgrade that moves them fails here, not in production."""
-    base, overridden = OVERRIDDEN[name]
-    subclass = getattr(serving, name)
-    assert base in subclass.__bases__
+    assert issubclass(subclass, base)
     assert overridden <= vars(subclass).keys() & set(dir(base))
     missing = attributes_used_in(subclass) - attributes_of(base) - set(dir(subclass))
     assert missing == set()
 
 
 def test_check_finds_a_part_that_an_upgrade_has_moved() -> None:
-    class Upgraded(serving.WebSocketProtocol):
+    class Upgraded(websocket_protocol.WebSocketProtocol):
         def resume_reading(self) -> None:
             self.read_paused_by_uvicorn = self.protocol_state_of_old
 
@@ -147,16 +159,20 @@ def test_check_finds_a_part_that_an_upgrade_has_moved() -> None:
     }
 
 
-def test_only_one_file_knows_uvicorn() -> None:
+def test_only_the_server_knows_uvicorn() -> None:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     knowing = [
         path for path in files if re.search(r"^\s*(import|from) uvicorn", path.read_text(), re.MULTILINE)
     ]
-    assert knowing == [ROOT / "hplus/operations/serving.py"]
+    assert {path.name for path in knowing} == {
+        "http_protocol.py", "serving.py", "websocket_flow.py", "websocket_protocol.py",
+    }  # fmt: skip
 
 
 def test_websockets_has_the_attributes_that_the_direct_line_reads() -> None:
-    assert {"handshake_exc", "close_sent", "send_close", "data_to_send"} <= set(dir(ServerProtocol()))
+    assert {"handshake_exc", "close_sent", "send_close", "data_to_send", "state"} <= set(
+        dir(ServerProtocol())
+    )
 
 
 def attributes_used_in(subclass: type) -> set[str]:

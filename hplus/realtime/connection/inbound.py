@@ -222,8 +222,8 @@ class Inbound:
         """
         if not settings.HPLUS_MESSAGES_PER_MINUTE:
             return None
-        credits = 1 + len(message or b"") // BYTES_A_CREDIT
-        wait_seconds = rate_limits.frame_limits.take(self._client.user_id, credits)
+        cost = 1 + len(message or b"") // BYTES_A_CREDIT
+        wait_seconds = rate_limits.frame_limits.take(self._client.user_id, cost)
         return self._rate_limited(wait_seconds) if wait_seconds else None
 
     def take_message_credit(self, came_at: float) -> None:

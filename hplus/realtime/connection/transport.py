@@ -1,7 +1,7 @@
 """How frames get to a client and from it: straight through the server's protocol, or through ASGI.
 
-`hplus.operations.serving` offers itself in the scope, so that a frame costs no task and no queue. Any other
-ASGI server (daphne under `runserver`) carries frames as Channels does.
+`hplus.operations.websocket_protocol` offers itself in the scope, so that a frame costs no task and no queue.
+Any other ASGI server (daphne under `runserver`) carries frames as Channels does.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from hplus.protocol.wire import MAX_MESSAGE_BYTES
+
 logger = logging.getLogger(__name__)
 DIRECT = "hplus.direct"  # the extension in an ASGI scope
+TOO_LARGE = b" " * (MAX_MESSAGE_BYTES + 1)  # in the place of a message that was too long to be kept
 CLOSE_SECONDS = 10  # how long a reader that takes nothing may hold up its own end
 
 Receive = Callable[[], Awaitable[Any]]
