@@ -229,7 +229,7 @@ async def a_full_reader(server: ThreadServer) -> AsyncIterator[tuple[RawClient, 
     client = RawClient(server)
     async with client:
         taken: socket.socket = client.writer.get_extra_info("socket")
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
         await client.greeted()
         protocol = await protocol_of(server)
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -256,7 +256,6 @@ async def test_pongs_do_not_pile_up_for_who_reads_nothing(
             client.writer.write(frame(PING, b"%d" % number + b"." * 100))
         await until(lambda: protocol._holds)
         assert protocol.transport.get_write_buffer_size() <= full
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024**2)
         client.reader._transport.resume_reading()  # type: ignore[attr-defined]
         await client.expect(lambda got: got[0] == PONG and got[1].startswith(b"1999."))
         await until(lambda: not protocol._holds)
