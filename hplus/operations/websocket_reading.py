@@ -21,6 +21,8 @@ except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
 READ_ON_BYTES = 1024 * 1024  # a longer message closes with 1009, a shorter one gets MESSAGE_TOO_LARGE
+READ_AFTER_CLOSE_BYTES = 4 * 1024 * 1024  # and thrown away, until the client has read the close frame
+FRAME_HEAD_BYTES = 6
 MESSAGE_SECONDS = 10  # for a message that has begun
 REFUSED_CLOSE_SECONDS = 2.0  # for the answer to a close frame, of a client that was cut or never identified
 ABUSE = 4101
@@ -50,6 +52,7 @@ class ReadingProtocol(FlowProtocol):
     _skipped = 0  # bytes still to come of a message that is too long to be kept
     _pong: bytes | None = None  # the answer to the newest ping
     _odd = 0  # frames just read that are no messages
+    _read_after_close = 0
     _bucket: Bucket | None = None  # that limits those, made when needed
     _message_timer: asyncio.TimerHandle | None = None
 
@@ -141,13 +144,18 @@ class ReadingProtocol(FlowProtocol):
         """Returns False where the connection has ended."""
         if opcode == TEXT and not self.close_sent:
             self._give(payload)
+        elif opcode == TEXT:
+            self._note_read_after_close(len(payload))
         else:
-            self._odd += 1
-            if opcode == PING:
-                self._pong = bytes((PONG, len(payload))) + payload
-            elif opcode == PONG:
-                self.handle_pong(Frame(Opcode.PONG, payload))
+            self._take_control_frame(opcode, payload)
         return not self.disconnected and not self.transport.is_closing()
+
+    def _take_control_frame(self, opcode: int, payload: bytes) -> None:
+        self._odd += 1
+        if opcode == PING:
+            self._pong = bytes((PONG, len(payload))) + payload
+        else:
+            self.handle_pong(Frame(Opcode.PONG, payload))
 
     def _give(self, message: bytes | None) -> None:
         assert self._sink is not None
@@ -191,6 +199,12 @@ class ReadingProtocol(FlowProtocol):
         self._pong = pong or self._pong
         if rest:
             self.transport.write(rest)
+
+    def _note_read_after_close(self, count: int) -> None:
+        """Who floods is told the close code, but not waited for however long it goes on."""
+        self._read_after_close += count + FRAME_HEAD_BYTES
+        if self._read_after_close > READ_AFTER_CLOSE_BYTES:
+            self.transport.abort()
 
     def _watch_message(self) -> None:
         is_under_way = bool(self._rest or self._skipped) or not self._library_is_idle
