@@ -31,26 +31,30 @@ class AwaitedRequests:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._since: dict[Awaited, float] = {}  # the oldest first
+        self._since: dict[Awaited, tuple[float, str]] = {}  # and from where; the oldest first
         self._by_address: dict[str, dict[Awaited, None]] = {}
         self._look: asyncio.TimerHandle | None = None
 
     def add(self, connection: Awaited, address: str) -> None:
+        """Count a connection from this address; from a blank one there may be any number."""
         if connection in self._since:
             return
-        self._since[connection] = self._loop.time()
-        self._by_address.setdefault(address, {})[connection] = None
+        self._since[connection] = self._loop.time(), address
+        if address:
+            self._by_address.setdefault(address, {})[connection] = None
         metrics.awaited_requests.inc()
         if self._reason_to_cut(address) and self._look is None:
             self._look = self._loop.call_later(LOOK_SECONDS, self._cut_the_oldest)
 
-    def discard(self, connection: Awaited, address: str) -> None:
-        if self._since.pop(connection, None) is None:
+    def discard(self, connection: Awaited) -> None:
+        if connection not in self._since:
             return
+        _, address = self._since.pop(connection)
         metrics.awaited_requests.dec()
-        del self._by_address[address][connection]
-        if not self._by_address[address]:
-            del self._by_address[address]
+        if address:
+            del self._by_address[address][connection]
+            if not self._by_address[address]:
+                del self._by_address[address]
 
     def cut_one(self, reason: str) -> None:
         """Cut the oldest, whatever its age."""
@@ -71,13 +75,13 @@ class AwaitedRequests:
         self._cut_first(
             len(self._since) - settings.AWAITED_REQUESTS, self._since, "too many silent connections"
         )
-        if any(map(self._reason_to_cut, self._by_address)):
+        if any(map(self._reason_to_cut, ("", *self._by_address))):
             self._look = self._loop.call_later(LOOK_SECONDS, self._cut_the_oldest)
 
     def _cut_first(self, count: int, connections: Iterable[Awaited], reason: str) -> None:
         until = self._loop.time() - GRACE_SECONDS
         for connection in list(connections)[: max(0, count)]:
-            if self._since[connection] > until:
+            if self._since[connection][0] > until:
                 return
             connection.cut(reason)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 
 import h11
 from django.conf import settings
@@ -16,6 +18,19 @@ from hplus.realtime.connection.transport import CLOSE_SECONDS
 
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _AWAITED = {h11.IDLE: "request", h11.SEND_BODY: "body"}  # by the client's state
+
+
+@lru_cache(maxsize=1000)
+def is_proxy(address: str, trusted: str) -> bool:
+    """Whether this is one of the proxies whose X-Forwarded-For is trusted: then many share the address."""
+    return trusted == "*" or any(_is_within(address, each.strip()) for each in trusted.split(","))
+
+
+def _is_within(address: str, trusted: str) -> bool:
+    try:
+        return ip_address(address) in ip_network(trusted, strict=False)
+    except ValueError:  # the path of a socket
+        return address == trusted
 
 
 class HttpProtocol(H11Protocol):
@@ -66,9 +81,10 @@ class HttpProtocol(H11Protocol):
             self._deadline.cancel()
         self._awaits, self._received, self._deadline = what, 0, None
         if not what:
-            awaited_requests_of(self.loop).discard(self, self._address)
+            awaited_requests_of(self.loop).discard(self)
             return
-        awaited_requests_of(self.loop).add(self, self._address)
+        is_shared = is_proxy(self._address, str(self.config.forwarded_allow_ips))
+        awaited_requests_of(self.loop).add(self, "" if is_shared else self._address)
         seconds = settings.REQUEST_SECONDS if what == "request" else settings.BODY_SECONDS
         self._deadline = self.loop.call_later(seconds, self._on_deadline)
 

@@ -14,6 +14,7 @@ import yaml
 
 from hplus.operations import awaited_requests, descriptors
 from hplus.operations.doctor.configuration import about_descriptors
+from hplus.operations.http_protocol import is_proxy
 from tests.api import Api
 from tests.realtime.test_metrics import figures
 from tests.security.test_flooding import calls_for_help
@@ -110,7 +111,29 @@ async def test_slow_body_that_goes_on_is_read_to_its_end(
         assert (await client.ended())[9:12] == b"415"  # the whole request was answered
 
 
-async def test_idle_connection_after_an_answer_is_not_awaited(server: ThreadServer, settings: Any) -> None:
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be named before `server`: this machine is a client like any other."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("10.1.2.3", "127.0.0.1, 10.0.0.0/8", True),
+        ("10.1.2.3", "*", True),
+        ("192.0.2.7", "127.0.0.1,10.0.0.0/8,::1,/run/proxy", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_address_of_a_trusted_proxy_is_shared_by_many(address: str, trusted: str, expected: bool) -> None:
+    assert is_proxy(address, trusted) is expected
+
+
+async def test_idle_connection_after_an_answer_is_not_awaited(
+    no_proxy: None, server: ThreadServer, settings: Any
+) -> None:
     settings.AWAITED_REQUESTS_PER_ADDRESS = 0
     async with Api(server) as api:
         for _ in range(3):
@@ -128,7 +151,12 @@ async def test_idle_connection_after_an_answer_is_not_awaited(server: ThreadServ
     ],
 )
 async def test_oldest_of_too_many_silent_connections_give_way(
-    server: ThreadServer, settings: Any, monkeypatch: pytest.MonkeyPatch, limit: str, reason: str
+    no_proxy: None,
+    server: ThreadServer,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    reason: str,
 ) -> None:
     monkeypatch.setattr(awaited_requests, "GRACE_SECONDS", 0)
     setattr(settings, limit, 5)
