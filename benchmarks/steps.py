@@ -18,7 +18,8 @@ LOOP = "event loop and kernel"
 THREADS = "other threads"
 
 CLIENT = "hplus/realtime/connection/client.py:Client"
-SERVING = "hplus/operations/serving.py:WebSocketProtocol"
+READING = "hplus/operations/websocket_reading.py"
+SERVING = "hplus/operations/websocket_protocol.py:WebSocketProtocol"
 CHAT = "chat/consumers.py:ChatConsumer"
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "receipts": (
@@ -49,10 +50,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
 }
 INNERMOST: dict[str, tuple[str, ...]] = {
     "reading": (
-        f"{SERVING}.data_received",
-        f"{SERVING}._read",
-        f"{SERVING}._take",
-        f"{SERVING}._give",
+        READING,
         "hplus/realtime/connection/inbound.py",
         "hplus/protocol/wire.py:parse",
         "hplus/protocol/wire.py:Request",
@@ -76,7 +74,11 @@ INNERMOST: dict[str, tuple[str, ...]] = {
         f"{CLIENT}._taken_by_consumers",
         f"{CHAT}.on_event",
     ),
-    "writing": ("hplus/realtime/connection/outbound.py", f"{SERVING}.write"),
+    "writing": (
+        "hplus/realtime/connection/outbound.py",
+        f"{SERVING}.write",
+        f"{SERVING}.resume_writing",
+    ),
     "handling and replying": (
         CLIENT,
         CHAT,

@@ -25,7 +25,7 @@ class StrictJsonParser(BaseParser):
             text = stream.read(wire.MAX_MESSAGE_BYTES + 1).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise errors.InvalidJson(reason="not UTF-8") from None
-        return wire.parse(text) if text.strip() else {}
+        return wire.parse(text, most_values=None) if text.strip() else {}
 
 
 def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:

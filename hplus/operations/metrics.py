@@ -52,6 +52,10 @@ class TallyByType:
 
 
 connections = Gauge("hplus_connections", "Open connections of this process")
+connections_cut = Counter(
+    "hplus_connections_cut_total", "Connections cut for what the client did or left undone", ["reason"]
+)
+awaited_requests = Gauge("hplus_awaited_requests", "Connections that have yet to send a whole HTTP request")
 requests = TallyByType("hplus_frames_in_total", "Requests handled, by type")
 frames_out = Tally("hplus_frames_out_total", "Frames written")
 refusals = Counter("hplus_refusals_total", "Errors sent to clients, by code", ["code"])

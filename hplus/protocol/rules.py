@@ -33,7 +33,8 @@ CONVENTIONS = (
     "Names are camelCase. Ids are strings. HPlus sends times in UTC as RFC 3339, with `Z`.",
     "A request that carries `requestId` or `clientMessageId` is answered with `ack`, once its effect is "
     "durable. A refused one is answered with `error`.",
-    f"A frame has at most {wire.MAX_MESSAGE_BYTES} bytes and {wire.MAX_DEPTH} levels. NaN, Infinity, "
+    f"A frame has at most {wire.MAX_MESSAGE_BYTES} bytes, {wire.MAX_DEPTH} levels and, unless it calls for "
+    f"help, {wire.MAX_VALUES} values. NaN, Infinity, "
     "NUL, lone surrogates and a key given twice are refused.",
 )
 

@@ -28,28 +28,34 @@ from hplus import errors
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_DEPTH = 32
 MAX_DIGITS = 32  # int() on thousands of digits takes seconds
+MAX_VALUES = 4000  # 64 KiB of empty lists are twenty thousand objects, and fifty times as many bytes
 
 
 # Reading text
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
+def parse(text: str | bytes, most_values: int | None = MAX_VALUES) -> dict[str, Any]:
     """Parse one frame to one JSON object.
 
     Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
     of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
-    and lone surrogates become U+FFFD instead. Raises InvalidJson, InvalidMessage,
-    MessageTooLarge, or UnicodeDecodeError for bytes that are not UTF-8.
+    and lone surrogates become U+FFFD instead, and any number of values is read. Raises InvalidJson,
+    InvalidMessage, MessageTooLarge, or UnicodeDecodeError for bytes that are not UTF-8.
     """
     text = text if isinstance(text, str) else text.decode()
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
+    has_too_many = most_values is not None and len(text) > most_values and _has_more(most_values, text)
+    if has_too_many and not _may_be_urgent(text):
+        raise _too_many_values(most_values)
     try:
         frame = _DECODER.decode(text)
     except (ValueError, RecursionError) as unreadable:
         raise errors.InvalidJson(reason=_reason(unreadable)) from None
     if not isinstance(frame, dict):
         raise errors.InvalidMessage(reason="a frame is one JSON object")
+    if has_too_many and frame.get("type") not in _urgent_types():
+        raise _too_many_values(most_values)
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
         raise errors.InvalidJson(reason=f"nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and not is_storable(frame):
@@ -57,6 +63,23 @@ def parse(text: str | bytes) -> dict[str, Any]:
             raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
         frame = _without_unstorable(frame)
     return frame
+
+
+def _has_more(most_values: int, text: str) -> bool:
+    """Whether this JSON text has more values than this; each but the first stands behind one of `,[{`."""
+    return _openers(text) > most_values and _openers(_STRING.sub('""', text)) > most_values
+
+
+def _openers(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def _may_be_urgent(text: str) -> bool:
+    return "\\u" in text or any(f'"{name}"' in text for name in _urgent_types())
+
+
+def _too_many_values(most: int | None) -> errors.InvalidJson:
+    return errors.InvalidJson(reason=f"more than {most} values", maxValues=most)
 
 
 def is_storable(value: Any) -> bool:
@@ -124,6 +147,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNREADABLE = "\ufffd"
 

@@ -115,6 +115,12 @@ if not DEBUG and not ALLOWED_HOSTS:
 
 HEARTBEAT_INTERVAL_SECONDS = 30
 LOGIN_SECONDS = 10  # for a first-message login
+LOGINS_PER_ADDRESS = 200  # connections that have yet to send it
+LOGINS = 1000  # the same for a whole process
+REQUEST_SECONDS = 10  # for the head of an HTTP request
+BODY_SECONDS, BODY_BYTES = 30, 64 * 1024  # in so many seconds so much of a body comes, or the rest of it
+AWAITED_REQUESTS_PER_ADDRESS = 200  # connections that have yet to send a whole request
+AWAITED_REQUESTS = 1000  # the same for a whole process
 REFUSED_SOCKET_SECONDS = 1.0
 UNDELIVERED_AFTER_SECONDS = 0.5
 PRESENCE_GRACE_SECONDS = 10
@@ -135,6 +141,14 @@ OTHER_THREADS = 10  # reconciliation, health, periodic jobs, the main thread of 
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
+INBOUND_BYTES_PER_USER = (
+    1024 * 1024
+)  # of requests that wait for their turn; then no more is read of this user
+INBOUND_BYTES = 64 * 1024 * 1024  # the same for a whole process
+PUBLISHER_BYTES = (
+    64 * 1024 * 1024
+)  # of what waits for the channel layer; then the oldest wake-ups are dropped
+FLIGHT_BYTES = 1024 * 1024  # of the commands that share one hot statement; one alone may be longer
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait
 UNANSWERED_CALLS_SECONDS = 600

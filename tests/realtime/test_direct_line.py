@@ -6,11 +6,9 @@ import ast
 import asyncio
 import inspect
 import json
-import os
 import re
 import struct
 import textwrap
-from typing import Any
 
 import pytest
 import uvicorn
@@ -18,71 +16,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.server import ServerProtocol
 
-from hplus.operations import serving
-from hplus.operations.serving import FrameBoundary
+from hplus.operations import http_protocol, serving, websocket_flow, websocket_protocol, websocket_reading
+from hplus.operations.websocket_frames import FrameBoundary
 from tests.call_count import PACKAGES, ROOT
+from tests.raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, frame
 from tests.servers import ThreadServer
-from tests.waiting import PATIENCE_SECONDS
-
-TEXT, CONTINUATION, PING, PONG, BINARY = 0x1, 0x0, 0x9, 0xA, 0x2
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """A client's frame: masked."""
-    mask, head = os.urandom(4), bytes([opcode | (0x80 if fin else 0)])
-    if len(payload) < 126:
-        length = bytes([0x80 | len(payload)])
-    elif len(payload) < 65_536:
-        length = struct.pack("!BH", 0x80 | 126, len(payload))
-    else:
-        length = struct.pack("!BQ", 0x80 | 127, len(payload))
-    return head + length + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
 
 
 def heartbeat(mark: str) -> bytes:
     return json.dumps({"type": "heartbeat", "timestamp": mark}).encode()
-
-
-class RawClient:
-    """A WebSocket client of a few lines, which can break every rule."""
-
-    def __init__(self, server: ThreadServer) -> None:
-        self._port = server.port
-
-    async def __aenter__(self) -> RawClient:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.close()
-
-    async def upgrade(self, more: bytes = b"") -> None:
-        request = (
-            "GET /?userId=patient_123&role=patient HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n"
-        )
-        self.writer.write(request.encode() + more)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        assert b" 101 " in head
-
-    async def receive(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame."""
-        first, length = await self.reader.readexactly(2)
-        if length == 126:
-            [length] = struct.unpack("!H", await self.reader.readexactly(2))
-        elif length == 127:
-            [length] = struct.unpack("!Q", await self.reader.readexactly(8))
-        return first & 0x0F, await self.reader.readexactly(length)
-
-    async def expect(self, fits: Any) -> tuple[int, bytes]:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not fits(received := await self.receive()):
-                pass
-        return received
-
-    async def expect_heartbeat(self, mark: str) -> None:
-        await self.expect(lambda got: got[0] == TEXT and json.loads(got[1]).get("timestamp") == mark)
 
 
 async def server_has_read(server: ThreadServer) -> None:
@@ -170,32 +112,44 @@ def test_frame_boundary_is_found_wherever_the_pieces_end() -> None:
 
 # What HPlus relies on in uvicorn's private parts
 
-OVERRIDDEN = {
-    "HttpProtocol": (H11Protocol, {"handle_websocket_upgrade"}),
-    "WebSocketProtocol": (
-        WebSocketsSansIOProtocol,
-        {
-            "connection_lost", "data_received", "handle_connect", "pause_writing", "resume_writing",
-            "run_asgi",
-        },
+OVERRIDDEN = [
+    (
+        http_protocol.HttpProtocol,
+        H11Protocol,
+        {"connection_lost", "connection_made", "data_received", "handle_websocket_upgrade"},
     ),
-    "Server": (uvicorn.Server, {"handle_exit", "shutdown"}),
-}  # fmt: skip
+    (
+        websocket_flow.FlowProtocol,
+        WebSocketsSansIOProtocol,
+        {"connection_lost", "pause_writing", "resume_writing"},
+    ),
+    (
+        websocket_reading.ReadingProtocol,
+        WebSocketsSansIOProtocol,
+        {"connection_lost", "data_received", "handle_ping", "resume_writing"},
+    ),
+    (
+        websocket_protocol.WebSocketProtocol,
+        WebSocketsSansIOProtocol,
+        {"handle_connect", "keepalive_timeout", "resume_writing", "run_asgi"},
+    ),
+    (serving.Server, uvicorn.Server, {"handle_exit", "shutdown"}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OVERRIDDEN)
-def test_uvicorn_has_the_private_parts_that_a_subclass_uses(name: str) -> None:
+@pytest.mark.parametrize(("subclass", "base", "overridden"), OVERRIDDEN)
+def test_uvicorn_has_the_private_parts_that_a_subclass_uses(
+    subclass: type, base: type, overridden: set[str]
+) -> None:
     """An upgrade that moves them fails here, not in production."""
-    base, overridden = OVERRIDDEN[name]
-    subclass = getattr(serving, name)
-    assert base in subclass.__bases__
+    assert issubclass(subclass, base)
     assert overridden <= vars(subclass).keys() & set(dir(base))
     missing = attributes_used_in(subclass) - attributes_of(base) - set(dir(subclass))
     assert missing == set()
 
 
 def test_check_finds_a_part_that_an_upgrade_has_moved() -> None:
-    class Upgraded(serving.WebSocketProtocol):
+    class Upgraded(websocket_protocol.WebSocketProtocol):
         def resume_reading(self) -> None:
             self.read_paused_by_uvicorn = self.protocol_state_of_old
 
@@ -205,16 +159,20 @@ def test_check_finds_a_part_that_an_upgrade_has_moved() -> None:
     }
 
 
-def test_only_one_file_knows_uvicorn() -> None:
+def test_only_the_server_knows_uvicorn() -> None:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     knowing = [
         path for path in files if re.search(r"^\s*(import|from) uvicorn", path.read_text(), re.MULTILINE)
     ]
-    assert knowing == [ROOT / "hplus/operations/serving.py"]
+    assert {path.name for path in knowing} == {
+        "http_protocol.py", "serving.py", "websocket_flow.py", "websocket_protocol.py",
+    }  # fmt: skip
 
 
 def test_websockets_has_the_attributes_that_the_direct_line_reads() -> None:
-    assert {"handshake_exc", "close_sent", "send_close", "data_to_send"} <= set(dir(ServerProtocol()))
+    assert {"handshake_exc", "close_sent", "send_close", "data_to_send", "state"} <= set(
+        dir(ServerProtocol())
+    )
 
 
 def attributes_used_in(subclass: type) -> set[str]:

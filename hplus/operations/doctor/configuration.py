@@ -9,12 +9,14 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.staticfiles.storage import ManifestFilesMixin
 
+from hplus.operations import descriptors
 from hplus.operations.disk import LEAST_FREE_BYTES, LOW_BYTES, MEBIBYTE, free_bytes
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
 from hplus.settings.environment import SECRET_KEY_LENGTH, is_strong_key
 
 # Shorter, nobody can answer in time; longer, nobody notices in time.
 SHORTEST_SECONDS, LONGEST_SECONDS = 10, 1800
+FEW_CONNECTIONS = 2000  # of one server process
 
 
 def examine_settings() -> Iterator[Finding]:
@@ -24,6 +26,7 @@ def examine_settings() -> Iterator[Finding]:
     yield about_static_files(Path(settings.STATIC_ROOT))
     yield about_emergency_times()
     yield about_attachments(Path(settings.MEDIA_ROOT).resolve(), Path(settings.STATIC_ROOT).resolve())
+    yield about_descriptors()
 
 
 def about_mode() -> Finding:
@@ -92,3 +95,13 @@ def about_attachments(media: Path, static: Path) -> Finding:
         )
         return warning("settings.media_root", message)
     return ok("settings.media_root", f"{media} can be written to.")
+
+
+def about_descriptors() -> Finding:
+    """How many connections a server process may have: each takes a file descriptor."""
+    _, most = descriptors.limits()
+    connections = descriptors.most_connections(most)
+    message = f"{most} file descriptors allow {connections} connections of one server process."
+    if connections < FEW_CONNECTIONS:
+        return warning("settings.descriptors", f"{message} Raise the hard limit (ulimit -Hn, LimitNOFILE).")
+    return ok("settings.descriptors", message)

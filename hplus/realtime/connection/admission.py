@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +18,7 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
+from hplus.operations.cut_connections import note_cut
 from hplus.protocol import wire
 from hplus.realtime.connection.admission_batch import AdmissionBatch
 from hplus.realtime.execution import prepared
@@ -112,6 +114,7 @@ class Admission:
         self._start()
         self.held: Counter[str] = Counter()  # refused connections that are held open, by address
         self.open_connections: Counter[str] = Counter()
+        self._logins, self._login_count = Counter[str](), 0  # connections that have yet to send a login
         self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()
 
     def _start(self) -> None:
@@ -170,6 +173,23 @@ class Admission:
         self.open_connections[at] -= 1
         if self.open_connections[at] <= 0:
             del self.open_connections[at]
+
+    @contextmanager
+    def awaited_login(self, at: str) -> Iterator[None]:
+        """Count a connection while its login is awaited. Raises TooManyConnections where too many are."""
+        is_full = self._logins[at] >= settings.LOGINS_PER_ADDRESS or self._login_count >= settings.LOGINS
+        if is_full:
+            note_cut("too many connections without a login", at)
+            raise errors.TooManyConnections()
+        self._logins[at] += 1
+        self._login_count += 1
+        try:
+            yield
+        finally:
+            self._login_count -= 1
+            self._logins[at] -= 1
+            if not self._logins[at]:
+                del self._logins[at]
 
 
 admission = Admission()

@@ -43,6 +43,7 @@ class Client:
     __slots__ = (
         "__weakref__",
         "_buffered",
+        "_buffered_bytes",
         "_closing",
         "_delivery_consumers",
         "_event_consumers",
@@ -75,10 +76,11 @@ class Client:
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
         self.outbound = Outbound(transport, self._on_written, self._too_slow)
-        self.inbound = Inbound(self, transport, self.outbound.on_writable)
+        self.inbound = Inbound(self, transport, self.outbound.on_writable, hub.waiting_bytes)
         transport.attach(self.inbound)
         self.deadline = Deadline()
         self._buffered: list[Buffered] | None = []
+        self._buffered_bytes = 0
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] | None = None  # made when needed
 
@@ -130,9 +132,9 @@ class Client:
             return True
         consumer = self.consumers[number]
         if handler.must_buffer(consumer, request):
-            self._buffered = []
+            self._buffered, self._buffered_bytes = [], 0
         metrics.requests.counts[request.type] += 1
-        handling = RequestHandling(self, consumer, handler, request, frame, came_at, on_done)
+        handling = RequestHandling(self, consumer, handler, request, came_at, on_done)
         if handler.in_loop:
             return handling.answer_in_loop()
         if not handler.fast or not self._submit_hot(handler, request, handling):
@@ -241,7 +243,9 @@ class Client:
             return
         if self._buffered is not None:
             self._buffered.append((envelope, seq))
-            if len(self._buffered) > settings.OUTBOUND_FRAMES:
+            self._buffered_bytes += len(envelope.frame)
+            is_too_much = self._buffered_bytes > settings.OUTBOUND_BYTES
+            if is_too_much or len(self._buffered) > settings.OUTBOUND_FRAMES:
                 self._too_slow()
             return
         if envelope.event_type == messages.SignedOut.type:

@@ -110,7 +110,7 @@ class ConnectionLifecycle:
         unanswered: Frame | None = None
         try:
             if identity is None:
-                unanswered = await first_frame(self._receive)
+                unanswered = await self._first_frame()
                 identity, unanswered = await first_login(self._send, claim, unanswered), None
             transport = transport_of(self._scope, self._receive, self._send)
             self.client = Client(hub, identity, transport, self._hosted)
@@ -119,6 +119,10 @@ class ConnectionLifecycle:
             await send_error_and_close(self._send, as_refusal(reason), unanswered)
             return False
         return True
+
+    async def _first_frame(self) -> Frame:
+        with self._admission.awaited_login(address(self._scope)):
+            return await first_frame(self._receive)
 
     # Run
 

@@ -23,14 +23,14 @@ class Bucket:
         self.per_second, self.burst = per_second, burst
         self._credits, self._at = burst, time.monotonic()
 
-    def take(self) -> float:
-        """Spend one credit. Returns 0, or the seconds until there will be one."""
+    def take(self, cost: int = 1) -> float:
+        """Spend so many credits. Returns 0, or the seconds until there will be so many."""
         now = time.monotonic()
         self._credits = min(self.burst, self._credits + (now - self._at) * self.per_second)
         self._at = now
-        if self._credits < 1:
-            return (1 - self._credits) / self.per_second
-        self._credits -= 1
+        if self._credits < cost:
+            return (cost - self._credits) / self.per_second
+        self._credits -= cost
         return 0
 
 
@@ -41,15 +41,15 @@ class Buckets:
         self._make, self._most = make, most
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    def take(self, key: str) -> float:
-        """Spend one credit of this key. Returns 0, or the seconds until there will be one."""
+    def take(self, key: str, cost: int = 1) -> float:
+        """Spend so many credits of this key. Returns 0, or the seconds until there will be so many."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = self._make()
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
-        return bucket.take()
+        return bucket.take(cost)
 
     def forget(self) -> None:
         self._buckets.clear()

@@ -13,7 +13,6 @@ from hplus.operations import metrics
 from hplus.protocol import wire
 from hplus.realtime.actions import Result
 from hplus.realtime.connection.handlers import Consumer, Handler
-from hplus.realtime.connection.handshake import Frame
 from hplus.realtime.execution.db_threads import Deadline
 
 
@@ -27,7 +26,7 @@ class Replying(Protocol):
     async def after(self, seconds: float, work: Callable[[], object], where: Any) -> None: ...
     def reply(self, request: wire.Request, result: Result | None) -> None: ...
     def refuse_request(
-        self, refused: Exception, frame: Frame, handler: Handler | None, *, is_read: bool
+        self, refused: Exception, frame: dict[str, Any], handler: Handler | None, *, is_read: bool
     ) -> None: ...
     def release(self) -> None: ...
 
@@ -35,7 +34,7 @@ class Replying(Protocol):
 class RequestHandling:
     """One request on its way to its reply: a callback where nothing has to be waited for, else a task."""
 
-    __slots__ = ("_came_at", "_client", "_consumer", "_frame", "_handler", "_on_done", "_request")
+    __slots__ = ("_came_at", "_client", "_consumer", "_handler", "_on_done", "_request")
 
     def __init__(
         self,
@@ -43,12 +42,11 @@ class RequestHandling:
         consumer: Consumer,
         handler: Handler,
         request: wire.Request,
-        frame: Frame,
         came_at: float,
         on_done: Callable[[], None],
     ) -> None:
         self._client, self._consumer, self._handler = client, consumer, handler
-        self._request, self._frame, self._came_at, self._on_done = request, frame, came_at, on_done
+        self._request, self._came_at, self._on_done = request, came_at, on_done
 
     def start(self) -> None:
         client, asked = self._client, (self._consumer, self._handler, self._request)
@@ -106,7 +104,8 @@ class RequestHandling:
             await self._client.after(0, result.after_reply, where=operator.call)
 
     def _refuse(self, refused: Exception) -> None:
-        self._client.refuse_request(refused, self._frame, self._handler, is_read=True)
+        asked = {"type": self._request.type, "requestId": self._request.request_id}
+        self._client.refuse_request(refused, asked, self._handler, is_read=True)
 
     def _end(self) -> None:
         seconds = asyncio.get_running_loop().time() - self._came_at

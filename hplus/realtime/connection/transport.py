@@ -1,7 +1,7 @@
 """How frames get to a client and from it: straight through the server's protocol, or through ASGI.
 
-`hplus.operations.serving` offers itself in the scope, so that a frame costs no task and no queue. Any other
-ASGI server (daphne under `runserver`) carries frames as Channels does.
+`hplus.operations.websocket_protocol` offers itself in the scope, so that a frame costs no task and no queue.
+Any other ASGI server (daphne under `runserver`) carries frames as Channels does.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from hplus.protocol.wire import MAX_MESSAGE_BYTES
+
 logger = logging.getLogger(__name__)
 DIRECT = "hplus.direct"  # the extension in an ASGI scope
+TOO_LARGE = b" " * (MAX_MESSAGE_BYTES + 1)  # in the place of a message that was too long to be kept
 CLOSE_SECONDS = 10  # how long a reader that takes nothing may hold up its own end
 
 Receive = Callable[[], Awaitable[Any]]
@@ -74,7 +77,7 @@ class AsgiTransport:
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[Any] | None = None
         self._may_read = asyncio.Event()
-        self._is_gone = False
+        self._is_closing = self._is_gone = False
 
     def attach(self, sink: Sink) -> None:
         self._sink = sink
@@ -115,7 +118,8 @@ class AsgiTransport:
                 return int(event.get("code") or 1005)
             text = event.get("text")
             self._may_read.clear()
-            if not self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass")):
+            wants_more = self._sink.take(None if text is None else text.encode("utf-8", "surrogatepass"))
+            if not wants_more and not self._is_closing:
                 await self._may_read.wait()
 
     def hand_over(self, on_end: Callable[[int], None]) -> bool:
@@ -125,6 +129,8 @@ class AsgiTransport:
         self._may_read.set()
 
     async def close(self, code: int) -> None:
+        self._is_closing = True
+        self.resume_reading()  # the client's answer has to be read
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._writing is not None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import orjson
+from django.conf import settings
 
 from hplus.realtime.execution.batching import Batch, Outcome
 from hplus.realtime.execution.db_threads import database_unavailable
@@ -89,11 +90,12 @@ class HotBatch:
         if self._has_backlog and not any(lane.waiting or lane.is_flying for lane in self._lanes):
             self._has_backlog = False
 
-    def flight_of(self, lane: _Lane, flying: list[Entry]) -> Flight:
-        rows = [{"n": number, **row} for number, (_, row, _) in enumerate(flying)]
+    def flight_of(
+        self, lane: _Lane, flying: list[Entry], rows: list[dict[str, Any]], encoded: bytes
+    ) -> Flight:
         return Flight(
             self._fast.statement,
-            (orjson.dumps(rows),),
+            (encoded,),
             lambda found: self._land(lane, flying, rows, found),
             lambda failed: self._fail(lane, flying, failed),
         )
@@ -137,13 +139,28 @@ class _Lane:
 
     def next_flight(self) -> Flight | None:
         self._batch.spread()
-        flying, self.waiting = self.waiting[:COMMANDS_A_FLIGHT], self.waiting[COMMANDS_A_FLIGHT:]
+        rows, encoded = _next_rows(self.waiting)
+        flying, self.waiting = self.waiting[: len(rows)], self.waiting[len(rows) :]
         if not flying:
             return None
         if self.waiting:
             self.hot.request(self)
         self.is_flying = True
-        return self._batch.flight_of(self, flying)
+        return self._batch.flight_of(self, flying, rows, encoded)
+
+
+def _next_rows(waiting: Sequence[Entry]) -> tuple[list[dict[str, Any]], bytes]:
+    """Return the rows of those that fly next, and their JSON: as many as fit, and at least one."""
+    rows: list[dict[str, Any]] = []
+    encoded: list[bytes] = []
+    left_bytes = settings.FLIGHT_BYTES
+    for number, (_, row, _) in enumerate(waiting[:COMMANDS_A_FLIGHT]):
+        rows.append({"n": number, **row})
+        encoded.append(orjson.dumps(rows[-1]))
+        left_bytes -= len(encoded[-1])
+        if left_bytes <= 0:
+            break
+    return rows, b"[" + b",".join(encoded) + b"]"
 
 
 async def _submit(batch: Batch[Any], command: Any, on_outcome: OnOutcome) -> None:

@@ -26,6 +26,7 @@ from hplus.realtime.hub.reconciliation import Reconciliation
 from hplus.realtime.hub.server_registration import ServerRegistration
 from hplus.realtime.hub.subscriptions import Subscriptions
 from hplus.realtime.hub.user_stream import UserStream, deliver_to
+from hplus.realtime.hub.waiting_bytes import WaitingBytes
 from hplus.realtime.publishing import event_types
 from hplus.realtime.publishing.envelopes import Delivery
 from hplus.realtime.publishing.publisher import Publisher, set_publisher
@@ -56,6 +57,7 @@ class Hub:
         self._groups: dict[str, set[Listener]] = defaultdict(set)
         self._subscriptions = Subscriptions(self._groups)
         self.batches = Batches()
+        self.waiting_bytes = WaitingBytes()
         self._tasks: list[asyncio.Task[None]] = []
         self._departures: set[asyncio.Task[None]] = set()
 

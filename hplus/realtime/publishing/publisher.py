@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from channels.layers import get_channel_layer
+from django.conf import settings
 
 from hplus.realtime.groups import PERSONS
 from hplus.realtime.publishing.envelopes import Delivery, Envelope
@@ -43,7 +44,9 @@ class Publisher:
         self.loop, self._deliver_locally, self.has_connection = loop, deliver_locally, has_connection
         self._is_alone = is_alone
         self.origin = uuid.uuid4().hex
-        self._waiting: deque[Delivery] = deque(maxlen=bound)
+        self._bound = bound
+        self._waiting: deque[Delivery] = deque()
+        self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
 
     def publish(self, deliveries: list[Delivery]) -> None:
@@ -57,15 +60,24 @@ class Publisher:
                 self._deliver_locally(delivery)
         if self._is_alone():
             return
-        self._waiting.extend(deliveries)
+        for delivery in deliveries:
+            self._waiting.append(delivery)
+            self._waiting_bytes += len(delivery.envelope.frame)
+        while len(self._waiting) > self._bound or self._waiting_bytes > settings.PUBLISHER_BYTES:
+            self._next()
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._publish_waiting())
+
+    def _next(self) -> Delivery:
+        delivery = self._waiting.popleft()
+        self._waiting_bytes -= len(delivery.envelope.frame)
+        return delivery
 
     async def _publish_waiting(self) -> None:
         while self._waiting:
             count = min(DELIVERIES_AT_ONCE, len(self._waiting))
             by_group = defaultdict(list)
-            for delivery in [self._waiting.popleft() for _ in range(count)]:
+            for delivery in [self._next() for _ in range(count)]:
                 by_group[delivery.group].append((delivery.person, delivery.envelope.to_layer()))
             for group, deliveries in by_group.items():
                 await self._send(group, deliveries)
