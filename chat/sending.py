@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.utils import timezone
@@ -55,7 +56,7 @@ class _Draft:
         """Whether it is a location message without coordinates: the sender's latest fix is meant."""
         return self.request.message_type == MessageType.LOCATION and self.request.location is None
 
-    @property
+    @cached_property
     def agrees(self) -> bool:
         assert self.receiver is not None
         return first_contact.agrees(self.user, self.receiver)

@@ -114,6 +114,14 @@ def _is_known_at(hospital_id: str) -> Q:
     return reduce(or_, (Q(pk__in=hospital.filter(**made).values(path)) for path, made in PATIENT_PATHS))
 
 
+def have_talked(patient: User, staff: User) -> bool:
+    """Whether this patient has called this member of the staff at the staff's hospital, or taken a call."""
+    there = Hospital.objects.filter(pk=staff.hospital_id)
+    path, has_joined = PATIENT_PATHS[-1]
+    calls = there.filter(**{path: patient}, **has_joined).values("calls")
+    return there.filter(**{path: staff}, calls__in=calls).exists()
+
+
 class User(AbstractBaseUser, PermissionsMixin):
     """A person with one role, and one hospital where the role is a staff role.
 

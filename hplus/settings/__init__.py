@@ -136,6 +136,7 @@ HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
+AGREEMENT = "chat.first_contact.agree_between"  # what a patient's call agrees to
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait
 UNANSWERED_CALLS_SECONDS = 600
 CALL_DROPPED_SECONDS = 15  # without a connection, then a participant has left the call
