@@ -206,6 +206,7 @@ MIDDLEWARE = [
     "hplus.accounts.login_throttle.KnownBrowsers",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "hplus.admin_site.printable.PrintablePages",
 ]
 ROOT_URLCONF = "hplus.urls"
 ASGI_APPLICATION = "hplus.asgi.application"
