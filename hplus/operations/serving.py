@@ -30,6 +30,7 @@ except ImportError:  # a platform without the compiled part
 
 logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
+EARLY_BYTES = 64 * 1024  # that a client may send before it is let in; then it has to wait
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 # First bytes of whole frames (RFC 6455 §5.2), and the mask bit that stands above the length.
@@ -44,7 +45,7 @@ class HttpProtocol(H11Protocol):
         super().handle_websocket_upgrade(event)
         early, _ = self.conn.trailing_data
         protocol = self.transport.get_protocol()
-        if early and isinstance(protocol, WebSocketProtocol):
+        if early and isinstance(protocol, WebSocketProtocol) and not self.transport.is_closing():
             protocol.data_received(early)
 
 
@@ -61,6 +62,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _is_plain = False  # the direct line reads; else the library is in the middle of something
     _rest = b""  # the beginning of a frame on the direct line
     _is_paused = False  # the sink has enough to do
+    _early = b""  # what came before the handshake was over
     is_writable = True  # the transport's buffer is under its high-water mark
     _on_end: Callable[[int], None] | None = None
     _is_direct = False
@@ -75,9 +77,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: Any = self.scope["extensions"]
             extensions[DIRECT] = self
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self._early and self.handshake_complete and not self.close_sent:
+            early, self._early = self._early, b""
+            self.transport.resume_reading()
+            self._read_by_library(early)
+
     def data_received(self, data: bytes) -> None:
         if self._is_plain:
             self._read_frames(self._rest + data if self._rest else data)
+            return
+        if self.handshake_initiated and not self.handshake_complete:
+            self._keep_early(data)
             return
         self._read_by_library(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
@@ -85,6 +97,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     # Reading
+
+    def _keep_early(self, data: bytes) -> None:
+        """Keep what a client sends before it is let in: the library could not even refuse it yet."""
+        self._early += data
+        if len(self._early) > EARLY_BYTES:
+            self.transport.pause_reading()
+
+    def send_receive_event_to_app(self) -> None:
+        """As uvicorn's, but a text that is not UTF-8 ends the connection without a traceback in the log."""
+        text = self.curr_msg_data_type == "text" and not self.close_sent and b"".join(self.frames)
+        try:
+            str(text or b"", "utf-8")
+        except UnicodeDecodeError:
+            self.frames = []
+            self._end_as_unreadable()
+            return
+        super().send_receive_event_to_app()
+
+    def _end_as_unreadable(self) -> None:
+        self.conn.send_close(1007)
+        self.handle_parser_exception()
 
     def _read_by_library(self, data: bytes) -> None:
         if self.handshake_initiated:
@@ -173,8 +206,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             wants_more = self._sink.take(message)
         except UnicodeDecodeError:
-            self.conn.send_close(1007)
-            self.handle_parser_exception()
+            self._end_as_unreadable()
             return
         if not wants_more and not self._is_paused:
             self._is_paused = True

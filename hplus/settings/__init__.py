@@ -333,7 +333,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
         "hplus.api.requests.StrictJsonParser",
-        "rest_framework.parsers.MultiPartParser",
+        "hplus.api.requests.FormParser",
     ],
     "EXCEPTION_HANDLER": "hplus.api.answers.answer_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
