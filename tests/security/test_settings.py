@@ -50,6 +50,7 @@ WRONG = [
     ("REDIS_URL", "http://:s3cret@host"),
     ("REDIS_URL", "redis://:s3cret@host:port/0"),
     ("HPLUS_DEMO", "2"),
+    ("HPLUS_REQUIRE_TLS", "often"),
     ("HPLUS_DEMO", "1"),
     ("HPLUS_MESSAGES_PER_MINUTE", "many"),
     ("HPLUS_MESSAGES_PER_MINUTE", "-1"),
