@@ -24,4 +24,4 @@ RUN SECRET_KEY=only-for-collecting-static-files-of-this-image-0123456789 ALLOWED
 
 USER hplus
 EXPOSE 5000
-CMD ["python", "manage.py", "serve"]
+CMD ["python", "manage.py", "serve", "--host", "0.0.0.0"]
