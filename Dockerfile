@@ -4,7 +4,8 @@ FROM python:3.11-slim AS dependencies
 ARG REQUIREMENTS=requirements.txt
 RUN python -m venv /venv
 COPY requirements.txt requirements-push.txt ./
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement ${REQUIREMENTS}
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+    --requirement ${REQUIREMENTS}
 
 
 FROM python:3.11-slim
