@@ -19,7 +19,7 @@ COPY . .
 
 # The collected files are part of the image; the key is for this step only and stays out of it.
 # var/attachments belongs to the server, so a volume mounted there does too.
-RUN SECRET_KEY=only-for-collecting-static-files-of-this-image-0123456789 ALLOWED_HOSTS=none \
+RUN SECRET_KEY=only-for-collecting-static-files-of-this-image-Zq8Lw3Tn7YbGh2s ALLOWED_HOSTS=none \
     python manage.py collectstatic --noinput --verbosity 0 \
     && install --directory --owner hplus --group hplus var/attachments
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
+from hplus.settings.environment import is_strong_key
 from tests.servers import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -48,6 +50,12 @@ def test_image_runs_as_the_user_whom_the_compose_file_names() -> None:
     [number] = {SERVICES[name]["user"].partition(":")[0] for name in OWN}
     assert f"--uid {number}" in made
     assert any("install --directory" in line and f"--owner {user}" in line for line in DOCKERFILE)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Makefile"])
+def test_key_for_checks_and_for_collecting_files_starts_with_production_settings(name: str) -> None:
+    [key] = re.findall(r"SECRET_KEY=(\S+)", (ROOT / name).read_text())
+    assert is_strong_key(key)
 
 
 def test_container_is_told_to_listen_on_all_addresses() -> None:

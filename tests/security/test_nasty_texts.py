@@ -158,12 +158,12 @@ async def answer_to(phone: Phone, type_: str, fields: Frame) -> Frame:
 def said(nasty: str) -> list[tuple[str, Frame]]:
     place = {"lat": 37.0, "lng": -122.0, "address": nasty}
     file = {"url": f"https://files.example/{quoted(nasty[:50].encode('utf-8', 'replace'))}", "name": nasty}
-    words = ("condition", "description", "patientName", "patientPhone")
+    texts = ("condition", "description", "patientName", "patientPhone")
     return [
         ("sendMessage", {**ROOM, "message": nasty}),
         ("sendMessage", {**ROOM, "message": "a file", "attachments": [file]}),
         ("sendMessage", {**ROOM, "message": "here", "messageType": "location", "location": place}),
-        ("emergencyRequest", {**HELP, **dict.fromkeys(words, nasty), "location": place}),
+        ("emergencyRequest", {**HELP, **dict.fromkeys(texts, nasty), "location": place}),
         ("emergencyRequest", {**HELP, "vitals": {"note": nasty, nasty[:100]: 1}}),
         ("callInitiate", {**ROOM, "callType": "audio", "offer": {"type": "offer", "sdp": nasty}}),
         ("callEnd", {"callId": nasty, "reason": nasty}),
