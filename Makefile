@@ -7,7 +7,8 @@ WORKERS ?= 2
 export PORT
 
 PY := .venv/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+# What pypi.org gives must be what was locked: each file has its hash in the lock files.
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --require-hashes
 # Stamps: as long as the lock files have not changed, a second start installs nothing.
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
@@ -19,7 +20,7 @@ AS_IN_PRODUCTION := DEBUG=0 HPLUS_DEMO=0 ALLOWED_HOSTS=hplus.example \
 WITHOUT_SERVICES := DEBUG=1 HPLUS_DEMO=0 DATABASE_URL=sqlite://:memory: REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check benchmark format lock audit clean
+.PHONY: help run test test-faults check benchmark format lock audit sbom clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,16 +56,24 @@ format: $(DEVELOPMENT) ## let ruff format and fix what it can
 
 lock: ## requirements*.in -> requirements*.txt (ARGS=--upgrade for newer versions)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/"; exit 1; }
-	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 		$(ARGS) requirements.in -o requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 		$(ARGS) requirements-push.in -o requirements-push.txt
-	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 		$(ARGS) requirements-dev.in -o requirements-dev.txt
 
 audit: $(DEVELOPMENT) ## known vulnerabilities in the locked dependencies (asks pypi.org; ARGS=-sosv asks osv.dev)
 	$(PY) -m pip_audit --strict --no-deps --disable-pip \
 		--requirement requirements.txt --requirement requirements-push.txt $(ARGS)
+
+sbom: $(DEVELOPMENT) ## the software bill of materials of what is locked, as CycloneDX, in var/sbom/
+	@mkdir -p var/sbom
+	@for what in requirements requirements-push; do \
+		$(PY) -m cyclonedx_py requirements --output-reproducible --spec-version 1.6 --validate \
+			--output-file var/sbom/$$what.cdx.json $$what.txt || exit 1; \
+		echo "var/sbom/$$what.cdx.json"; \
+	done
 
 clean: ## remove the virtual environment and all caches; the data in var/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

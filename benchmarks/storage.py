@@ -22,6 +22,7 @@ PRODUCTION = {
     "DEBUG": "0",
     "HPLUS_DEMO": "0",
     "ALLOWED_HOSTS": "127.0.0.1",
+    "HPLUS_REQUIRE_TLS": "0",  # no proxy is in between
     "HPLUS_MESSAGES_PER_MINUTE": "0",
     "HPLUS_MAX_SOCKETS_PER_IP": "0",
     "HPLUS_MAX_SOCKETS_PER_USER": "0",

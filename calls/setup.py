@@ -56,6 +56,7 @@ def _set_up(user: User, request: messages.InitiateCall, connection_id: str) -> R
     _add_participants(call, user, request, connection_id, callees)
     if len(call.present()) < 2:
         return _end_as_busy(call)
+    _agree(call, call.people[0])
     ring(call.present()[1:], request.offer)
     return _initiated(call, user)
 
@@ -98,14 +99,20 @@ def is_open_emergency_of(user: User, emergency_id: str | None) -> bool:
 def _callees(user: User, request: messages.InitiateCall) -> tuple[list[User], str]:
     """The users to call, and the hospital of the call: that of the staff member among the two sides."""
     found = User.objects.in_bulk(request.callee_ids)
-    first = found.get(request.callee_ids[0])
-    if first is None or (user.is_patient and first.is_patient and first.pk != user.pk):
-        raise errors.UserNotFound()
-    hospital_id = request.hospital_id or (first if user.is_patient else user).hospital_id or ""
+    hospital_id = request.hospital_id or _hospital_of(user, found.get(request.callee_ids[0]))
     callees = [must_be_counterpart(user, found.get(pk), hospital_id) for pk in request.callee_ids]
     if len([one for one in [user, *callees] if one.is_patient]) > 1:
         raise errors.Forbidden("Two patients never meet in a call.")
     return callees, hospital_id
+
+
+def _hospital_of(user: User, callee: User | None) -> str:
+    """The hospital where these two would talk. Raises UserNotFound where there is none."""
+    staff = callee if user.is_patient else user
+    hospital_id = staff and staff.hospital_id
+    if not hospital_id and callee != user:
+        raise errors.UserNotFound()
+    return hospital_id or ""
 
 
 def lock_users(users: list[User]) -> None:
@@ -241,6 +248,7 @@ def join(call: Call, person: Participant, connection_id: str, answer: Any = None
     """Let a participant join on this device, and tell the others and the participant's other devices."""
     person.join(connection_id)
     person.save()
+    _agree(call, person)
     if not call.is_answered:
         call.status, call.answered_at = CallStatus.ACTIVE, person.joined_at
         call.save(update_fields=["status", "answered_at"])
@@ -253,6 +261,13 @@ def join(call: Call, person: Participant, connection_id: str, answer: Any = None
         messages.CallAnsweredElsewhere(call_id=call.pk, outcome="accepted", caused_by=connection_id),
         groups.person(person.user_id),
     )
+
+
+def _agree(call: Call, person: Participant) -> None:
+    """A patient who calls or takes a call agrees to the rooms that the others have opened."""
+    if person.user.is_patient:
+        others = [one.user_id for one in call.people if one.user_id != person.user_id]
+        import_string(settings.AGREEMENT)([person.user_id], others)
 
 
 def _initiated(call: Call, user: User, *, is_duplicate: bool = False) -> Result:

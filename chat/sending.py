@@ -39,6 +39,7 @@ class _Draft:
     outcome: Outcome | None = None
     room: ChatRoom | None = None
     receiver: User | None = None
+    agrees: bool = True  # its two may hear of each other; judged where they have not agreed before
 
     @classmethod
     def of(cls, command: Command) -> _Draft:
@@ -54,11 +55,6 @@ class _Draft:
     def needs_sender_position(self) -> bool:
         """Whether it is a location message without coordinates: the sender's latest fix is meant."""
         return self.request.message_type == MessageType.LOCATION and self.request.location is None
-
-    @property
-    def agrees(self) -> bool:
-        assert self.receiver is not None
-        return first_contact.agrees(self.user, self.receiver)
 
     @property
     def room_key(self) -> RoomKey:
@@ -115,6 +111,7 @@ def _duplicate_result(draft: _Draft, message: Message) -> Outcome:
 
 def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
     """Set the room of each draft, create those that are missing, and note where a patient agrees."""
+    _judge_agreement([draft for draft in drafts if not _has_agreed(rooms.get(draft.room_key))])
     opening = _first_of_each_room(draft for draft in drafts if draft.room_key not in rooms)
     if opening:
         ChatRoom.objects.bulk_create(
@@ -135,6 +132,17 @@ def _get_or_create_rooms(drafts: list[_Draft], rooms: Rooms) -> None:
     agreed = {draft.room_key for draft in drafts if draft.agrees} & rooms.keys()
     if new := [rooms[key] for key in sorted(agreed) if rooms[key].agreed_at is None]:
         first_contact.agree(new)
+
+
+def _has_agreed(room: ChatRoom | None) -> bool:
+    return room is not None and room.agreed_at is not None
+
+
+def _judge_agreement(drafts: list[_Draft]) -> None:
+    pairs = [(draft.user, draft.receiver) for draft in drafts if draft.receiver is not None]
+    agreeing = first_contact.agreeing(pairs)
+    for draft in drafts:
+        draft.agrees = (draft.user.pk, draft.request.receiver_id) in agreeing
 
 
 def _first_of_each_room(drafts: Iterable[_Draft]) -> dict[RoomKey, _Draft]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.http import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import Field
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -13,7 +12,7 @@ from rest_framework.views import APIView
 from chat import actions, attachments, messages
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
-from hplus.api.requests import body_of, id_of, read
+from hplus.api.requests import FormParser, body_of, id_of, read
 from hplus.protocol.wire import Id, Shape
 from hplus.realtime.rest import response_of
 
@@ -83,7 +82,7 @@ class Upload(Shape):
 
 
 class AttachmentsView(APIView):
-    parser_classes = [MultiPartParser]
+    parser_classes = [FormParser]
 
     @extend_schema(request={"multipart/form-data": Upload}, responses=Uploaded)
     def post(self, request: Request) -> Response:

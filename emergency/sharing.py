@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from chat.first_contact import agree_between
 from emergency.models import Emergency
 from hplus.realtime.models import Contact
 from location.actions import close_grants, open_grant
@@ -32,6 +33,7 @@ def share_locations(emergency: Emergency) -> None:
 def share_presence(emergency: Emergency, alerted_ids: list[str]) -> None:
     """Let those alerted see the presence of those waiting; these see that of the assignee alone."""
     _let_see(alerted_ids, people_waiting(emergency), emergency.pk)
+    agree_between(people_waiting(emergency), alerted_ids)
 
 
 def _share_presence_of_assignee(emergency: Emergency) -> None:
@@ -41,6 +43,8 @@ def _share_presence_of_assignee(emergency: Emergency) -> None:
     seen_by_waiting.exclude(user__in=waiting | assignees).delete()
     _let_see(assignees, waiting, emergency.pk)
     _let_see(waiting, assignees, emergency.pk)
+    if assignees:
+        agree_between(waiting, assignees)
 
 
 def _let_see(readers: Iterable[str], seen: Iterable[str], topic: str) -> None:

@@ -12,12 +12,14 @@ SERVICES_MISSING = ""
 postgres: Postgres | None = None
 redis: Redis | None = None
 
+KEY = "for-tests-only-Zq8Lw3Tn7YbGh2sPfJm9cUa4eRi6oQy1tXk5vKd0"  # of no installation
+
 # A process that a test starts inherits this mark and the addresses, and uses the same storage.
 # Tests that run side by side (pytest-xdist) have a storage each: Redis would carry words across.
 RUN = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 if os.environ.get("HPLUS_TEST_RUN") != RUN:
     os.environ["HPLUS_TEST_RUN"] = RUN
-    os.environ.update(DEBUG="1", HPLUS_DEMO="1", SECRET_KEY="a-key-for-tests-only" * 3)
+    os.environ.update(DEBUG="1", HPLUS_DEMO="1", SECRET_KEY=KEY)
     storage = Scratch("storage").path
     os.environ.update(
         DATABASE_URL=f"sqlite:///{storage / 'hplus.sqlite3'}",

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -112,6 +114,28 @@ class UserQuerySet(TenancyQuerySet["User"]):
 def _is_known_at(hospital_id: str) -> Q:
     hospital = Hospital.objects.filter(pk=hospital_id).order_by()
     return reduce(or_, (Q(pk__in=hospital.filter(**made).values(path)) for path, made in PATIENT_PATHS))
+
+
+def who_have_talked(pairs: Iterable[tuple[User, User]]) -> set[tuple[str, str]]:
+    """Return the userIds of those of these patients and members of the staff who have talked.
+
+    The patient has called at the hospital of the staff, or has taken a call there.
+    """
+    patients, staff = zip(*pairs, strict=True)
+    path, has_joined = PATIENT_PATHS[-1]
+    hospitals = Hospital.objects.order_by()
+    patients_in: defaultdict[int, set[str]] = defaultdict(set)
+    called = hospitals.filter(**{f"{path}__in": patients}, **has_joined).values_list("calls", path)
+    for call, patient_id in called:
+        patients_in[call].add(patient_id)
+    met = hospitals.filter(**{f"{path}__in": staff}, calls__in=list(patients_in))
+    working_at = {(one.pk, one.hospital_id) for one in staff}
+    return {
+        (patient_id, staff_id)
+        for hospital_id, call, staff_id in met.values_list("pk", "calls", path)
+        if (staff_id, hospital_id) in working_at
+        for patient_id in patients_in[call]
+    }
 
 
 class User(AbstractBaseUser, PermissionsMixin):

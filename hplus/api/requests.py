@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from django.core.exceptions import SuspiciousOperation
 from pydantic import ValidationError
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 
 from hplus import errors
@@ -28,6 +29,16 @@ class StrictJsonParser(BaseParser):
         return wire.parse(text, most_values=None) if text.strip() else {}
 
 
+class FormParser(MultiPartParser):
+    """Forms with a file; one that can't be read is refused, whatever about it can't."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except (SuspiciousOperation, UnicodeError, LookupError):  # too many fields; unknown or wrong charsets
+            raise errors.InvalidMessage("The form can't be read.", reason="the form can't be read") from None
+
+
 def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
     """Read the JSON body like a frame, flat or under `data`; values from the address win.
 
@@ -35,7 +46,7 @@ def body_of(request: Request, shape: type[Body], **in_address: str) -> Body:
     """
     if not isinstance(request.data, Mapping):
         raise errors.InvalidMessage(reason="the body is one JSON object")
-    given = {**request.data}
+    given = {name: value for name, value in request.data.items() if name not in request.FILES}
     if issubclass(shape, wire.Request):
         given = shape.fields_of(given)
     return read(shape, {**given, **in_address})

@@ -62,7 +62,7 @@ class HttpProtocol(H11Protocol):
         super().handle_websocket_upgrade(event)
         early, _ = self.conn.trailing_data
         protocol = self.transport.get_protocol()
-        if early and isinstance(protocol, WebSocketProtocol):
+        if early and isinstance(protocol, WebSocketProtocol) and not self.transport.is_closing():
             protocol.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:

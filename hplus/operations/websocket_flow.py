@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 SLICE_BYTES = 16 * 1024  # read at once; then the other connections have their turn
 READ_WHILE_FULL_BYTES = 64 * 1024  # read of a client that does not read, so that it can call for help
 
+EARLY_BYTES = 64 * 1024  # that a client may send before it is let in; then it has to wait
+
 # Why nothing is read for now.
-SLICED, SINK_IS_FULL, WRITE_BUFFER_IS_FULL, IS_CUT = 1, 2, 4, 8
+SLICED, SINK_IS_FULL, WRITE_BUFFER_IS_FULL, IS_CUT, IS_EARLY = 1, 2, 4, 8, 16
 
 
 class FlowProtocol(WebSocketsSansIOProtocol):
@@ -19,6 +23,7 @@ class FlowProtocol(WebSocketsSansIOProtocol):
 
     _is_direct = False  # handed over to the direct line
     _unread = b""  # what has come beyond one slice
+    _early = b""  # what came before the handshake was over
     _holds = 0  # why nothing is read
     _is_read_on_scheduled = False
     _read_while_full = 0
@@ -26,6 +31,19 @@ class FlowProtocol(WebSocketsSansIOProtocol):
 
     def _read(self, data: bytes) -> None:
         raise NotImplementedError
+
+    def _keep_early(self, data: bytes) -> None:
+        """Keep what a client sends before it is let in: the library could not even refuse it yet."""
+        self._early += data
+        if len(self._early) > EARLY_BYTES:
+            self._hold(IS_EARLY)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self._early and self.handshake_complete and not self.close_sent:
+            early, self._early = self._early, b""
+            self._release(IS_EARLY)
+            self.data_received(early)
 
     def _hold(self, reason: int) -> None:
         if not self.transport.is_closing():
@@ -86,4 +104,4 @@ class FlowProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unread = b""
+        self._unread = self._early = b""

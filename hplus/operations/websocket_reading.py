@@ -65,7 +65,9 @@ class ReadingProtocol(FlowProtocol):
         self._sink = sink
 
     def data_received(self, data: bytes) -> None:
-        if (self._holds or len(data) > SLICE_BYTES) and self.handshake_initiated:
+        if self.handshake_initiated and not self.handshake_complete:
+            self._keep_early(data)
+        elif (self._holds or len(data) > SLICE_BYTES) and self.handshake_initiated:
             self._read_later(data)
         else:
             self._read(data)
@@ -166,11 +168,25 @@ class ReadingProtocol(FlowProtocol):
         try:
             wants_more = self._sink.take(message)
         except UnicodeDecodeError:
-            self.conn.send_close(1007)
-            self.handle_parser_exception()
+            self._end_as_unreadable()
             return
         if not wants_more:
             self._hold(SINK_IS_FULL)
+
+    def send_receive_event_to_app(self) -> None:
+        """As uvicorn's, but a text that is not UTF-8 ends the connection without a traceback in the log."""
+        text = self.curr_msg_data_type == "text" and not self.close_sent and b"".join(self.frames)
+        try:
+            str(text or b"", "utf-8")
+        except UnicodeDecodeError:
+            self.frames = []
+            self._end_as_unreadable()
+            return
+        super().send_receive_event_to_app()
+
+    def _end_as_unreadable(self) -> None:
+        self.conn.send_close(1007)
+        self.handle_parser_exception()
 
     # Limits
 

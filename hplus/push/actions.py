@@ -36,13 +36,15 @@ def register(session: Session, token: str, *, device_id: str = "", platform: str
     """Register the push token of this session's device.
 
     A device has one token, the newest; a token has one user. It stays with another account as long as that
-    one is signed in there: whoever got to know a token could else silence its owner. A device that an
-    administrator revoked stays revoked as long as this session lasts.
+    one's session lives: whoever got to know a token, or a deviceId, could else silence its owner. To sign out
+    there proves that it is the same device, and frees the token. A device that an administrator revoked stays
+    revoked as long as this session lasts.
     """
     if PushDevice.objects.filter(session=session).exclude(revoked_at=None).exists():
         return
     device_id, digest = device_id or session.device_id, PushDevice.digest_of(token)
-    if PushDevice.objects.reachable().filter(token_digest=digest).exclude(user=session.user_id).exists():
+    others = PushDevice.objects.reachable().filter(token_digest=digest).exclude(user=session.user_id)
+    if others.filter(session__tokens__expires_at__gt=timezone.now()).exists():
         logger.warning("A push token of an account that is signed in was shown by another; it stays there")
         return
     replaced = Q(user=session.user_id, device_id=device_id) & ~Q(token_digest=digest) & ~Q(device_id="")

@@ -24,7 +24,8 @@ class Login(Request):
     """Sign in with an access token: as the first frame of a connection without one, or to renew it later.
 
     The answer is `loginSuccess`. On an open connection the token must be of the same user, else it closes
-    with `AUTHENTICATION_FAILED`. `pushToken` registers the device for pushes.
+    with `AUTHENTICATION_FAILED`. `pushToken` registers the device for pushes; one of another account stays
+    with it until that account signs out on the device or its session ends.
     """
 
     type = "login"

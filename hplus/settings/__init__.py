@@ -45,6 +45,8 @@ DATABASE = env(
 )
 REDIS_URL = env("REDIS_URL", "", redis_address, "redis://host:port/number", has_secret=True)
 
+# Without TLS pages are redirected and sockets refused. Only FORWARDED_ALLOW_IPS may say that there was TLS.
+HPLUS_REQUIRE_TLS = env("HPLUS_REQUIRE_TLS", "0" if DEBUG else "1", boolean, "0 or 1")
 HPLUS_DEMO = env("HPLUS_DEMO", "0", boolean, "0 or 1")
 HPLUS_MESSAGES_PER_MINUTE = env("HPLUS_MESSAGES_PER_MINUTE", "600", count, "a whole number, 0 for no limit")
 HPLUS_MAX_SOCKETS_PER_USER = env("HPLUS_MAX_SOCKETS_PER_USER", "20", count, "a whole number, 0 for no limit")
@@ -150,6 +152,7 @@ PUBLISHER_BYTES = (
 )  # of what waits for the channel layer; then the oldest wake-ups are dropped
 FLIGHT_BYTES = 1024 * 1024  # of the commands that share one hot statement; one alone may be longer
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
+AGREEMENT = "chat.first_contact.agree_between"  # what a patient's call agrees to
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait
 UNANSWERED_CALLS_SECONDS = 600
 CALL_DROPPED_SECONDS = 15  # without a connection, then a participant has left the call
@@ -220,6 +223,7 @@ MIDDLEWARE = [
     "hplus.accounts.login_throttle.KnownBrowsers",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "hplus.admin_site.printable.PrintablePages",
 ]
 ROOT_URLCONF = "hplus.urls"
 ASGI_APPLICATION = "hplus.asgi.application"
@@ -346,7 +350,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
         "hplus.api.requests.StrictJsonParser",
-        "rest_framework.parsers.MultiPartParser",
+        "hplus.api.requests.FormParser",
     ],
     "EXCEPTION_HANDLER": "hplus.api.answers.answer_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -361,15 +365,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 
-# In production TLS ends at the proxy in front.
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = HPLUS_ADMIN_IDLE_MINUTES * 60  # since it was used last
 if not DEBUG:
-    SECURE_SSL_REDIRECT = True
+    SECURE_SSL_REDIRECT = HPLUS_REQUIRE_TLS  # by the scheme that the server knows, not by a header of anybody
     SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
     SECURE_HSTS_SECONDS = 365 * 86400
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True

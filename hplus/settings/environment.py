@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +17,12 @@ from django.core.exceptions import ImproperlyConfigured
 Value = TypeVar("Value")
 MOST_ESCALATION_SECONDS = 86_400
 SECRET_KEY_LENGTH, SECRET_KEY_VARIETY = 50, 10
+SECRET_KEY_COMPRESSED_BYTES = 40  # 50 random hexadecimal digits have 47 or more
+SECRET_KEY_PLACEHOLDERS = (
+    "insecure",
+    *("changeme", "change-me", "change_me", "replace-me", "replaceme", "placeholder", "example", "your-"),
+    *("secretkey", "secret-key", "secret_key", "qwerty", "12345", "password"),
+)
 MOST_SESSION_HOURS = 10 * 8784
 STAFF_ROLES = ("doctor", "nurse", "paramedic", "admin", "receptionist", "technician", "pharmacist")
 
@@ -48,9 +56,16 @@ def boolean(text: str) -> bool:
 
 
 def is_strong_key(key: str) -> bool:
-    """Whether this is long and varied enough that nobody guesses what it signs."""
-    is_varied = len(set(key)) >= SECRET_KEY_VARIETY and "insecure" not in key
-    return is_varied and len(key) >= SECRET_KEY_LENGTH
+    """Whether this is so long, varied and free of known placeholders that nobody guesses what it signs.
+
+    A repetition is short once compressed; in a row most characters follow the one before.
+    """
+    if any(known in key.lower() for known in SECRET_KEY_PLACEHOLDERS):
+        return False
+    in_a_row = sum(abs(ord(one) - ord(other)) <= 1 for one, other in pairwise(key))
+    is_varied = len(set(key)) >= SECRET_KEY_VARIETY and in_a_row < len(key) / 2
+    is_random = len(zlib.compress(key.encode("utf-8", "replace"), 9)) >= SECRET_KEY_COMPRESSED_BYTES
+    return len(key) >= SECRET_KEY_LENGTH and is_varied and is_random
 
 
 def comma_separated(text: str) -> list[str]:

@@ -250,6 +250,9 @@ def test_new_user_belongs_to_own_hospital(admin_client: Client) -> None:
         {"hospital": ""},
         {"role": "patient"},
         {"password2": "another one"},
+        {"password1": "nurse_009", "password2": "nurse_009"},
+        {"password1": "Florence Ward", "password2": "Florence Ward", "name": "Florence Ward"},
+        {"password1": PASSWORD, "password2": PASSWORD},
         {"user_id": "doctor_002"},
     ],
 )

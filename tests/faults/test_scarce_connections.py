@@ -31,6 +31,7 @@ PRODUCTION = {
     "DEBUG": "0",
     "HPLUS_DEMO": "0",
     "ALLOWED_HOSTS": "127.0.0.1",
+    "HPLUS_REQUIRE_TLS": "0",  # no proxy is in between
     "SECRET_KEY": "3xq8Zr5vKd0LwTn7YbGh2sPfJm9cUa4eRi6oQy1t3xq8Zr5vKd0L",
 }
 

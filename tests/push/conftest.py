@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_django.fixtures import Settings
 
-from hplus.accounts.models import Session, User
+from hplus.accounts.models import Session, Token, TokenKind, User
 from hplus.push import actions, senders
 from hplus.push.models import PushDevice
 from tests.push import fcm_server, recording_sender
@@ -39,6 +39,7 @@ def device(users: dict[str, User]) -> Callable[..., PushDevice]:
 
     def register(user_id: str, token: str, device_id: str = "") -> PushDevice:
         session = Session.objects.create(user=users[user_id], device_id=device_id)
+        Token.issue(session, TokenKind.REFRESH, 3600)
         actions.register(session, token, platform="android")
         return PushDevice.objects.get(token=token)
 

@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 from chat.actions import send
 from chat.messages import MarkAsRead, SendMessage
 from chat.receipts import deliver_all, mark_as_read
-from hplus.accounts.models import Session, User
+from hplus.accounts.models import Session, Token, User
 from hplus.notifications.actions import notify
 from hplus.push.actions import LEASE_SECONDS, delete_old_pushes, register, send_due_pushes
 from hplus.push.models import PushDevice, PushOutbox
@@ -153,6 +153,22 @@ def test_push_token_of_another_account_can_not_be_taken_over(
     assert send_due_pushes() == 1
     about = MailboxEntry.objects.get(user="doctor_123").subject
     assert [(token, content["id"]) for token, content in sent_pushes] == [("of the doctor", about)]
+
+
+@pytest.mark.parametrize("how", ["signed out", "expired"])
+def test_push_token_follows_the_device_once_the_session_before_is_over(
+    users: dict[str, User], sent_pushes: Sent, device: Device, how: str
+) -> None:
+    before = device("doctor_123", "of the ward", "pixel")
+    if how == "signed out":
+        Session.objects.filter(pk=before.session_id).revoke(how)
+    else:
+        Token.objects.filter(session=before.session_id).update(expires_at=timezone.now())
+    register(Session.objects.create(user=users["nurse_001"], device_id="pixel"), "of the ward")
+    notify(["doctor_123", "nurse_001"], **NOTICE)
+    assert send_due_pushes() == 1
+    about = MailboxEntry.objects.get(user="nurse_001").subject
+    assert [(token, content["id"]) for token, content in sent_pushes] == [("of the ward", about)]
 
 
 @pytest.mark.parametrize("how", ["signed out", "deactivated"])

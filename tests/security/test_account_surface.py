@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session as AdminSession
 from django.test import Client
+from django.urls import get_resolver
 from django.utils import timezone
 
 from hplus.accounts import admin_sessions
@@ -17,7 +20,9 @@ from hplus.accounts.passwords import DEMO_PASSWORD, check_new
 from hplus.errors import ValidationFailed
 from hplus.management.commands.serve import Command
 from hplus.operations.moving import move
+from tests.admin_site import admin_client_of
 from tests.api import Api
+from tests.security.test_care_data_isolation import routes_of
 from tests.servers import ThreadServer
 
 PLACE = {"location": {"lat": 37.0, "lng": -122.0}, "condition": "Chest pain", "priority": "critical"}
@@ -34,6 +39,34 @@ async def test_no_cache_keeps_what_the_api_says_about_people(server: ThreadServe
             await doctor.get("calls/no-such-call/"),
         ):
             assert answer.headers["cache-control"] == "no-store"
+
+
+# What says nothing about people, and is told to everybody.
+PUBLIC = ("api/schema/", "api/docs/")
+IDS = {"hospital_id": "hospital_001", "user_id": "patient_123"}
+
+
+async def test_every_address_of_the_api_is_kept_by_no_cache(server: ThreadServer) -> None:
+    """By whatever method and with whatever answer; a cache may keep a file only if it asks each time."""
+    routes = [route for route in routes_of(get_resolver().url_patterns) if route.startswith("api/")]
+    private = [route for route in routes if not route.startswith(PUBLIC)]
+    assert len(private) > 30
+    async with Api(server, "doctor_123") as doctor, Api(server) as stranger:
+        for route in private:
+            path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: IDS.get(found[1], "nothing"), route)
+            for client in (doctor, stranger):
+                for method in ("GET", "POST", "OPTIONS"):
+                    answer = await client.request(method, f"{server.url}/{path}", json={})
+                    kept = answer.headers["cache-control"]
+                    assert kept in ("no-store", "private, no-cache"), (method, path, answer.status_code)
+
+
+async def test_pages_with_personal_data_are_kept_by_no_cache(users: dict[str, User]) -> None:
+    for user_id in ("admin_001", "root"):
+        client = await sync_to_async(admin_client_of)(user_id)
+        for path in ("/admin/", "/admin/accounts/user/", "/admin/accounts/user/nurse_001/change/"):
+            answer = await sync_to_async(client.get)(path)
+            assert "no-store" in answer["Cache-Control"], path
 
 
 async def test_foreign_and_unknown_hospital_are_refused_alike(server: ThreadServer) -> None:
@@ -83,12 +116,12 @@ def test_metrics_are_for_who_has_the_token_or_for_this_machine(settings: Any) ->
     assert Client(REMOTE_ADDR="192.0.2.1").get("/metrics", headers=shown).status_code == 200
 
 
-@pytest.mark.parametrize(("is_demo", "host"), [(True, "127.0.0.1"), (False, "0.0.0.0")])
-def test_demo_listens_on_this_machine_only_unless_told(settings: Any, is_demo: bool, host: str) -> None:
+@pytest.mark.parametrize("is_demo", [True, False])
+def test_server_listens_on_this_machine_only_unless_told(settings: Any, is_demo: bool) -> None:
     settings.HPLUS_DEMO = is_demo
     parser = argparse.ArgumentParser()
     Command().add_arguments(parser)
-    assert parser.parse_args([]).host == host
+    assert parser.parse_args([]).host == "127.0.0.1"
     assert parser.parse_args(["--host", "0.0.0.0"]).host == "0.0.0.0"
 
 

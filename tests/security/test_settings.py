@@ -7,10 +7,14 @@ import runpy
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
+from secrets import token_hex, token_urlsafe
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
 
+from hplus.settings.environment import SECRET_KEY_PLACEHOLDERS, is_strong_key
 from tests.fault_report import note
 from tests.servers import ROOT
 
@@ -33,6 +37,11 @@ WRONG = [
     ("SECRET_KEY", "  "),
     ("SECRET_KEY", "short"),
     ("SECRET_KEY", "hospital" * 10),
+    ("SECRET_KEY", "abcdefghij" * 6),
+    ("SECRET_KEY", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    ("SECRET_KEY", "a-key-for-tests-only" * 3),
+    ("SECRET_KEY", "changeme-3xq8Zr5vKd0LwTn7YbGh2sPfJm9cUa4eRi6oQy1t3xq8Zr5vKd0L"),
+    ("SECRET_KEY", "my-secret-key-3xq8Zr5vKd0LwTn7YbGh2sPfJm9cUa4eRi6oQy1t3xq8Zr5"),
     ("SECRET_KEY", "insecure-key-for-development-only-and-much-longer-0123456789"),
     ("ALLOWED_HOSTS", ""),
     ("ALLOWED_HOSTS", "https://hplus.example"),
@@ -50,6 +59,7 @@ WRONG = [
     ("REDIS_URL", "http://:s3cret@host"),
     ("REDIS_URL", "redis://:s3cret@host:port/0"),
     ("HPLUS_DEMO", "2"),
+    ("HPLUS_REQUIRE_TLS", "often"),
     ("HPLUS_DEMO", "1"),
     ("HPLUS_MESSAGES_PER_MINUTE", "many"),
     ("HPLUS_MESSAGES_PER_MINUTE", "-1"),
@@ -83,6 +93,14 @@ WRONG = [
     ("MAP_TILE_URL", "https://t.example"),
     ("MAP_TILE_URL", "https:///{z}/{x}/{y}.png"),
 ]
+
+
+@pytest.mark.parametrize("make", [lambda: token_hex(25), lambda: token_urlsafe(40), get_random_secret_key])
+def test_random_secret_key_is_taken(make: Callable[[], str]) -> None:
+    """None of a thousand is taken for a weak one; a placeholder in one of them is as likely as a guess."""
+    weak = [key for key in (make() for _ in range(1000)) if not is_strong_key(key)]
+    assert [key for key in weak if not any(known in key.lower() for known in SECRET_KEY_PLACEHOLDERS)] == []
+    assert len(weak) < 10
 
 
 def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

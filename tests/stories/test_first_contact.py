@@ -13,6 +13,7 @@ from hplus.accounts.models import User
 from hplus.audit.models import Record
 from hplus.realtime.models import Contact
 from tests.phone import Phone
+from tests.security.test_care_data_isolation import HELP
 from tests.servers import ThreadServer
 from tests.stories.test_charts import http_of
 
@@ -106,3 +107,63 @@ async def test_patient_is_answered_about_another_patient_as_about_nobody(
             answers.append({key: refused.get(key) for key in ("code", "message", "details")})
         assert answers[0] == answers[1]
         assert answers[0]["code"] == "USER_NOT_FOUND"
+
+
+async def test_open_emergency_agrees_to_the_rooms_of_the_staff_it_concerns(server: ThreadServer) -> None:
+    """Opened before the call for help or after it; who is not alerted opens one without the patient's yes."""
+    async with (
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("pharmacist_001", "pharmacist", "hospital_001") as pharmacist,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        for staff in (nurse, pharmacist):
+            await staff.ask("joinChatRoom", **PATIENT)
+        assert await agreed() == {"nurse_001": False, "pharmacist_001": False}
+        await patient.ask("emergencyRequest", **HELP)
+        assert await agreed() == {"nurse_001": True, "pharmacist_001": False}
+        await doctor.ask("sendMessage", **PATIENT, message="Help is coming")
+        await pharmacist.ask("joinChatRoom", **PATIENT)
+        assert await agreed() == {"nurse_001": True, "pharmacist_001": False, "doctor_123": True}
+        await patient.send("userOnline", status="busy")
+        for staff in (nurse, doctor):
+            assert (await staff.expect("userOnline", userId="patient_123", status="busy"))["status"] == "busy"
+        approaches = Record.objects.filter(object_type="chat.chatroom", verb="add")
+        assert {record.actor_id async for record in approaches} == {"nurse_001", "pharmacist_001"}
+
+
+@pytest.mark.parametrize("caller", ["patient", "nurse"])
+async def test_call_of_the_patient_or_one_taken_agrees_to_the_room(server: ThreadServer, caller: str) -> None:
+    async with (
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        for staff in (nurse, doctor):
+            await staff.ask("joinChatRoom", **PATIENT)
+        calling, called = (patient, nurse) if caller == "patient" else (nurse, patient)
+        whom = {**NURSE, "receiverId": called.user_id}
+        call_id = (await calling.ask("callInitiate", **whom, callType="audio"))["data"]["callId"]
+        await called.expect("callInitiate", callId=call_id)
+        assert await agreed() == {"nurse_001": caller == "patient", "doctor_123": False}
+        await called.ask("callAccept", callId=call_id)
+        assert await agreed() == {"nurse_001": True, "doctor_123": False}
+
+
+async def test_room_opened_after_a_call_with_the_patient_is_no_approach(server: ThreadServer) -> None:
+    async with (
+        server.phone("nurse_001", "nurse", "hospital_001") as nurse,
+        server.phone("doctor_123", "doctor", "hospital_001") as doctor,
+        server.phone("patient_123", "patient") as patient,
+    ):
+        call_id = (await patient.ask("callInitiate", **NURSE, callType="audio"))["data"]["callId"]
+        await patient.ask("callEnd", callId=call_id)
+        for staff in (nurse, doctor):
+            await staff.ask("joinChatRoom", **PATIENT)
+        assert await agreed() == {"nurse_001": True, "doctor_123": False}
+
+
+async def agreed() -> dict[str, bool]:
+    """Whether the patient has agreed to the room of each member of the staff."""
+    rooms = [room async for room in ChatRoom.objects.all()]
+    return {room.peer_id("patient_123"): room.agreed_at is not None for room in rooms}

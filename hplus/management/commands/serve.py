@@ -42,8 +42,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--host",
-            default="127.0.0.1" if settings.HPLUS_DEMO else "0.0.0.0",
-            help="address to listen on (default: all; in demo mode this machine's own, 127.0.0.1)",
+            default="127.0.0.1",
+            help="address to listen on (default: this machine's own; 0.0.0.0 for all, as in a container)",
         )
         parser.add_argument("--port", type=up_to(65535), default=settings.PORT, help="default: PORT, or 5000")
         parser.add_argument(

@@ -58,7 +58,11 @@ def query(scope: Scope) -> dict[str, str]:
 
 
 def claim_of(scope: Scope) -> Claim:
-    """Who the handshake says it is; a token in the header goes before one in the query."""
+    """Who the handshake says it is; a token in the header goes before one in the query.
+
+    Raises AuthenticationFailed, also where TLS is required and there is none.
+    """
+    _must_be_encrypted(scope)
     given = {name: value.strip() for name, value in query(scope).items()}
     scheme, _, bearer = header(scope, b"authorization").partition(" ")
     says_who = given.get("userId") or given.get("token") or bearer
@@ -72,6 +76,12 @@ def claim_of(scope: Scope) -> Claim:
         device_id=given.get("deviceId", "")[:150],
         admin_session_key="" if says_who else admin_session_key_of(scope),
     )
+
+
+def _must_be_encrypted(scope: Scope) -> None:
+    """The scheme is that of the connection, or what a proxy of FORWARDED_ALLOW_IPS says of its own."""
+    if settings.HPLUS_REQUIRE_TLS and scope.get("scheme") not in ("wss", "https"):
+        raise errors.AuthenticationFailed("HPlus is reached by wss:// only.")
 
 
 def admin_session_key_of(scope: Scope) -> str:

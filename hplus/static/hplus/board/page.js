@@ -2,6 +2,9 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// As in the pages of the server (printable.py): what would turn the direction of the text around it.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
 export const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
 export function make(tag, { cls, text, ...attributes } = {}, ...children) {
@@ -16,7 +19,7 @@ export function draw(tag, { cls, text, ...attributes } = {}, ...children) {
 
 function finish(element, cls, text, attributes, children) {
   if (cls) element.setAttribute("class", cls);
-  if (text !== undefined && text !== null) element.textContent = String(text);
+  if (text !== undefined && text !== null) element.textContent = String(text).replace(TURNING, "");
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
