@@ -32,6 +32,7 @@ WRONG = [
     ("SECRET_KEY", ""),
     ("SECRET_KEY", "  "),
     ("SECRET_KEY", "short"),
+    ("SECRET_KEY_FALLBACKS", "s3cret"),
     ("SECRET_KEY", "hospital" * 10),
     ("SECRET_KEY", "insecure-key-for-development-only-and-much-longer-0123456789"),
     ("ALLOWED_HOSTS", ""),
