@@ -36,6 +36,11 @@ class Claim:
     # The admin session, where a page of the admin site connects without a userId or token.
     admin_session_key: str = ""
 
+    @property
+    def shown(self) -> str:
+        """What it shows of who it is: its token, its cookie of the admin site, or a userId."""
+        return self.token or self.admin_session_key or self.user_id
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -106,7 +106,7 @@ async def test_reader_of_redis_sees_neither_texts_nor_people(
     seen = b"".join(channel + data for channel, data in stranger.recorded)
     note("texts readable in Redis", let_in=seen.count(TEXT.encode()))
     assert not [
-        word for word in (TEXT, "doctor_123", "patient_123", HOSPITAL, "newMessage") if word.encode() in seen
+        name for name in (TEXT, "doctor_123", "patient_123", HOSPITAL, "newMessage") if name.encode() in seen
     ]
 
 
