@@ -44,14 +44,14 @@ async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
 
     `warnings` names what needs somebody's attention: `disk` where little space is left for attachments,
-    `forged` where messages of Redis have been dropped lately, which no server of this installation sent.
+    `redis` where messages of Redis have been dropped lately, which no server of this installation sent.
     """
     names = await asyncio.gather(
         _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
     silent = [name for name in names if name]
     status = "unavailable" if silent else "ok"
-    concerns = {"disk": free_bytes() < LOW_BYTES, "forged": alarm.is_recent}
+    concerns = {"disk": free_bytes() < LOW_BYTES, "redis": alarm.is_recent}
     warnings = [name for name, is_so in concerns.items() if is_so]
     body = {"status": status, "unavailable": silent, "warnings": warnings}
     return JsonResponse(body, status=503 if silent else 200)

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 HEADER = struct.Struct(">B16sQd")  # version, name of the sender, count, Unix time
 VERSION = 1
 FRESH_SECONDS = 60.0  # older than that, or as far in the future, a message is not taken
+SKEW_SECONDS = 2.0  # how long before the start of a receiver a message may seem to have been sent
 WINDOW = 64  # how far behind the newest of its sender a message may come
 MOST_SENDERS = 1_000  # that an opener remembers
 LOG_SECONDS = 60.0  # between two warnings in the log
@@ -87,6 +88,7 @@ class Opener:
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
         self._senders: OrderedDict[bytes, _Sender] = OrderedDict()
+        self._began_at = time.monotonic()  # what was sent before may have been taken already
 
     def open(self, channel: bytes, sealed: bytes) -> bytes:
         """Return the message. Raises Dropped."""
@@ -97,12 +99,16 @@ class Opener:
         if version != VERSION:
             raise Dropped("forged")
         sender, message = self._authenticated(name, count, sealed, channel)
-        if abs(time.time() - at) > FRESH_SECONDS:
+        if not -FRESH_SECONDS <= time.time() - at <= self._most_seconds():
             raise Dropped("stale")
         self._remember(name, sender)
         if not sender.is_new(count):
             raise Dropped("repeated")
         return message
+
+    def _most_seconds(self) -> float:
+        """Return how old a message may be."""
+        return min(FRESH_SECONDS, time.monotonic() - self._began_at + SKEW_SECONDS)
 
     def _authenticated(self, name: bytes, count: int, sealed: bytes, channel: bytes) -> tuple[_Sender, bytes]:
         known = self._senders.get(name)

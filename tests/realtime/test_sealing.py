@@ -88,6 +88,16 @@ def test_message_of_another_time_is_stale(clock: Clock, seconds: float) -> None:
     assert opener.open(CHANNEL, sealed) == MESSAGE
 
 
+def test_message_from_before_the_start_of_the_receiver_is_stale(clock: Clock) -> None:
+    """It may have been taken already, which a server that has just started does not know."""
+    seal = Seal(OLD)
+    before = seal.seal(CHANNEL, MESSAGE)
+    clock.at += sealing.SKEW_SECONDS + 1
+    opener = Opener([OLD])
+    assert reason_of(opener, before) == "stale"
+    assert opener.open(CHANNEL, seal.seal(CHANNEL, MESSAGE)) == MESSAGE
+
+
 def test_opener_remembers_a_bounded_number_of_senders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealing, "MOST_SENDERS", 3)
     opener = Opener([OLD])
