@@ -8,8 +8,8 @@ from __future__ import annotations
 from django.db import connection
 from django.test import TransactionTestCase
 
-# What migrations put there belongs to the schema.
-KEPT = {"django_migrations", "django_content_type", "auth_permission"}
+# What migrations put there belongs to the schema, and the installation's name to all tests of a run.
+KEPT = {"django_migrations", "django_content_type", "auth_permission", "realtime_installation"}
 
 
 def truncate_filled_tables(_case: TransactionTestCase) -> None:

@@ -36,6 +36,11 @@ class Claim:
     # The admin session, where a page of the admin site connects without a userId or token.
     admin_session_key: str = ""
 
+    @property
+    def shown(self) -> str:
+        """What it shows of who it is: its token, its cookie of the admin site, or a userId."""
+        return self.token or self.admin_session_key or self.user_id
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -277,8 +282,14 @@ def _same_answer(token: Token, secret: str) -> Tokens | None:
         return None
     if timezone.now() - token.used_at > timedelta(seconds=settings.REFRESH_AGAIN_SECONDS):
         return None
-    access = token.successor(secret, TokenKind.ACCESS)
-    refresh = token.successor(secret, TokenKind.REFRESH)
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return next(filter(None, (_unused_pair(token, secret, key) for key in keys)), None)
+
+
+def _unused_pair(token: Token, secret: str, key: str) -> Tokens | None:
+    """Return the pair that replaced this token, where it was made with this key and is unused."""
+    access = token.successor(secret, TokenKind.ACCESS, key)
+    refresh = token.successor(secret, TokenKind.REFRESH, key)
     digests = [Token.digest_of(access), Token.digest_of(refresh)]
     pair = Token.objects.filter(digest__in=digests, used_at=None, expires_at__gt=timezone.now())
     expires_at = {row.kind: row.expires_at for row in pair}

@@ -283,13 +283,13 @@ class Token(models.Model):
         )
         return secret, expires_at
 
-    def successor(self, secret: str, kind: str) -> str:
+    def successor(self, secret: str, kind: str, key: str = "") -> str:
         """Return the secret of the token of that kind which replaces this refresh token with this secret.
 
-        It takes the server's key, this token and the salt in its row to make it.
+        It takes the server's key (SECRET_KEY, or the `key` given), this token and the salt in its row.
         """
-        key = settings.SECRET_KEY.encode() + self.successor_salt.encode()
-        digest = hmac.digest(key, f"{kind} {secret}".encode("utf-8", "surrogatepass"), "sha256")
+        salted_key = (key or settings.SECRET_KEY).encode() + self.successor_salt.encode()
+        digest = hmac.digest(salted_key, f"{kind} {secret}".encode("utf-8", "surrogatepass"), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def use_up(self) -> bool:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import re
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +23,9 @@ from django.utils.decorators import sync_and_async_middleware
 from prometheus_client import Counter as Total
 
 from hplus import errors
+from hplus.api import claims
 from hplus.api.answers import error_body
+from hplus.api.claims import Shares
 
 refused = Total("hplus_http_refused_total", "HTTP requests refused because their lane was full", ["lane"])
 
@@ -56,18 +57,18 @@ def give_back_connection() -> None:
 
 
 class Lane:
-    """So many places, and a queue before them of which one address gets half."""
+    """So many places, and a queue before them: half of it for one address, an eighth for one claim there."""
 
     def __init__(self, name: str) -> None:
         self.name, self.places, self.most_waiting = name, settings.HTTP_LANES[name], _WAITING[name]
         self._semaphore = asyncio.Semaphore(self.places)
-        self._waiting: Counter[str] = Counter()
+        self._waiting = Shares(self.most_waiting // 2, self.most_waiting // 8)
         self._seconds = 0.1  # that a request was at work lately
 
     @contextlib.asynccontextmanager
-    async def place(self, address: str) -> AsyncIterator[None]:
+    async def place(self, address: str, claimant: str) -> AsyncIterator[None]:
         """Hold a place. Raises RateLimited where too many wait already."""
-        await self._wait(address)
+        await self._wait(address, claimant)
         begun_at = time.monotonic()
         try:
             yield
@@ -75,21 +76,14 @@ class Lane:
             self._semaphore.release()
             self._seconds += (time.monotonic() - begun_at - self._seconds) / 8
 
-    async def _wait(self, address: str) -> None:
-        waiting = self._waiting.total()
-        if self._semaphore.locked() and (
-            waiting >= self.most_waiting or self._waiting[address] >= self.most_waiting // 2
-        ):
+    async def _wait(self, address: str, claimant: str) -> None:
+        has_room = len(self._waiting) < self.most_waiting and self._waiting.has_room(address, claimant)
+        if self._semaphore.locked() and not has_room:
             refused.labels(self.name).inc()
-            seconds = max(0.5, (waiting + 1) * self._seconds / self.places)
+            seconds = max(0.5, (len(self._waiting) + 1) * self._seconds / self.places)
             raise errors.RateLimited("Too many of these at once.", retry_after=round(seconds, 1))
-        self._waiting[address] += 1
-        try:
+        with self._waiting.take(address, claimant):
             await self._semaphore.acquire()
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
 
 
 _lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Lane]] = WeakKeyDictionary()
@@ -129,14 +123,20 @@ async def _in_lane(
     name = lane_of(request)
     if name is None:
         return await get_response(request)
+    address, claimant = claims.address_of(request), claims.claimant_of(request)
     try:
-        async with _lane(name).place(request.META.get("REMOTE_ADDR", "")):
+        if wait := claims.wait_seconds(address, claimant):
+            raise errors.RateLimited("Too many failures.", retry_after=round(wait, 1))
+        async with _lane(name).place(address, claimant):
             try:
-                return await get_response(request)
+                response = await get_response(request)
             finally:
                 await sync_to_async(give_back_connection)()
     except errors.RateLimited as full:
         return _refusal(request, full)
+    if response.status_code == errors.AuthenticationFailed.http_status:
+        claims.note_failure(address, claimant)
+    return response
 
 
 def _refusal(request: HttpRequest, full: errors.RateLimited) -> HttpResponse:

@@ -10,7 +10,9 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from hplus import errors
-from hplus.realtime.connection.rate_limits import Bucket, Buckets, message_limit_of_a_user
+from hplus.api import claims
+from hplus.api.token_buckets import Bucket, Buckets
+from hplus.realtime.connection.rate_limits import message_limit_of_a_user
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which reads the settings, which name this module
@@ -18,15 +20,23 @@ if TYPE_CHECKING:
 # A hospital behind one address signs in at the beginning of a shift; each time a password is hashed.
 SIGN_INS_PER_SECOND = 5
 SIGN_INS_BURST = 100
+# Of one account there: whoever keeps trying leaves the rest to the others.
+SIGN_INS_OF_ONE_PER_SECOND = 1
+SIGN_INS_OF_ONE_BURST = 30
+# A refresh hashes no password, and after an outage all phones of a hospital ask for one.
+REFRESHES_PER_SECOND = 50
+REFRESHES_BURST = 1_000
 
 
 _lock = threading.Lock()
 _users = Buckets(message_limit_of_a_user)
 _addresses = Buckets(lambda: Bucket(SIGN_INS_PER_SECOND, SIGN_INS_BURST))
+_refreshing = Buckets(lambda: Bucket(REFRESHES_PER_SECOND, REFRESHES_BURST))
+_claimants = Buckets(lambda: Bucket(SIGN_INS_OF_ONE_PER_SECOND, SIGN_INS_OF_ONE_BURST))
 
 
 class ApiThrottle(BaseThrottle):
-    """Limits each user; requests without a user are limited by address."""
+    """Limits each user; requests without a user by who they claim to be at an address, then by address."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Raises RateLimited."""
@@ -40,7 +50,9 @@ def _take(request: Request) -> float:
     with _lock:
         if user.is_authenticated:
             return _users.take(str(user.pk)) if settings.HPLUS_MESSAGES_PER_MINUTE else 0
-        return _addresses.take(request.META.get("REMOTE_ADDR", ""))
+        address, claimant = claims.address_of(request), claims.claimant_of(request._request)
+        wide = _refreshing if request.path.endswith("/refresh/") else _addresses
+        return _claimants.take(f"{claimant} {address}") or wide.take(address)
 
 
 def forget() -> None:
@@ -48,3 +60,6 @@ def forget() -> None:
     with _lock:
         _users.forget()
         _addresses.forget()
+        _refreshing.forget()
+        _claimants.forget()
+        claims.forget()

@@ -14,6 +14,7 @@ from django.urls import path
 
 from hplus.operations.disk import LOW_BYTES, free_bytes
 from hplus.realtime.execution.db_threads import in_health_thread
+from hplus.realtime.sealing import alarm
 
 logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 3
@@ -42,14 +43,16 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
 
-    `warnings` names what will fail soon: `disk` where little space is left for attachments.
+    `warnings` names what needs somebody's attention: `disk` where little space is left for attachments,
+    `redis` where messages of Redis have been dropped lately, which no server of this installation sent.
     """
     names = await asyncio.gather(
         _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
     )
     silent = [name for name in names if name]
     status = "unavailable" if silent else "ok"
-    warnings = ["disk"] if free_bytes() < LOW_BYTES else []
+    concerns = {"disk": free_bytes() < LOW_BYTES, "redis": alarm.is_recent}
+    warnings = [name for name, is_so in concerns.items() if is_so]
     body = {"status": status, "unavailable": silent, "warnings": warnings}
     return JsonResponse(body, status=503 if silent else 200)
 

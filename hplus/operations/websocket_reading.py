@@ -8,11 +8,11 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from hplus.api.token_buckets import Bucket
 from hplus.operations.cut_connections import note_cut
 from hplus.operations.websocket_flow import IS_CUT, SINK_IS_FULL, SLICE_BYTES, SLICED, FlowProtocol
 from hplus.operations.websocket_frames import MASKED, PING, PONG, TEXT, FrameBoundary, newest_pong
 from hplus.protocol.wire import MAX_MESSAGE_BYTES
-from hplus.realtime.connection.rate_limits import Bucket
 from hplus.realtime.connection.transport import TOO_LARGE, Sink
 
 try:

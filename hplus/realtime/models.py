@@ -38,6 +38,22 @@ class Epoch(models.Model):
         return f"{epoch}.{int(user.moved_at.timestamp() * 1000):x}" if user.moved_at else epoch
 
 
+class Installation(models.Model):
+    """The name of this installation, by which several on one Redis do not hear each other.
+
+    A restored copy has the same one. After its row is deleted, the next server to start makes another.
+    """
+
+    installation_id = models.CharField(max_length=36, default=new_id)
+
+    def __str__(self) -> str:
+        return self.installation_id
+
+    @classmethod
+    def current(cls) -> str:
+        return cls.objects.get_or_create(pk=1)[0].installation_id
+
+
 class MailboxQuerySet(models.QuerySet["Mailbox"]):
     DRAWN_AT_ONCE = 1_000
 

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hplus.admin_site.theme import UNFOLD as UNFOLD
 from hplus.settings.environment import (
     boolean,
+    comma_separated,
     count,
     database,
     env,
@@ -35,6 +36,10 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 DEBUG = env("DEBUG", "0", boolean, "0 or 1")
 PORT = env("PORT", "5000", whole_number(1, 65535), "a port number from 1 to 65535")
 SECRET_KEY = os.environ.get("SECRET_KEY", "").strip()
+# Keys that were, or will be, SECRET_KEY: what they sealed and signed is still taken.
+SECRET_KEY_FALLBACKS = env(
+    "SECRET_KEY_FALLBACKS", "", comma_separated, "keys, separated by commas", has_secret=True
+)
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", "*" if DEBUG else "", hosts, "host names, separated by commas")
 DATABASE = env(
     "DATABASE_URL",
@@ -110,6 +115,10 @@ if not SECRET_KEY:
     SECRET_KEY = "insecure-key-for-development-only"
 if not DEBUG and not is_strong_key(SECRET_KEY):
     raise ImproperlyConfigured("SECRET_KEY is weak: set it to 50 or more random characters.")
+if not DEBUG and not all(is_strong_key(key) for key in SECRET_KEY_FALLBACKS):
+    raise ImproperlyConfigured(
+        "SECRET_KEY_FALLBACKS has a weak key: each needs 50 or more random characters."
+    )
 if not DEBUG and not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is missing: name the hosts HPlus is reached at.")
 
@@ -284,7 +293,7 @@ if REDIS_URL:
         "default": {
             "BACKEND": "hplus.realtime.channel_layer.ChannelLayer",
             "CONFIG": {
-                "prefix": "hplus",
+                "prefix": "",  # ChannelLayer puts the name of the installation before each channel
                 "hosts": [
                     {
                         "address": REDIS_URL,

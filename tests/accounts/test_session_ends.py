@@ -44,6 +44,15 @@ async def test_refresh_whose_answer_got_lost_is_answered_again(server: ThreadSer
         assert not await is_in(doctor, again["access"])
 
 
+async def test_refresh_again_is_answered_while_the_key_is_changed(
+    server: ThreadServer, settings: LazySettings
+) -> None:
+    async with Api(server, "doctor_123") as doctor:
+        lost = (await renew(doctor, doctor.tokens["refresh"])).json()
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the next key" * 5, [settings.SECRET_KEY]
+        assert (await renew(doctor, doctor.tokens["refresh"])).json() == lost
+
+
 async def test_refresh_again_after_the_new_one_was_used_or_a_minute_later_is_theft(
     server: ThreadServer,
 ) -> None:

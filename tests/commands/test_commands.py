@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from channels.db import database_sync_to_async
+from django.conf import settings as project_settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -27,7 +29,8 @@ from hplus.accounts.models import Session, User
 from hplus.management.commands import connections
 from hplus.operations.doctor import database
 from hplus.operations.doctor.findings import Examination, Finding, ok
-from hplus.realtime.models import Connection, Presence, ServerProcess
+from hplus.realtime.channel_layer import prefix_of
+from hplus.realtime.models import Connection, Installation, Presence, ServerProcess
 from tests.servers import ROOT, ThreadServer
 from tests.waiting import PATIENCE_SECONDS
 
@@ -163,6 +166,20 @@ def test_doctor_warns_of_non_durable_commits(production_settings: None, value: s
             cursor.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
     assert found["database.synchronous_commit"] == status
     assert found["database.fsync"] == ("ok" if shown("fsync") == "on" else "wrong")
+
+
+def test_doctor_warns_of_another_installation_on_the_same_redis(production_settings: None) -> None:
+    if not project_settings.REDIS_URL:
+        pytest.skip("without Redis there is one process")
+    assert diagnosis()["redis.installations"] == "ok"
+    with redis.Redis.from_url(project_settings.REDIS_URL) as client, client.pubsub() as server:
+        for installation in ("of-another-hospital", Installation.current()):
+            server.subscribe(f"{prefix_of(installation)}__group__persons")
+            server.get_message(timeout=PATIENCE_SECONDS)
+        printed, _ = consult()
+    [line] = [line for line in printed.splitlines() if "redis.installations" in line]
+    assert line.startswith("warning")
+    assert "(of-another-hospital)" in line
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from pytest_django import Settings
+from websockets.exceptions import InvalidStatus
 
 from chat import consumers
-from hplus.api import throttling
+from hplus.api import claims, throttling
+from hplus.api.lanes import Lane
+from hplus.management.commands.seed_demo import PASSWORD
+from hplus.realtime.connection.admission import admission
 from hplus.realtime.models import Connection
 from tests.api import Api, refused
 from tests.fault_report import note
@@ -142,6 +146,91 @@ async def test_password_guesses_per_address_are_limited(
         assert tried == 19, "the patient's own came first"
         refused(next(answer for answer in answers if answer.status_code != 401), 429, "RATE_LIMITED")
         assert (await patient.get("chat/rooms/")).status_code == 200
+
+
+async def test_device_that_keeps_guessing_leaves_sign_ins_to_colleagues_behind_the_same_address(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to the person whose password it guesses, on a device that the person has signed in with."""
+    for limit, burst in {"SIGN_INS": 40, "SIGN_INS_OF_ONE": 20}.items():
+        monkeypatch.setattr(throttling, f"{limit}_BURST", burst)
+        monkeypatch.setattr(throttling, f"{limit}_PER_SECOND", 0.001)
+    own = {"userId": "doctor_123", "password": PASSWORD, "deviceId": "of the doctor"}
+    colleague = {"userId": "nurse_001", "password": PASSWORD}
+    async with Api(server) as anybody:
+        assert (await anybody.post("auth/token/", json=own)).status_code == 200
+        guess = {"userId": "doctor_123", "password": "guess"}
+        answers = [await anybody.post("auth/token/", json=guess) for _ in range(60)]
+        note("guesses of a device", rounds=60, let_in=sum(answer.status_code == 200 for answer in answers))
+        assert (await anybody.post("auth/token/", json=own)).status_code == 200
+        assert (await anybody.post("auth/token/", json=colleague)).status_code == 200
+
+
+async def test_wrong_token_over_http_is_refused_without_a_look_and_others_are_served(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "FAILURES_PER_SECOND", 0.001)
+    async with Api(server, "doctor_123") as doctor, Api(server) as stranger:
+        wrong = {"Authorization": "Bearer wrong"}
+        answers = [await stranger.get("chat/rooms/", headers=wrong) for _ in range(60)]
+        tried = sum(answer.status_code == 401 for answer in answers)
+        note("requests with a wrong token", rounds=60, let_in=max(0, tried - claims.FAILURES_BURST))
+        assert tried == claims.FAILURES_BURST
+        refused(answers[-1], 429, "RATE_LIMITED")
+        other = {"Authorization": "Bearer expired"}
+        refused(await stranger.get("chat/rooms/", headers=other), 401, "AUTHENTICATION_FAILED")
+        assert (await doctor.get("chat/rooms/")).status_code == 200
+
+
+async def test_queue_of_a_lane_has_room_for_colleagues_of_a_device_that_floods_it() -> None:
+    """One claim gets an eighth of it, one address half, whoever it claims to be."""
+    lane, may_end = Lane("api"), asyncio.Event()
+
+    async def request(address: str, claimant: str) -> None:
+        async with lane.place(address, claimant):
+            await may_end.wait()
+
+    async def are_waiting(count: int, claimant: str) -> tuple[int, int]:
+        """So many more; how many of them wait, and how many are refused."""
+        tasks = [asyncio.create_task(request("hospital", claimant.format(n))) for n in range(count)]
+        waiting.extend(tasks)
+        await asyncio.sleep(0)
+        rejected = [task for task in tasks if task.done() and task.exception()]
+        return count - len(rejected), len(rejected)
+
+    waiting: list[asyncio.Task[None]] = []
+    assert await are_waiting(lane.places, "at work {0}") == (lane.places, 0)
+    assert await are_waiting(100, "device") == (25, 75)
+    assert await are_waiting(1, "nurse") == (1, 0)
+    assert await are_waiting(100, "device of many names {0}") == (74, 26)
+    may_end.set()
+    await asyncio.wait(waiting)
+
+
+async def test_refused_connections_of_one_device_keep_no_error_from_a_colleague(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """Who is told that a token has expired renews it; who is only closed does not know why."""
+    settings.REFUSED_SOCKET_SECONDS = 3.0
+    monkeypatch.setattr(admission, "held", claims.Shares(4, 2))
+    wrong = {"user_id": "doctor_123", "role": "doctor", "hospital_id": "hospital_001", "token": "wrong"}
+
+    async def hammer() -> bool:
+        """Whether it was told why."""
+        phone = server.phone(**wrong)
+        try:
+            await phone.open()
+        except InvalidStatus:
+            return False
+        await phone.expect_error("AUTHENTICATION_FAILED")
+        return True
+
+    hammering = [asyncio.create_task(hammer()) for _ in range(6)]
+    await until(lambda: sum(task.done() for task in hammering) >= 2)
+    colleague = await server.phone(**{**wrong, "token": "expired"}).open()
+    await colleague.expect_error("AUTHENTICATION_FAILED")
+    assert await colleague.expect_close() == 4001
+    assert sum(await asyncio.gather(*hammering)) >= 2
 
 
 async def everyone_is_gone() -> bool:

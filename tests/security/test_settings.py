@@ -36,6 +36,7 @@ WRONG = [
     ("SECRET_KEY", ""),
     ("SECRET_KEY", "  "),
     ("SECRET_KEY", "short"),
+    ("SECRET_KEY_FALLBACKS", "s3cret"),
     ("SECRET_KEY", "hospital" * 10),
     ("SECRET_KEY", "abcdefghij" * 6),
     ("SECRET_KEY", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"),

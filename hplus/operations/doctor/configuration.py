@@ -39,9 +39,11 @@ def about_mode() -> Finding:
 
 
 def about_secret_key() -> Finding:
-    if is_strong_key(settings.SECRET_KEY):
+    if all(map(is_strong_key, [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])):
         return ok("settings.secret_key", "Long and varied.")
-    message = f"Weak: admin sessions can be forged. Set SECRET_KEY to {SECRET_KEY_LENGTH} random characters."
+    message = (
+        f"Weak: admin sessions can be forged. Set it and its fallbacks to {SECRET_KEY_LENGTH} characters."
+    )
     return (warning if settings.DEBUG else wrong)("settings.secret_key", message)
 
 

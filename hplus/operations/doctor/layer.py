@@ -15,6 +15,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+from hplus.realtime.channel_layer import prefix_of
+from hplus.realtime.models import Installation
 
 ROUND_TRIP_SECONDS = 3.0
 
@@ -32,6 +34,12 @@ def examine_layer() -> Iterator[Finding]:
         yield warning(
             "redis", "Without REDIS_URL only one process can serve, and a worker reaches no connection."
         )
+    if settings.REDIS_URL:
+        try:
+            yield about_others()
+        except Exception as failure:
+            yield warning("layer", f"Not examined: its name is in the database. {cause(failure)}")
+            return
     try:
         seconds = asyncio.run(round_trip())
     except Exception as failure:
@@ -43,12 +51,7 @@ def examine_layer() -> Iterator[Finding]:
 
 
 def about_redis() -> Iterator[Finding]:
-    limits: dict[str, Any] = {
-        "socket_timeout": 2,
-        "socket_connect_timeout": 2,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    with redis.Redis.from_url(settings.REDIS_URL, **limits) as client:
+    with connected() as client:
         info: dict[str, Any] = client.info()
     yield ok("redis", f"Redis {info.get('redis_version', 'of unknown version')} answers.")
     policy = info.get("maxmemory_policy", "noeviction")
@@ -57,6 +60,30 @@ def about_redis() -> Iterator[Finding]:
     else:
         message = f"This Redis is set up as a cache ({policy}). Give HPlus one of its own with noeviction."
         yield warning("redis.eviction", message)
+
+
+def connected() -> redis.Redis:
+    limits: dict[str, Any] = {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return redis.Redis.from_url(settings.REDIS_URL, **limits)
+
+
+def about_others() -> Finding:
+    """Whether servers of another installation listen on this Redis, whatever database they name.
+
+    Raises django.db.Error where the own name can't be read.
+    """
+    ours = Installation.current()
+    with connected() as client:
+        names = [name.decode() for name in client.pubsub_channels(f"{prefix_of('*')}*")]
+    others = sorted({name.split(":")[1] for name in names} - {ours})
+    if not others:
+        return ok("redis.installations", f"No other installation is on this Redis; this one is {ours}.")
+    message = f"Other installations ({', '.join(others)}) are on this Redis. Give each one of its own."
+    return warning("redis.installations", message)
 
 
 async def round_trip() -> float:

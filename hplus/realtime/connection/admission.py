@@ -18,6 +18,7 @@ from django.http.request import validate_host
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
+from hplus.api.claims import Shares
 from hplus.operations.cut_connections import note_cut
 from hplus.protocol import wire
 from hplus.realtime.connection.admission_batch import AdmissionBatch
@@ -26,7 +27,9 @@ from hplus.realtime.execution.db_threads import Deadline, T, in_admission_thread
 
 Scope = dict[str, Any]
 REMEMBERED_SECONDS = 2.0  # a client without backoff repeats itself thousands of times a second
-HELD_PER_ADDRESS = 200  # refused connections that are still sent their error
+# Refused connections that are still sent their error, in this process. A hospital may have one address, where
+# a device that keeps failing leaves room for the errors of the others.
+HELD_OF_ONE_CLAIM, HELD_OF_AN_ADDRESS = 20, 1_000
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -122,7 +125,7 @@ class Admission:
 
     def __init__(self) -> None:
         self._start()
-        self.held: Counter[str] = Counter()  # refused connections that are held open, by address
+        self.held = Shares(HELD_OF_AN_ADDRESS, HELD_OF_ONE_CLAIM)  # refused connections that are held open
         self.open_connections: Counter[str] = Counter()
         self._logins, self._login_count = Counter[str](), 0  # connections that have yet to send a login
         self._refused: OrderedDict[Claim, tuple[float, errors.Refusal]] = OrderedDict()

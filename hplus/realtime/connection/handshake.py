@@ -15,26 +15,24 @@ from hplus.protocol import wire
 from hplus.realtime import messages
 from hplus.realtime.actions import Result
 from hplus.realtime.connection import actions
-from hplus.realtime.connection.admission import HELD_PER_ADDRESS, admission
+from hplus.realtime.connection.admission import admission
 from hplus.realtime.connection.transport import Receive, Send
 
 Frame = dict[str, Any]
 
 
-async def refuse(send: Send, refusal: errors.Refusal, address: str) -> None:
-    """Accept, send the error and hold the connection a second: the guide's client tries again at once."""
-    admission.held[address] += 1
-    try:
-        if admission.held[address] > HELD_PER_ADDRESS:
-            await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
-            await send({"type": "websocket.close", "code": 4101})
-            return
+async def refuse(send: Send, refusal: errors.Refusal, address: str, shown: str = "") -> None:
+    """Accept, send the error and hold the connection a second: the guide's client tries again at once.
+
+    `shown` is what the client showed of who it is.
+    """
+    if not admission.held.has_room(address, shown):
+        await asyncio.sleep(settings.REFUSED_SOCKET_SECONDS)
+        await send({"type": "websocket.close", "code": 4101})
+        return
+    with admission.held.take(address, shown):
         await send({"type": "websocket.accept"})
         await send_error_and_close(send, refusal)
-    finally:
-        admission.held[address] -= 1
-        if not admission.held[address]:
-            del admission.held[address]
 
 
 async def send_error_and_close(send: Send, refusal: errors.Refusal, frame: Frame | None = None) -> None:

@@ -96,11 +96,13 @@ class ConnectionLifecycle:
         if hub.is_draining:
             await self._send({"type": "websocket.close", "code": 1012})
             return False
+        shown = ""
         try:
             claim = claim_of(self._scope)
+            shown = claim.shown
             identity = await self._admission.identify(claim)
         except Exception as reason:
-            await refuse(self._send, as_refusal(reason), at)
+            await refuse(self._send, as_refusal(reason), at, shown)
             return False
         await self._send({"type": "websocket.accept"})
         return await self._is_registered(hub, claim, identity) and await self._run(at)
