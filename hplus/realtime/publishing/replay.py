@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from hplus.accounts.models import User
+from hplus.portions import repeat_in_portions
 from hplus.realtime.execution import prepared
 from hplus.realtime.models import Epoch, MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope
@@ -126,4 +130,13 @@ def _reaches_back_to(user: User, since: int, up_to: int) -> bool:
 def delete_old_entries() -> int:
     """Delete entries older than the retention; a client away for longer reads the state by REST."""
     oldest = timezone.now() - timedelta(days=settings.MAILBOX_RETENTION_DAYS)
-    return MailboxEntry.objects.filter(at__lt=oldest).delete()[0]
+    return repeat_in_portions(
+        partial(_delete_some, MailboxEntry.objects.filter(at__lt=oldest).order_by("at"))
+    )
+
+
+@transaction.atomic
+def _delete_some(old: QuerySet[MailboxEntry], limit: int) -> int:
+    """Delete so many, without a list of their keys: a list of pairs takes long to plan."""
+    some = old.select_for_update(skip_locked=True).values("pk")[:limit]
+    return MailboxEntry.objects.filter(pk__in=some).delete()[0]
