@@ -13,6 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from hplus.operations.disk import LOW_BYTES, free_bytes
+from hplus.operations.late_jobs import names_of_late_jobs
 from hplus.realtime.execution.db_threads import in_health_thread
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,11 @@ TIMEOUT_SECONDS = 3
 def ask_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+
+
+def _look_for_late_jobs(late: list[str]) -> None:
+    """Ask the database something that it must look up: which jobs are late."""
+    late.extend(names_of_late_jobs())
 
 
 async def _ask_layer() -> None:
@@ -42,14 +48,17 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
 
-    `warnings` names what will fail soon: `disk` where little space is left for attachments.
+    `warnings` names what will fail soon: `disk` where little space is left for attachments, `job ...` where a
+    periodic job is late (a worker's fault, so this server stays).
     """
+    late: list[str] = []
     names = await asyncio.gather(
-        _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
+        _answers("database", in_health_thread(_look_for_late_jobs, late)),
+        _answers("channel layer", _ask_layer()),
     )
     silent = [name for name in names if name]
     status = "unavailable" if silent else "ok"
-    warnings = ["disk"] if free_bytes() < LOW_BYTES else []
+    warnings = [*(["disk"] if free_bytes() < LOW_BYTES else []), *(f"job {name}" for name in late)]
     body = {"status": status, "unavailable": silent, "warnings": warnings}
     return JsonResponse(body, status=503 if silent else 200)
 

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from emergency.attention import faults, open_count
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+from hplus.operations.late_jobs import description
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
-from hplus.realtime.models import Connection, Presence, ServerProcess
+from hplus.realtime.models import Connection, JobState, Presence, ServerProcess
 
 SKEW_SECONDS = 1.0
 OVERDUE_SECONDS = 10  # the jobs looked at run every second and every five
@@ -135,6 +136,7 @@ def about_jobs() -> Iterator[Finding]:
         # A server registers with its first connection.
         yield warning("servers", "None has a connection. If none is running, start one with manage.py serve.")
     yield about_overdue(overdue(now), is_running=bool(names))
+    yield about_late_jobs(now, is_running=bool(names))
     yield about_emergencies(now)
 
 
@@ -150,6 +152,14 @@ def about_overdue(count: int, is_running: bool) -> Finding:
         return ok("jobs", "Nothing is overdue.")
     message = f"{count} overdue: no worker runs the periodic jobs. Start manage.py worker."
     return wrong("jobs", message) if is_running else warning("jobs", message)
+
+
+def about_late_jobs(now: datetime, is_running: bool) -> Finding:
+    late = [description(state, now) for state in JobState.objects.late(now)]
+    if not late:
+        return ok("jobs.late", "Each has been done in time.")
+    message = f"{'; '.join(late)}. Look into the worker's log, and restart the worker where one hangs."
+    return wrong("jobs.late", message) if is_running else warning("jobs.late", message)
 
 
 def about_emergencies(now: datetime) -> Finding:
