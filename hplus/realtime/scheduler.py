@@ -21,6 +21,7 @@ from django.db import close_old_connections, reset_queries
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from hplus.postgresql.limits import JOB, working_for
 from hplus.realtime.execution import prepared
 from hplus.realtime.execution.db_threads import is_connection_failure
 from hplus.realtime.job_record import JobRecord, report
@@ -94,10 +95,11 @@ class Lane:
         self._given.put(jobs)
 
     def _work(self) -> None:
-        while jobs := self._given.get():
-            for job in jobs:
-                _run_with_connection(job)
-            self.is_busy = False
+        with working_for(JOB):
+            while jobs := self._given.get():
+                for job in jobs:
+                    _run_with_connection(job)
+                self.is_busy = False
 
     def end(self) -> None:
         """End the thread, once the jobs it runs have ended."""
