@@ -14,6 +14,7 @@ from django.urls import path
 
 from hplus.operations.disk import LOW_BYTES, free_bytes
 from hplus.operations.late_jobs import names_of_late_jobs
+from hplus.operations.readiness import schema_fault_at_first, static_fault
 from hplus.realtime.execution.db_threads import in_health_thread
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,11 @@ def ask_database() -> None:
         cursor.execute("SELECT 1")
 
 
-def _look_for_late_jobs(late: list[str]) -> None:
-    """Ask the database something that it must look up: which jobs are late."""
-    late.extend(names_of_late_jobs())
+def _look(late: list[str], faults: list[str]) -> None:
+    """Add the names of late jobs, and the sentences about what keeps this version from serving."""
+    faults.extend(filter(None, (schema_fault_at_first(), static_fault())))
+    if not faults:
+        late.extend(names_of_late_jobs())
 
 
 async def _ask_layer() -> None:
@@ -48,15 +51,15 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
 
+    A database of another version and files that were not collected are among them, with what to do.
     `warnings` names what will fail soon: `disk` where little space is left for attachments, `job ...` where a
     periodic job is late (a worker's fault, so this server stays).
     """
-    late: list[str] = []
+    late, faults = list[str](), list[str]()
     names = await asyncio.gather(
-        _answers("database", in_health_thread(_look_for_late_jobs, late)),
-        _answers("channel layer", _ask_layer()),
+        _answers("database", in_health_thread(_look, late, faults)), _answers("channel layer", _ask_layer())
     )
-    silent = [name for name in names if name]
+    silent = [*(name for name in names if name), *faults]
     status = "unavailable" if silent else "ok"
     warnings = [*(["disk"] if free_bytes() < LOW_BYTES else []), *(f"job {name}" for name in late)]
     body = {"status": status, "unavailable": silent, "warnings": warnings}

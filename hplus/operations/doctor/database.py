@@ -9,12 +9,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from emergency.attention import faults, open_count
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
 from hplus.operations.late_jobs import description
+from hplus.operations.readiness import schema_fault
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection, JobState, Presence, ServerProcess
 
@@ -38,11 +38,8 @@ def examine_database() -> Iterator[Finding]:
         yield from about_postgresql()
     elif not settings.DEBUG:
         yield warning("database.kind", "SQLite lets one write at a time. Set DATABASE_URL to a PostgreSQL.")
-    missing = unapplied_migrations()
-    if missing:
-        yield wrong(
-            "database.migrations", f"{len(missing)} not applied, first {missing[0]}. Run manage.py migrate."
-        )
+    if fault := schema_fault():
+        yield wrong("database.migrations", fault)
         return
     yield ok("database.migrations", "All applied.")
     yield about_writing()
@@ -99,15 +96,19 @@ def about_postgresql() -> Iterator[Finding]:
         value = ask(f"SHOW {name}")
         message = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
         yield (wrong if value == "off" else ok)(f"database.{name}", message)
+    if is_pooled() and settings.HPLUS_PREPARED_STATEMENTS:
+        message = "A pooler is in between, where a session keeps nothing. Set HPLUS_PREPARED_STATEMENTS=0."
+        yield wrong("database.pooler", message)
     if (encoding := ask("SHOW server_encoding")) != "UTF8":
         yield wrong(
             "database.encoding", f"{encoding} can't store every name. Recreate the database with UTF8."
         )
 
 
-def unapplied_migrations() -> list[str]:
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    return [str(step) for step, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+def is_pooled() -> bool:
+    """Whether a pooler answers, which says of itself another process than the one it uses."""
+    opened: Any = connections[DEFAULT_DB_ALIAS].connection
+    return bool(opened.info.backend_pid != ask("SELECT pg_backend_pid()"))
 
 
 def about_writing() -> Finding:
