@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.services import Service, as_user, unprivileged_user
+from tests.services import READY_WITHIN_SECONDS, Service, as_user, unprivileged_user
 
 CONFIGURATION = """
 [databases]
@@ -61,7 +61,7 @@ class PgBouncer(Service):
 
     def is_ready(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=READY_WITHIN_SECONDS).close()
         except OSError:
             return False
         return True

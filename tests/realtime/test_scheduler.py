@@ -315,8 +315,8 @@ def test_what_could_not_be_reported_is_reported_later(
     def refuse(*_: object) -> None:
         raise OperationalError("away")
 
-    with monkeypatch.context() as away:
-        away.setattr(JobStateQuerySet, "add", refuse)
+    with monkeypatch.context() as unreachable:
+        unreachable.setattr(JobStateQuerySet, "add", refuse)
         with pytest.raises(OperationalError):
             report([record])
     record.begin(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -154,6 +155,20 @@ def test_slow_statement_behind_pgbouncer_is_cut_down(pooled: str, settings: Any)
         pytest.raises(OperationalError, match="statement timeout"),
     ):
         cursor.execute("SELECT pg_sleep(60)")
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("prepared", ["0", "1"])
+def test_doctor_warns_of_prepared_statements_behind_pgbouncer(
+    bouncer: pgbouncer.PgBouncer, prepared: str
+) -> None:
+    database = f"postgres://hplus@127.0.0.1:{bouncer.port}/{connection.settings_dict['NAME']}"
+    behind = {"DATABASE_URL": database, "HPLUS_PREPARED_STATEMENTS": prepared}
+    command = [sys.executable, "manage.py", "doctor", "--json"]
+    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **behind}, capture_output=True, check=False)
+    found = {finding["check"]: finding["status"] for finding in json.loads(ended.stdout)}
+    assert found["database"] == "ok"
+    assert found.get("database.pooler") == {"0": None, "1": "warning"}[prepared]
 
 
 @needs_pgbouncer

@@ -97,8 +97,8 @@ def about_postgresql() -> Iterator[Finding]:
         message = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
         yield (wrong if value == "off" else ok)(f"database.{name}", message)
     if is_pooled() and settings.HPLUS_PREPARED_STATEMENTS:
-        message = "A pooler is in between, where a session keeps nothing. Set HPLUS_PREPARED_STATEMENTS=0."
-        yield wrong("database.pooler", message)
+        message = "A pooler is in between. In transaction mode it takes HPLUS_PREPARED_STATEMENTS=0."
+        yield warning("database.pooler", message)
     if (encoding := ask("SHOW server_encoding")) != "UTF8":
         yield wrong(
             "database.encoding", f"{encoding} can't store every name. Recreate the database with UTF8."
