@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from calls.models import Call, Participant
+from hplus.portions import update_in_portions
 from hplus.protocol.wire import REMOVED
 
 # The end reasons that HPlus sets; any other was entered by a person.
@@ -24,7 +25,7 @@ def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
 
     Returns how many rows were changed.
     """
-    return {"calls": _calls(before, kept).update(end_reason=REMOVED)}
+    return {"calls": update_in_portions(_calls(before, kept), end_reason=REMOVED)}
 
 
 def _calls(before: datetime, kept: Collection[str]) -> QuerySet[Call]:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from chat.attachments import named_in_room
 from chat.models import Attachment, ChatRoom, Message, Revision
+from hplus.portions import repeat_in_portions
 from hplus.protocol.wire import REMOVED
 
 BATCH_ROWS = 1000
@@ -36,12 +37,10 @@ def anonymise(before: datetime) -> dict[str, int]:
 
     Returns how many rows were changed.
     """
-    counts = {"messages": 0, "attachments": 0}
-    while done := _anonymise_messages(before):
-        counts["messages"] += done
-    while done := _delete_attachments(before):
-        counts["attachments"] += done
-    return counts
+    return {
+        "messages": repeat_in_portions(partial(_anonymise_messages, before), BATCH_ROWS),
+        "attachments": repeat_in_portions(partial(_delete_attachments, before), BATCH_ROWS),
+    }
 
 
 def _messages(before: datetime) -> QuerySet[Message]:
@@ -53,9 +52,9 @@ def _attachments(before: datetime) -> QuerySet[Attachment]:
 
 
 @transaction.atomic
-def _anonymise_messages(before: datetime) -> int:
+def _anonymise_messages(before: datetime, limit: int) -> int:
     """Anonymise one batch, with its rooms locked so that no hold begins meanwhile."""
-    ids = list(_messages(before).order_by("id").values_list("id", flat=True)[:BATCH_ROWS])
+    ids = list(_messages(before).order_by("id").values_list("id", flat=True)[:limit])
     _lock_rooms(Message.objects.filter(pk__in=ids).order_by().values("room"))
     chosen = _messages(before).filter(pk__in=ids)
     Revision.objects.filter(message__in=chosen).delete()
@@ -63,9 +62,9 @@ def _anonymise_messages(before: datetime) -> int:
 
 
 @transaction.atomic
-def _delete_attachments(before: datetime) -> int:
+def _delete_attachments(before: datetime, limit: int) -> int:
     """Delete one batch and its files, with the rooms locked as above."""
-    ids = list(_attachments(before).values_list("pk", flat=True)[:BATCH_ROWS])
+    ids = list(_attachments(before).values_list("pk", flat=True)[:limit])
     _lock_rooms(Attachment.objects.filter(pk__in=ids).order_by().values("room"))
     return _delete(list(_attachments(before).filter(pk__in=ids)))
 

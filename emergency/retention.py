@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -11,9 +12,10 @@ from django.db.models import QuerySet
 
 from emergency.models import Emergency, Entry, RepeatedCall
 from emergency.status import OPEN
+from hplus.portions import repeat_in_portions
 from hplus.protocol.wire import REMOVED
 
-BATCH_ROWS = 200
+BATCH_ROWS = 50  # each with its timeline
 # The keys with personal data, at any depth of an entry.
 PERSONAL_FIELDS = {
     "accessNotes", "callbackPhone", "callerName", "callerRelation", "changed",
@@ -34,10 +36,8 @@ def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
 
     Returns how many rows were changed.
     """
-    count = 0
-    while done := _anonymise_batch(before, kept):
-        count += done
-    return {"emergencies": count}
+    batch = partial(_anonymise_batch, before, kept)
+    return {"emergencies": repeat_in_portions(batch, BATCH_ROWS)}
 
 
 def _emergencies(before: datetime, kept: Collection[str]) -> QuerySet[Emergency]:
@@ -47,8 +47,9 @@ def _emergencies(before: datetime, kept: Collection[str]) -> QuerySet[Emergency]
 
 
 @transaction.atomic
-def _anonymise_batch(before: datetime, kept: Collection[str]) -> int:
-    rows = list(_emergencies(before, kept).select_for_update(of=("self",))[:BATCH_ROWS])
+def _anonymise_batch(before: datetime, kept: Collection[str], limit: int) -> int:
+    free = _emergencies(before, kept).select_for_update(skip_locked=True, of=("self",))
+    rows = list(free[:limit])
     for row in rows:
         _anonymise_row(row)
     entries = list(Entry.objects.filter(emergency__in=rows))

@@ -12,6 +12,7 @@ from django.utils import timezone
 from hplus import errors
 from hplus.accounts.actions import find_hospital
 from hplus.accounts.models import Hospital, User
+from hplus.portions import delete_in_portions
 from hplus.protocol.wire import missing, new_id
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
@@ -21,7 +22,6 @@ from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, PositionAccess
 from location.visible_position import location_update
 
 TRACK_FIXES = 500
-DELETE_BATCH = 10_000
 
 # Grants
 
@@ -309,16 +309,17 @@ def record_access(user: User, subject_id: str, grant: Grant | None = None, why: 
 
 
 def delete_old_fixes() -> int:
-    """Delete fixes outside emergencies after LOCATION_TRACK_HOURS. Returns how many; at most DELETE_BATCH."""
-    old = Fix.objects.filter(reason_id="", received_at__lt=_track_start()).values_list("pk", flat=True)
-    return Fix.objects.filter(pk__in=list(old[:DELETE_BATCH])).delete()[0]
+    """Delete fixes outside emergencies after LOCATION_TRACK_HOURS. Returns how many."""
+    old = Fix.objects.filter(reason_id="", received_at__lt=_track_start())
+    return delete_in_portions(old.order_by("received_at"))
 
 
 def delete_old_positions() -> int:
     """Delete latest positions without an open grant, and requests, after LOCATION_TRACK_HOURS."""
     open_grants = Grant.objects.open().filter(subject=OuterRef("user"))
     old = Latest.objects.filter(~Exists(open_grants), received_at__lt=_track_start())
-    return old.delete()[0] + Inquiry.objects.filter(expires_at__lt=_track_start()).delete()[0]
+    inquiries = Inquiry.objects.filter(expires_at__lt=_track_start())
+    return delete_in_portions(old) + delete_in_portions(inquiries)
 
 
 def _track_start() -> datetime:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 
+from hplus.portions import delete_in_portions, update_in_portions
 from location.models import Fix, Grant, Latest
 
 
@@ -21,8 +22,9 @@ def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
     Returns how many rows were changed.
     """
     fixes, latest, destinations = _positions(before, kept)
-    removed = fixes.delete()[0] + latest.delete()[0]
-    return {"positions": removed + destinations.update(destination_lat=None, destination_lng=None)}
+    removed = delete_in_portions(fixes) + delete_in_portions(latest)
+    blanked = update_in_portions(destinations, destination_lat=None, destination_lng=None)
+    return {"positions": removed + blanked}
 
 
 def _positions(

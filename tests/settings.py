@@ -45,7 +45,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": f"{name}.test"}
 else:
     # A test may write a hundred thousand rows; what is bounded in a server is tested on a server.
-    DATABASES["default"]["OPTIONS"].pop("options", None)
+    DATABASE_LIMITS = {}
 
 # The slow hashers are Django's to test; a story logs in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -19,7 +19,10 @@ from hplus.accounts import admin_sessions, identification, notices, passwords, s
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.portions import delete_in_portions
 from hplus.protocol.wire import is_storable
+
+SESSIONS_AT_ONCE = 500  # each with its devices and their pushes
 
 
 @dataclass(frozen=True)
@@ -336,14 +339,14 @@ def set_password(user: User, password: str) -> None:
 
 
 def delete_expired_tokens() -> int:
-    return Token.objects.filter(expires_at__lt=timezone.now()).delete()[0]
+    return delete_in_portions(Token.objects.filter(expires_at__lt=timezone.now()).order_by("expires_at"))
 
 
 def delete_old_sessions() -> int:
     """Delete sessions without a token and without a connection that are older than the retention."""
     oldest = timezone.now() - timedelta(days=settings.SESSION_RETENTION_DAYS)
     over = Session.objects.filter(tokens=None, connection=None, created_at__lt=oldest)
-    return over.exclude(revoked_at__gte=oldest).delete()[0]
+    return delete_in_portions(over.exclude(revoked_at__gte=oldest), SESSIONS_AT_ONCE)
 
 
 # Who may talk to whom: in chats as in calls

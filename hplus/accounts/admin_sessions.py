@@ -11,6 +11,7 @@ from django.utils.crypto import constant_time_compare
 
 from hplus.accounts import session_ends
 from hplus.accounts.models import User
+from hplus.portions import delete_in_portions
 
 
 def signed_in(session_keys: Iterable[str]) -> dict[str, User]:
@@ -49,7 +50,8 @@ def sign_out(user_ids: Iterable[str]) -> None:
 
 def delete_expired() -> int:
     """Delete the sessions that have ended. Returns how many."""
-    return AdminSession.objects.filter(expire_date__lt=timezone.now()).delete()[0]
+    ended = AdminSession.objects.filter(expire_date__lt=timezone.now())
+    return delete_in_portions(ended.order_by("expire_date"))
 
 
 def _is_of(user: User, data: dict[str, str]) -> bool:

@@ -31,6 +31,7 @@ from hplus import errors
 from hplus.accounts.models import FailedSignIns, Session, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.portions import delete_in_portions
 from hplus.protocol.wire import is_storable
 
 FREE_FAILURES = 5  # of an account or a device, before it must wait
@@ -178,7 +179,7 @@ def delete_forgotten() -> int:
     """Delete counts that are over. Returns how many."""
     longest = max(rule.burst * rule.per_failure_seconds for rule in (ACCOUNT, DEVICE, ADDRESS, NETWORK))
     oldest = timezone.now() - timedelta(seconds=longest + 30 * FORGOTTEN_SECONDS)
-    return FailedSignIns.objects.filter(at__lt=oldest).delete()[0]
+    return delete_in_portions(FailedSignIns.objects.filter(at__lt=oldest).order_by("at"))
 
 
 # Known devices

@@ -14,6 +14,7 @@ from hplus import errors
 from hplus.accounts.models import STAFF_ROLES, User
 from hplus.notifications.messages import Announced, Notified, Notify, Target
 from hplus.notifications.models import Notification, Priority
+from hplus.portions import delete_in_portions
 from hplus.realtime import groups
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.models import Contact, MailboxEntry
@@ -210,4 +211,4 @@ def notices_of(
 def delete_old_notifications() -> int:
     """Delete notices read before the retention; unread ones stay. Returns how many."""
     oldest = timezone.now() - timedelta(days=settings.NOTIFICATION_RETENTION_DAYS)
-    return Notification.objects.filter(read_at__lt=oldest).delete()[0]
+    return delete_in_portions(Notification.objects.filter(read_at__lt=oldest).order_by("read_at"))

@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from hplus.notifications.models import Notification
+from hplus.portions import update_in_portions
 from hplus.protocol.wire import REMOVED
 
 
@@ -18,7 +19,7 @@ def expired(before: datetime, kept: Collection[str]) -> dict[str, int]:
 
 def anonymise(before: datetime, kept: Collection[str]) -> dict[str, int]:
     """Replace the texts of notices sent before that time, except those to the people in `kept`."""
-    return {"notices": _notices(before, kept).update(title=REMOVED, body="", data={})}
+    return {"notices": update_in_portions(_notices(before, kept), title=REMOVED, body="", data={})}
 
 
 def _notices(before: datetime, kept: Collection[str]) -> QuerySet[Notification]:

@@ -13,6 +13,8 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from hplus.operations.disk import LOW_BYTES, free_bytes
+from hplus.operations.late_jobs import names_of_late_jobs
+from hplus.operations.readiness import schema_fault_at_first, static_fault
 from hplus.realtime.execution.db_threads import in_health_thread
 from hplus.realtime.sealing import alarm
 
@@ -23,6 +25,13 @@ TIMEOUT_SECONDS = 3
 def ask_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+
+
+def _look(late: list[str], faults: list[str]) -> None:
+    """Add the names of late jobs, and the sentences about what keeps this version from serving."""
+    faults.extend(filter(None, (schema_fault_at_first(), static_fault())))
+    if not faults:
+        late.extend(names_of_late_jobs())
 
 
 async def _ask_layer() -> None:
@@ -43,16 +52,20 @@ async def _answers(name: str, probe: Awaitable[None]) -> str | None:
 async def ready(_request: HttpRequest) -> JsonResponse:
     """Respond 200 where database and channel layer answer, else 503 with the names of those that do not.
 
+    A database of another version and files that were not collected are among them, with what to do.
     `warnings` names what needs somebody's attention: `disk` where little space is left for attachments,
-    `redis` where messages of Redis have been dropped lately, which no server of this installation sent.
+    `redis` where messages of Redis have been dropped lately, which no server of this installation sent, and
+    `job ...` where a periodic job is late (a worker's fault, so this server stays).
     """
+    late, faults = list[str](), list[str]()
     names = await asyncio.gather(
-        _answers("database", in_health_thread(ask_database)), _answers("channel layer", _ask_layer())
+        _answers("database", in_health_thread(_look, late, faults)), _answers("channel layer", _ask_layer())
     )
-    silent = [name for name in names if name]
+    silent = [*(name for name in names if name), *faults]
     status = "unavailable" if silent else "ok"
     concerns = {"disk": free_bytes() < LOW_BYTES, "redis": alarm.is_recent}
     warnings = [name for name, is_so in concerns.items() if is_so]
+    warnings += [f"job {name}" for name in late]
     body = {"status": status, "unavailable": silent, "warnings": warnings}
     return JsonResponse(body, status=503 if silent else 200)
 

@@ -15,6 +15,7 @@ from emergency import retention as emergency
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.notifications import retention as notifications
+from hplus.portions import update_in_portions
 from hplus.protocol.wire import REMOVED
 from location import retention as location
 
@@ -49,7 +50,7 @@ def anonymise(before: datetime) -> dict[str, int]:
         **location.anonymise(before, kept),
         **calls.anonymise(before, kept),
         **notifications.anonymise(before, kept),
-        "histories": _histories(before).update(object_repr=REMOVED),
+        "histories": update_in_portions(_histories(before), object_repr=REMOVED),
     }
     if any(counts.values()):
         record(None, Verb.ANONYMISE, **counts)

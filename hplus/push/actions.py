@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from hplus.accounts.models import Session
+from hplus.portions import delete_in_portions
 from hplus.push.models import PushDevice, PushOutbox, State
 from hplus.push.senders import Rejected, Unregistered, current_sender
 
@@ -161,4 +162,4 @@ def _reason(error: Exception) -> str:
 def delete_old_pushes() -> int:
     """Delete pushes that were finished before the retention. Returns how many."""
     oldest = timezone.now() - timedelta(days=settings.PUSH_RETENTION_DAYS)
-    return PushOutbox.objects.filter(finished_at__lt=oldest).delete()[0]
+    return delete_in_portions(PushOutbox.objects.filter(finished_at__lt=oldest).order_by("finished_at"))

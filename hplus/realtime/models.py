@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from datetime import datetime
+from typing import Protocol, Self
 
 from django.conf import settings
 from django.db import connection, models
@@ -237,3 +238,75 @@ class Contact(models.Model):
             [cls(user_id=user, contact_id=contact, topic=topic) for user, contact, topic in sorted(rows)],
             ignore_conflicts=True,
         )
+
+
+class JobFigures(Protocol):
+    """What a worker reports of one periodic job; counts are those since the last report."""
+
+    @property
+    def values(self) -> tuple[object, ...]: ...
+
+
+class JobStateQuerySet(models.QuerySet["JobState"]):
+    def late(self, now: datetime) -> list[JobState]:
+        return [state for state in self.order_by("name") if state.is_late(now)]
+
+    def add(self, reported: Sequence[JobFigures]) -> int:
+        """Add what several workers report of their jobs to the rows of these jobs. Returns how many."""
+        adapt = connection.ops.adapt_datetimefield_value
+        rows = sorted([figures.values for figures in reported], key=lambda values: str(values[0]))
+        values = [
+            adapt(value) if isinstance(value, datetime) else value
+            for row in rows
+            for value in (*row, timezone.now())
+        ]
+        places = ", ".join([f"({', '.join(['%s'] * 12)})"] * len(rows))
+        with connection.cursor() as cursor:
+            cursor.execute(ADD_TO_JOBS.format(places), values)
+        return len(rows)
+
+
+ADD_TO_JOBS = """
+INSERT INTO realtime_jobstate AS job (name, late_after_seconds, running_since, succeeded_at, failed_at, error,
+  run_seconds, delay_seconds, row_count, runs, failures, since_at) VALUES {}
+ON CONFLICT (name) DO UPDATE SET
+  late_after_seconds = excluded.late_after_seconds,
+  running_since = excluded.running_since,
+  succeeded_at = COALESCE(excluded.succeeded_at, job.succeeded_at),
+  failed_at = COALESCE(excluded.failed_at, job.failed_at),
+  error = CASE WHEN excluded.failures = 0 THEN job.error ELSE excluded.error END,
+  run_seconds = CASE WHEN excluded.runs = 0 THEN job.run_seconds ELSE excluded.run_seconds END,
+  delay_seconds = CASE WHEN excluded.runs = 0 THEN job.delay_seconds ELSE excluded.delay_seconds END,
+  row_count = job.row_count + excluded.row_count,
+  runs = job.runs + excluded.runs,
+  failures = job.failures + excluded.failures
+"""
+
+
+class JobState(models.Model):
+    """What the workers together have reported of one periodic job."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    late_after_seconds = models.FloatField()
+    since_at = models.DateTimeField(default=timezone.now)  # of the first report
+    running_since = models.DateTimeField(null=True)  # in the worker that reported last
+    succeeded_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=100, blank=True)  # the class of the last failure
+    run_seconds = models.FloatField(default=0)  # of the last run that ended
+    delay_seconds = models.FloatField(default=0)  # from the time of that run until it began
+    row_count = models.BigIntegerField(default=0)
+    runs = models.BigIntegerField(default=0)
+    failures = models.BigIntegerField(default=0)
+
+    objects = JobStateQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def silent_seconds(self, now: datetime) -> float:
+        """Return the seconds since the last success, or since the first report."""
+        return (now - (self.succeeded_at or self.since_at)).total_seconds()
+
+    def is_late(self, now: datetime) -> bool:
+        return self.silent_seconds(now) > self.late_after_seconds

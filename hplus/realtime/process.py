@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from hplus.api import throttling
+from hplus.postgresql import limits
 from hplus.realtime.connection import rate_limits
 from hplus.realtime.connection.admission import admission
 from hplus.realtime.execution import prepared
@@ -40,6 +41,7 @@ class ServerApplication:
         admission.reset()
         rate_limits.forget()
         throttling.forget()
+        limits.serve_requests()
         if settings.HPLUS_WORKER_INSIDE:
             self._worker = Worker(self.jobs)
             self._worker.start()
@@ -47,6 +49,7 @@ class ServerApplication:
     async def stop(self) -> None:
         """Answer what was accepted, close the connections, end the jobs. Safe to repeat."""
         self._loop = None
+        limits.serve_requests(False)
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop(timeout_seconds=0)

@@ -147,7 +147,22 @@ HOT_CONNECTIONS = 2  # database connections of the hot statements
 ADMISSION_THREADS = 4  # for clients that connect and disconnect
 URGENT_THREADS = 3  # for calls for help and their answers, which nothing else may use
 EXPORT_THREADS = 2  # for the portions of exports
-OTHER_THREADS = 10  # reconciliation, health, periodic jobs, the main thread of a command
+OTHER_THREADS = 4  # reconciliation, health, the main thread of a command
+JOB_THREADS = 12  # of the periodic jobs that must be on time, and one for all that may wait
+# In milliseconds, by the kind of work (hplus.postgresql.limits). A command has none, and so has migrate.
+DATABASE_LIMITS = {
+    "request": {
+        "statement_timeout": 4_000,
+        "lock_timeout": 3_000,
+        "idle_in_transaction_session_timeout": 5_000,
+    },
+    # Ends what hangs. What may take longer is done in portions.
+    "job": {
+        "statement_timeout": 60_000,
+        "lock_timeout": 10_000,
+        "idle_in_transaction_session_timeout": 60_000,
+    },
+}
 # HTTP requests at work at once, by lane (hplus.api.lanes), each with one database connection.
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
@@ -253,25 +268,22 @@ TEMPLATES = [
 
 # An action borrows a database connection from the pool; every wait has a timeout.
 if DATABASE["ENGINE"].endswith("postgresql"):
+    # Whoever may ask for a connection has one: no thread and no lane waits for another's.
+    _threads = ACTION_THREADS + ADMISSION_THREADS + URGENT_THREADS + EXPORT_THREADS + OTHER_THREADS
+    _connections = _threads + sum(HTTP_LANES.values())
     DATABASE |= {
         "ENGINE": "hplus.postgresql",
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **DATABASE.get("OPTIONS", {}),
             "pool": {
-                # Whoever may ask for a connection has one: no thread and no lane waits for another's.
-                "most": ACTION_THREADS
-                + ADMISSION_THREADS
-                + URGENT_THREADS
-                + EXPORT_THREADS
-                + OTHER_THREADS
-                + sum(HTTP_LANES.values()),
+                "most": {"request": _connections, "command": _connections, "job": JOB_THREADS},
                 "wait_seconds": 3,
             },
             "connect_timeout": 3,
-            "options": "-c statement_timeout=4000 -c lock_timeout=3000"
-            " -c idle_in_transaction_session_timeout=5000",
         },
+        # A named cursor outlives no transaction behind a pgbouncer.
+        "DISABLE_SERVER_SIDE_CURSORS": not HPLUS_PREPARED_STATEMENTS,
     }
 else:
     prepare_directory_of(Path(str(DATABASE["NAME"])))

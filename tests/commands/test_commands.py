@@ -15,18 +15,22 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
+from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
 from django.conf import settings as project_settings
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.models import Session, User
 from hplus.management.commands import connections
+from hplus.operations import readiness
 from hplus.operations.doctor import database
 from hplus.operations.doctor.findings import Examination, Finding, ok
 from hplus.realtime.channel_layer import prefix_of
@@ -261,7 +265,9 @@ def test_command_without_tables_prints_a_sentence(arguments: str, tmp_path: Path
         ("--host nowhere.invalid", "nowhere.invalid port .* can't be used"),
     ],
 )
-def test_serve_refuses_settings_that_admit_nobody(arguments: str, complaint: str) -> None:
+def test_serve_refuses_settings_that_admit_nobody(
+    transactional_db: None, arguments: str, complaint: str
+) -> None:
     with pytest.raises(CommandError, match=complaint):
         run("serve", *arguments.split())
 
@@ -379,3 +385,86 @@ async def test_connections_close_says_that_a_demo_socket_has_no_session(server: 
 def test_connections_close_of_an_unknown_user_is_refused(users: Users) -> None:
     with pytest.raises(CommandError, match="There is no user 'nobody'"):
         run("connections", "--close", "nobody")
+
+
+# What keeps from serving
+
+
+@pytest.fixture
+def never_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just begun, which has not seen a database of its own version."""
+    monkeypatch.setattr(readiness, "_is_schema_right", False)
+
+
+@pytest.fixture
+def migrated_by_a_newer_version(transactional_db: None, never_ready: None) -> Iterator[None]:
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("chat", "9999_of_tomorrow")
+    yield
+    recorder.record_unapplied("chat", "9999_of_tomorrow")
+
+
+@pytest.fixture
+def not_migrated(transactional_db: None, never_ready: None) -> Iterator[None]:
+    recorder = MigrationRecorder(connection)
+    newest = max(name for app, name in recorder.applied_migrations() if app == "realtime")
+    recorder.record_unapplied("realtime", newest)
+    yield
+    recorder.record_applied("realtime", newest)
+
+
+async def health(server: ThreadServer) -> tuple[int, list[str]]:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        answer = await client.get(f"{server.url}/health/")
+    return answer.status_code, answer.json()["unavailable"]
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_nothing_starts_before_the_migrations(not_migrated: None, command: str) -> None:
+    with pytest.raises(CommandError, match=r"1 migrations are not applied.*Run manage.py migrate"):
+        run(command)
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_nothing_starts_on_a_newer_database(migrated_by_a_newer_version: None, command: str) -> None:
+    with pytest.raises(CommandError, match=r"newer version.*chat\.9999_of_tomorrow\. Start that version"):
+        run(command)
+
+
+def test_serve_refuses_files_that_were_not_collected(
+    transactional_db: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.STATIC_ROOT = tmp_path / "collected"
+    settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
+    with pytest.raises(CommandError, match=r"Run manage\.py collectstatic"):
+        run("serve")
+
+
+async def test_health_refuses_missing_migrations(not_migrated: None, server: ThreadServer) -> None:
+    status, [sentence] = await health(server)
+    assert status == 503
+    assert "Run manage.py migrate" in sentence
+
+
+async def test_health_refuses_a_newer_database_until_it_fits(
+    migrated_by_a_newer_version: None, server: ThreadServer
+) -> None:
+    """A server that was ready stays so: the next version migrates while this one still serves."""
+    status, [sentence] = await health(server)
+    assert status == 503
+    assert "Start that version" in sentence
+    recorder = MigrationRecorder(connection)
+    await sync_to_async(recorder.record_unapplied)("chat", "9999_of_tomorrow")
+    assert await health(server) == (200, [])
+    await sync_to_async(recorder.record_applied)("chat", "9999_of_tomorrow")
+    assert await health(server) == (200, [])
+
+
+async def test_health_refuses_files_that_were_not_collected(
+    server: ThreadServer, settings: Any, tmp_path: Path
+) -> None:
+    settings.STATIC_ROOT = tmp_path / "collected"
+    settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
+    status, [sentence] = await health(server)
+    assert status == 503
+    assert "Run manage.py collectstatic" in sentence

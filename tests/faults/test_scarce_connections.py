@@ -69,6 +69,8 @@ class Installation:
 
 @pytest.fixture
 def installation(deployment: Deployment) -> Installation:
+    collect = [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity", "0"]
+    subprocess.run(collect, cwd=ROOT, env={**os.environ, **PRODUCTION}, check=True)
     [server] = deployment.serve(1, **PRODUCTION)
     return Installation(deployment, server)
 

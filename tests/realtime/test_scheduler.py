@@ -1,10 +1,14 @@
-"""What must happen on time does not wait for other houses."""
+"""What must happen on time does not wait for other houses, and a job that does not come is named."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from django.db import OperationalError
 from django.db import connection as database
@@ -14,19 +18,26 @@ from calls.models import Call, Participant
 from calls.teardown import maybe_lost
 from emergency.models import Emergency
 from hplus.accounts.models import Hospital, Session, User
+from hplus.operations.doctor.database import about_late_jobs
+from hplus.operations.doctor.findings import Finding
 from hplus.protocol.wire import new_id
 from hplus.push.models import PushDevice, PushOutbox
+from hplus.realtime import scheduler
 from hplus.realtime.execution import prepared
+from hplus.realtime.execution.db_threads import in_db_thread
 from hplus.realtime.hub.expiry import presences_to_expire
-from hplus.realtime.models import Connection, Presence, ServerProcess
+from hplus.realtime.job_record import JobRecord, report
+from hplus.realtime.models import Connection, JobState, JobStateQuerySet, Presence, ServerProcess
 from hplus.realtime.scheduler import Due, PeriodicJob, Worker, _Probe
 from hplus.routing import JOBS
-from tests.waiting import PATIENCE_SECONDS
+from tests.servers import ThreadServer, connect_directly
+from tests.waiting import PATIENCE_SECONDS, until
 
 needs_statements = pytest.mark.skipif(database.vendor != "postgresql", reason="the statement is PostgreSQL's")
 
 
-def test_job_with_own_thread_delays_no_other_and_is_not_begun_twice() -> None:
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_job_that_hangs_delays_no_other_and_is_not_begun_twice(may_wait: bool) -> None:
     is_free, was_done_again = threading.Event(), threading.Event()
     begun: list[str] = []
     done: list[str] = []
@@ -42,7 +53,7 @@ def test_job_with_own_thread_delays_no_other_and_is_not_begun_twice() -> None:
             was_done_again.set()
         return 1
 
-    jobs = [PeriodicJob(wait_for_a_push_service, 0.01, own_thread=True), PeriodicJob(escalate, 0.01)]
+    jobs = [PeriodicJob(wait_for_a_push_service, 0.01, may_wait=may_wait), PeriodicJob(escalate, 0.01)]
     worker = Worker(jobs)
     worker.start()
     try:
@@ -164,3 +175,154 @@ def test_unanswered_query_of_one_job_does_not_stop_the_others(
         assert was_done.wait(PATIENCE_SECONDS)
     finally:
         worker.stop()
+
+
+@needs_statements
+def test_table_that_somebody_locks_stops_no_job_of_another_table(users: dict[str, User]) -> None:
+    was_done = threading.Event()
+    Presence.objects.create(user_id="nurse_001", offline_due_at=timezone.now())
+    worker = Worker(
+        [
+            PeriodicJob(lambda: 0, 0.1, due=PushOutbox.objects.due),
+            PeriodicJob(lambda: bool(was_done.set()), 0.1, due=presences_to_expire),
+        ]
+    )
+    with connect_directly() as other, other.transaction():
+        other.execute("LOCK TABLE push_pushoutbox")
+        worker.start()
+        try:
+            assert was_done.wait(PATIENCE_SECONDS)
+        finally:
+            worker.stop()
+
+
+# Late jobs
+
+
+@pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """To be named before `server`, whose own worker does not run."""
+    settings.HPLUS_WORKER_INSIDE = False
+    monkeypatch.setattr(scheduler, "REPORT_SECONDS", 0.2)
+
+
+@contextlib.contextmanager
+def running(*jobs: PeriodicJob) -> Iterator[None]:
+    worker = Worker(jobs)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+
+
+async def late_jobs(server: ThreadServer) -> list[str]:
+    """What `/health/` says; a late job is no reason to take a server away."""
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        answer = await client.get(f"{server.url}/health/")
+    assert answer.status_code == 200
+    return [text for text in answer.json()["warnings"] if text.startswith("job ")]
+
+
+async def figure(server: ThreadServer, name: str) -> float | None:
+    """A metric of Prometheus; None where it is missing."""
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        text = (await client.get(f"{server.url}/metrics")).text
+    found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")]
+    return float(found[0]) if found else None
+
+
+async def says(server: ThreadServer, late: list[str]) -> bool:
+    return await late_jobs(server) == late
+
+
+async def has_figure(server: ThreadServer, name: str, least: float) -> bool:
+    return (await figure(server, name) or 0) >= least
+
+
+def opinion_of_the_doctor() -> Finding:
+    return about_late_jobs(timezone.now(), is_running=True)
+
+
+async def test_job_that_hangs_is_named_until_it_is_done(quick_reports: None, server: ThreadServer) -> None:
+    may_end = threading.Event()
+
+    def hang() -> int:
+        may_end.wait(PATIENCE_SECONDS)
+        return 1
+
+    def escalate() -> int:
+        return 2
+
+    jobs = PeriodicJob(hang, 0.1, late_after_seconds=0.5), PeriodicJob(escalate, 0.1)
+    try:
+        with running(*jobs):
+            await until(lambda: says(server, ["job hang"]))
+            finding = await in_db_thread(opinion_of_the_doctor)
+            assert finding.status == "wrong"
+            assert finding.message.startswith("hang has not been done for ")
+            assert "it has been running since" in finding.message
+            assert await figure(server, 'hplus_job_late{job="hang"}') == 1
+            assert await figure(server, 'hplus_job_late{job="escalate"}') == 0
+            assert await figure(server, 'hplus_job_last_success_timestamp{job="hang"}') is None
+            assert await figure(server, 'hplus_job_last_success_timestamp{job="escalate"}')
+            assert await figure(server, 'hplus_job_rows_total{job="escalate"}')
+            may_end.set()
+            jobs[0].late_after_seconds = jobs[0].record.late_after_seconds = PATIENCE_SECONDS
+            await until(lambda: says(server, []))
+            assert (await in_db_thread(opinion_of_the_doctor)).status == "ok"
+    finally:
+        may_end.set()
+
+
+async def test_job_that_fails_again_and_again_is_named(quick_reports: None, server: ThreadServer) -> None:
+    def fail() -> int:
+        raise ValueError("a patient's name")
+
+    with running(PeriodicJob(fail, 0.1, late_after_seconds=0.5)):
+        await until(lambda: says(server, ["job fail"]))
+        await until(lambda: has_figure(server, 'hplus_job_failures_total{job="fail"}', 3))
+        finding = await in_db_thread(opinion_of_the_doctor)
+    assert finding.status == "wrong"
+    assert "it fails with ValueError" in finding.message
+    assert "patient" not in finding.message
+
+
+async def test_jobs_are_late_once_no_worker_runs(quick_reports: None, server: ThreadServer) -> None:
+    def escalate() -> int:
+        return 0
+
+    job = PeriodicJob(escalate, 0.1, late_after_seconds=1)
+    with running(job):
+        await until(lambda: has_figure(server, 'hplus_job_last_success_timestamp{job="escalate"}', 1))
+    await until(lambda: says(server, ["job escalate"]))
+
+
+def test_each_job_has_its_own_name_and_a_limit_longer_than_its_pause() -> None:
+    """By the name its figures are found; with a shorter limit it would be late between two runs."""
+    assert len({job.record.name for job in JOBS}) == len(JOBS)
+    for job in JOBS:
+        assert job.late_after_seconds >= 2 * job.every_seconds, job
+
+
+def test_what_could_not_be_reported_is_reported_later(
+    users: dict[str, User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = JobRecord("escalate", 60)
+    record.begin(0)
+    record.succeed(3)
+
+    def refuse(*_: object) -> None:
+        raise OperationalError("away")
+
+    with monkeypatch.context() as unreachable:
+        unreachable.setattr(JobStateQuerySet, "add", refuse)
+        with pytest.raises(OperationalError):
+            report([record])
+    record.begin(0)
+    record.succeed(4)
+    assert report([record]) == 1
+    report([record])
+    state = JobState.objects.get()
+    assert (state.runs, state.row_count, state.failures) == (2, 7, 0)
+    assert state.succeeded_at is not None

@@ -46,6 +46,7 @@ WITHOUT: dict[str, str] = {
     "realtime.Contact": OF_THE_USER,
     "realtime.Epoch": OF_THE_INSTALLATION,
     "realtime.Installation": OF_THE_INSTALLATION,
+    "realtime.JobState": OF_THE_INSTALLATION,
     "realtime.Mailbox": OF_THE_USER,
     "realtime.MailboxEntry": OF_THE_USER,
     "realtime.Presence": "read only for contacts of the user",

@@ -16,9 +16,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
+from hplus.operations.readiness import refuse_unless_ready, schema_fault, static_fault
 from hplus.operations.serving import listening_socket, serve
 
 logger = logging.getLogger(__name__)
@@ -63,6 +62,7 @@ class Command(BaseCommand):
             settings.HPLUS_WORKER_INSIDE = False
         if options["prepare"]:
             self._prepare()
+        refuse_unless_ready(schema_fault, static_fault)
         listener = self._listen(options["host"], options["port"])
         self._print_addresses(options["port"])
         if options["workers"] > 1:
@@ -73,8 +73,7 @@ class Command(BaseCommand):
 
     def _prepare(self) -> None:
         """Migrate and seed in this process: starting Python three times would take longer than both."""
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if schema_fault():
             call_command("migrate", verbosity=0)
         if settings.HPLUS_DEMO:
             call_command("seed_demo", stdout=self.stdout)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from hplus.operations.readiness import refuse_unless_ready, schema_fault
 from hplus.realtime.scheduler import Worker
 from hplus.routing import JOBS
 
@@ -15,6 +16,7 @@ class Command(BaseCommand):
     help = "Run the periodic jobs (presence, escalation, ringing, retention, ...). Several may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_unless_ready(schema_fault)
         worker = Worker(JOBS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())

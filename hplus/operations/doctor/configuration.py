@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib.staticfiles.storage import ManifestFilesMixin
 
 from hplus.operations import descriptors
 from hplus.operations.disk import LEAST_FREE_BYTES, LOW_BYTES, MEBIBYTE, free_bytes
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+from hplus.operations.readiness import static_fault
 from hplus.settings.environment import SECRET_KEY_LENGTH, is_strong_key
 
 # Shorter, nobody can answer in time; longer, nobody notices in time.
@@ -23,7 +23,7 @@ def examine_settings() -> Iterator[Finding]:
     yield about_mode()
     yield about_secret_key()
     yield about_hosts()
-    yield about_static_files(Path(settings.STATIC_ROOT))
+    yield about_static_files()
     yield about_emergency_times()
     yield about_attachments(Path(settings.MEDIA_ROOT).resolve(), Path(settings.STATIC_ROOT).resolve())
     yield about_descriptors()
@@ -66,15 +66,12 @@ def about_emergency_times() -> Finding:
     return ok("settings.emergency_times", f"Between {SHORTEST_SECONDS} and {LONGEST_SECONDS} s.")
 
 
-def about_static_files(static: Path) -> Finding:
+def about_static_files() -> Finding:
+    if fault := static_fault():
+        return wrong("settings.static_root", fault)
     if settings.DEBUG:
         return ok("settings.static_root", "DEBUG serves scripts and styles from where they lie.")
-    if not (static / ManifestFilesMixin.manifest_name).exists():
-        message = (
-            f"Nothing is collected in {static}: the admin site has no pages. Run manage.py collectstatic."
-        )
-        return wrong("settings.static_root", message)
-    return ok("settings.static_root", f"Scripts and styles are collected in {static}.")
+    return ok("settings.static_root", f"Scripts and styles are collected in {settings.STATIC_ROOT}.")
 
 
 def about_attachments(media: Path, static: Path) -> Finding:

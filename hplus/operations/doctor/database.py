@@ -9,13 +9,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from emergency.attention import faults, open_count
 from hplus.operations.doctor.findings import Finding, cause, ok, warning, wrong
+from hplus.operations.late_jobs import description
+from hplus.operations.readiness import schema_fault
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
-from hplus.realtime.models import Connection, Presence, ServerProcess
+from hplus.realtime.models import Connection, JobState, Presence, ServerProcess
 
 SKEW_SECONDS = 1.0
 OVERDUE_SECONDS = 10  # the jobs looked at run every second and every five
@@ -37,11 +38,8 @@ def examine_database() -> Iterator[Finding]:
         yield from about_postgresql()
     elif not settings.DEBUG:
         yield warning("database.kind", "SQLite lets one write at a time. Set DATABASE_URL to a PostgreSQL.")
-    missing = unapplied_migrations()
-    if missing:
-        yield wrong(
-            "database.migrations", f"{len(missing)} not applied, first {missing[0]}. Run manage.py migrate."
-        )
+    if fault := schema_fault():
+        yield wrong("database.migrations", fault)
         return
     yield ok("database.migrations", "All applied.")
     yield about_writing()
@@ -98,15 +96,19 @@ def about_postgresql() -> Iterator[Finding]:
         value = ask(f"SHOW {name}")
         message = f"{name} = off: {danger}. Set it to on." if value == "off" else f"{name} = {value}."
         yield (wrong if value == "off" else ok)(f"database.{name}", message)
+    if is_pooled() and settings.HPLUS_PREPARED_STATEMENTS:
+        message = "A pooler is in between. In transaction mode it takes HPLUS_PREPARED_STATEMENTS=0."
+        yield warning("database.pooler", message)
     if (encoding := ask("SHOW server_encoding")) != "UTF8":
         yield wrong(
             "database.encoding", f"{encoding} can't store every name. Recreate the database with UTF8."
         )
 
 
-def unapplied_migrations() -> list[str]:
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    return [str(step) for step, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+def is_pooled() -> bool:
+    """Whether a pooler answers, which says of itself another process than the one it uses."""
+    opened: Any = connections[DEFAULT_DB_ALIAS].connection
+    return bool(opened.info.backend_pid != ask("SELECT pg_backend_pid()"))
 
 
 def about_writing() -> Finding:
@@ -135,6 +137,7 @@ def about_jobs() -> Iterator[Finding]:
         # A server registers with its first connection.
         yield warning("servers", "None has a connection. If none is running, start one with manage.py serve.")
     yield about_overdue(overdue(now), is_running=bool(names))
+    yield about_late_jobs(now, is_running=bool(names))
     yield about_emergencies(now)
 
 
@@ -150,6 +153,14 @@ def about_overdue(count: int, is_running: bool) -> Finding:
         return ok("jobs", "Nothing is overdue.")
     message = f"{count} overdue: no worker runs the periodic jobs. Start manage.py worker."
     return wrong("jobs", message) if is_running else warning("jobs", message)
+
+
+def about_late_jobs(now: datetime, is_running: bool) -> Finding:
+    late = [description(state, now) for state in JobState.objects.late(now)]
+    if not late:
+        return ok("jobs.late", "Each has been done in time.")
+    message = f"{'; '.join(late)}. Look into the worker's log, and restart the worker where one hangs."
+    return wrong("jobs.late", message) if is_running else warning("jobs.late", message)
 
 
 def about_emergencies(now: datetime) -> Finding:

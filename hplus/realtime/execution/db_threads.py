@@ -110,7 +110,7 @@ def _with_connection(action: Callable[..., T], *args: Any) -> T:
     try:
         return action(*args)
     except (InterfaceError, OperationalError) as broken:
-        if not _is_connection_failure(broken):
+        if not is_connection_failure(broken):
             raise
         raise database_unavailable(type(broken.__cause__).__name__) from None
     finally:
@@ -122,13 +122,13 @@ def _twice_if_broken(action: Callable[..., T], *args: Any) -> T:
     try:
         return action(*args)
     except (InterfaceError, OperationalError) as broken:
-        if not _is_connection_failure(broken):
+        if not is_connection_failure(broken):
             raise
     close_old_connections()
     return action(*args)
 
 
-def _is_connection_failure(broken: Exception) -> bool:
+def is_connection_failure(broken: Exception) -> bool:
     """Whether the connection failed (SQLSTATE 08 and 57P, or none), and not the statement."""
     state = getattr(broken.__cause__, "sqlstate", None)
     return state is None or state.startswith(("08", "57P"))

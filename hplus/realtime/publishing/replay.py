@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from hplus.accounts.models import User
+from hplus.portions import repeat_in_portions
 from hplus.realtime.execution import prepared
 from hplus.realtime.models import Epoch, MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope
@@ -126,4 +129,24 @@ def _reaches_back_to(user: User, since: int, up_to: int) -> bool:
 def delete_old_entries() -> int:
     """Delete entries older than the retention; a client away for longer reads the state by REST."""
     oldest = timezone.now() - timedelta(days=settings.MAILBOX_RETENTION_DAYS)
-    return MailboxEntry.objects.filter(at__lt=oldest).delete()[0]
+    return repeat_in_portions(partial(_delete_some, oldest))
+
+
+# By where the rows lie: their keys are pairs, and a list of pairs takes long to plan.
+DELETE_SOME = {
+    "postgresql": """
+DELETE FROM realtime_mailboxentry WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM realtime_mailboxentry WHERE at < %s ORDER BY at LIMIT %s FOR UPDATE SKIP LOCKED))
+""",
+    "sqlite": """
+DELETE FROM realtime_mailboxentry WHERE rowid IN (
+  SELECT rowid FROM realtime_mailboxentry WHERE at < %s ORDER BY at LIMIT %s)
+""",
+}
+
+
+def _delete_some(oldest: datetime, limit: int) -> int:
+    with connection.cursor() as cursor:
+        adapted = connection.ops.adapt_datetimefield_value(oldest)
+        cursor.execute(DELETE_SOME[connection.vendor], [adapted, limit])
+        return cursor.rowcount
