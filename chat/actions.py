@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -23,7 +24,6 @@ from hplus.audit.models import Verb
 from hplus.realtime import groups
 from hplus.realtime.actions import Command, Result, action, publish
 from hplus.realtime.hub.presence import online_among
-from hplus.realtime.publishing.envelopes import Envelope
 
 JOINED_MESSAGES = 50
 PAGE_CHARACTERS = 500_000  # a page is one frame, and a phone has to read it
@@ -71,7 +71,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     """
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
-    unread = unread_in(user, room.pk)
+    unread = _unread_ids(user, room.pk)
     page = _page(user, room, limit=JOINED_MESSAGES)
     opened = messages.OpenedRoom(
         **page.model_dump(),
@@ -81,7 +81,8 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     joined = messages.ChatRoomJoined(
         chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
     )
-    return Result(events=[joined, *unread], ack_data={"chatRoomId": room.pk})
+    first = arrivals.messages_in_pages(user, unread)
+    return replace(first, events=[joined, *first.events], ack_data={"chatRoomId": room.pk})
 
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
@@ -175,10 +176,14 @@ def unread_counts(user: User) -> list[dict[str, Any]]:
     return arrivals.unread_counts([user])[user.pk]
 
 
-def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
+def unread_in(user: User, chat_room_id: str) -> Result:
     """Return the user's unread messages in a room, as `newMessage` envelopes, oldest first."""
+    return arrivals.messages_in_pages(user, _unread_ids(user, chat_room_id))
+
+
+def _unread_ids(user: User, chat_room_id: str) -> list[str]:
     unread = Message.objects.unread_by(user).filter(room=chat_room_id).order_by("id")
-    return arrivals.envelopes_of({user.pk: list(unread.values_list("message_id", flat=True))})[user.pk]
+    return list(unread.values_list("message_id", flat=True))
 
 
 # Editing and deleting

@@ -483,6 +483,7 @@ class EmergencyAlert(EntryEvent):
 
     type = "emergencyAlert"
     flattened = True
+    overtakes = True
     data: AlertedEmergency
 
     @classmethod

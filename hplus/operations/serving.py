@@ -30,6 +30,8 @@ except ImportError:  # a platform without the compiled part
 
 logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
+NOT_SENT_BYTES = 16 * 1024  # of a connection that the kernel takes ahead, so that what is urgent can overtake
+BUFFERED_BYTES = 16 * 1024  # of a connection that the event loop takes ahead
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 # First bytes of whole frames (RFC 6455 §5.2), and the mask bit that stands above the length.
@@ -114,6 +116,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         while not queue.empty():
             self.queue.put_nowait(queue.get_nowait())
         self._is_direct, self._is_plain = True, self._library_is_idle
+        self.transport.set_write_buffer_limits(high=BUFFERED_BYTES)
         if self.read_paused and not self._is_paused:
             self.transport.resume_reading()
         self.read_paused = True  # so that uvicorn does not stop reading after each frame
@@ -339,6 +342,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
     sock.bind((host, port))
     sock.listen(2048)
     return sock

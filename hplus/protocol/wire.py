@@ -26,6 +26,7 @@ from pydantic.alias_generators import to_camel
 from hplus import errors
 
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_TEXT_CHARACTERS = 8_000  # of a chat message
 MAX_DEPTH = 32
 MAX_DIGITS = 32  # int() on thousands of digits takes seconds
 
@@ -223,6 +224,8 @@ class Event(Shape):
     delivery: ClassVar[Literal["", "latest", "live"]] = ""
     # Rate-limited events of the same author and topic that still wait are dropped.
     revokes: ClassVar[bool] = False
+    # Written to a slow reader before all that waits, without its `seq`.
+    overtakes: ClassVar[bool] = False
 
     def fields(self) -> dict[str, Any]:
         """Return the event as the JSON object that a client gets."""

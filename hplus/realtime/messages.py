@@ -111,9 +111,10 @@ class Acknowledge(Request):
 
 
 class Limits(Shape):
-    """What one frame and one minute may hold; 0 messages a minute is no limit."""
+    """What one frame, one chat message and one minute may hold; 0 messages a minute is no limit."""
 
     max_message_bytes: int
+    max_message_characters: int
     messages_per_minute: int
 
 

@@ -135,6 +135,10 @@ OTHER_THREADS = 10  # reconciliation, health, periodic jobs, the main thread of 
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
+PAGE_EVENTS = (
+    100  # of a mailbox that are read at once, and at most PAGE_BYTES; the next when they are written
+)
+PAGE_BYTES = 1024 * 1024
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait
 UNANSWERED_CALLS_SECONDS = 600

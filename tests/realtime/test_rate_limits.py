@@ -20,7 +20,11 @@ async def test_burst_is_allowed_and_then_the_rate_limits(server: ThreadServer, s
         server.phone("patient_123", "patient") as tablet,
         server.phone("test_user", "patient") as other,
     ):
-        assert phone.established["limits"] == {"maxMessageBytes": 65536, "messagesPerMinute": 1}
+        assert phone.established["limits"] == {
+            "maxMessageBytes": 65536,
+            "maxMessageCharacters": 8000,
+            "messagesPerMinute": 1,
+        }
         for number in range(60):
             await phone.send("sendMessage", **ROOM, message=f"Queued {number}")
         await phone.expect("newMessage", message="Queued 59")
