@@ -99,7 +99,8 @@ def get_messages(user: User, request: messages.GetMessages) -> Result:
     page = _page(user, room, before=request.before, after=request.after, limit=request.limit)
     if not room.has_member(user):
         record(user, Verb.READ, room)
-    return Result(events=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
+    history = messages.MessageHistory(chat_room_id=room.pk, data=page)
+    return Result(events=[history], rows=len(page.messages))
 
 
 def _page(

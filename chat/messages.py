@@ -179,6 +179,7 @@ class GetMessages(Request):
     """
 
     type = "getMessages"
+    long_answer = True
     chat_room_id: Id
     before: OptionalId = None
     after: OptionalId = None

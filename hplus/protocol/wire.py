@@ -172,6 +172,8 @@ class Request(Shape):
     # Not answered, not even with a refusal, because the guide's client opens a dialog for each error.
     no_reply: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
+    # One of a person at a time: the others wait, then are refused with RATE_LIMITED.
+    long_answer: ClassVar[bool] = False
     # Exempt from rate limits, handled before what waits on the same connection, and accepted with a lone
     # surrogate in a text.
     urgent: ClassVar[bool] = False

@@ -36,6 +36,9 @@ class Command:
     request: Request
 
 
+ROWS_OF_A_CREDIT, BYTES_OF_A_CREDIT = 50, 64 * 1024
+
+
 @dataclass(frozen=True)
 class Result:
     """What an action returns to the connection whose request called it.
@@ -44,6 +47,7 @@ class Result:
     the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
     connection has had them, because the client asked for a replay. `subscribe` names groups the
     connection joins, `unsubscribe` groups it leaves; `close_code` closes it after the reply.
+    `rows` have been read for it, and cost credits of the rate limit.
     `next_page` reads what follows, in a database thread, once the client has taken these events.
     `after_reply` runs in a database thread after the reply and before the next frame; its own result is
     written too, and an exception in it does not fail the request.
@@ -57,8 +61,17 @@ class Result:
     subscribe: Sequence[Group] = ()
     unsubscribe: Sequence[Group] = ()
     close_code: int | None = None
+    rows: int = 0
     next_page: Callable[[], Result | None] | None = None
     after_reply: Callable[[], Result | None] | None = None
+
+    @property
+    def cost(self) -> int:
+        """What it costs beside its request: one for each ROWS_OF_A_CREDIT or BYTES_OF_A_CREDIT."""
+        if not self.rows:
+            return 0
+        size_bytes = sum(len(event.frame) for event in self.events if isinstance(event, Envelope))
+        return max(self.rows // ROWS_OF_A_CREDIT, size_bytes // BYTES_OF_A_CREDIT)
 
     @property
     def status(self) -> Literal["ok", "duplicate", "merged"]:

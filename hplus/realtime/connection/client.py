@@ -18,7 +18,7 @@ from hplus.operations import metrics
 from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Command, Result
-from hplus.realtime.connection import actions
+from hplus.realtime.connection import actions, rate_limits
 from hplus.realtime.connection.handlers import Consumer, Handler, handler_table, watchers
 from hplus.realtime.connection.handshake import Frame, ack_of, error_event
 from hplus.realtime.connection.inbound import Inbound
@@ -188,11 +188,24 @@ class Client:
         if handler.batch is not None:
             outcome = await self.hub.batches.of(handler.batch).submit(Command(self.user, request))
             return method(request, outcome)
-        result = await (in_urgent_thread if request.urgent else in_db_thread)(method, request)
+        if request.long_answer:
+            result = await self._long_answer(method, request)
+        else:
+            result = await (in_urgent_thread if request.urgent else in_db_thread)(method, request)
         if result is not None and result.subscribe:
             await self.hub.join(self, list(result.subscribe))
         if result is not None and result.unsubscribe:
             self.hub.unsubscribe(self, result.unsubscribe)
+        return result
+
+    async def _long_answer(
+        self, method: Callable[..., Result | None], request: wire.Request
+    ) -> Result | None:
+        """Read it in its turn, and charge for what was read. Raises RateLimited."""
+        async with rate_limits.long_answers.in_turn(self.user_id):
+            result = await in_db_thread(method, request)
+        if result is not None:
+            rate_limits.message_limits.charge(self.user_id, result.cost)
         return result
 
     # Out
