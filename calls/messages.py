@@ -202,6 +202,7 @@ class CallInitiated(Event):
 class CallEvent(Event):
     """An event for everybody in a call, except for the connection that caused it."""
 
+    overtakes = True  # all of them, so that none comes before the one it ends or answers
     call_id: str
     caused_by: str = Field(default="", exclude=True)  # a connectionId
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -22,9 +23,8 @@ from hplus.accounts.models import User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.realtime import groups
-from hplus.realtime.actions import Command, Result, action, publish
+from hplus.realtime.actions import READ_TOGETHER, Command, Result, action, publish
 from hplus.realtime.hub.presence import online_among
-from hplus.realtime.publishing.envelopes import Envelope
 
 JOINED_MESSAGES = 50
 PAGE_CHARACTERS = 500_000  # a page is one frame, and a phone has to read it
@@ -72,7 +72,7 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     """
     room = open_room(user, request.receiver_id, request.hospital_id)
     peer = User.objects.get(pk=request.receiver_id)
-    unread = unread_in(user, room.pk)
+    unread = _unread_ids([(user, room.pk)])[user.pk, room.pk]
     page = _page(user, room, limit=JOINED_MESSAGES)
     opened = messages.OpenedRoom(
         **page.model_dump(),
@@ -82,7 +82,8 @@ def join(user: User, request: messages.JoinChatRoom) -> Result:
     joined = messages.ChatRoomJoined(
         chat_room_id=room.pk, receiver_id=peer.pk, hospital_id=room.hospital_id, data=opened
     )
-    return Result(events=[joined, *unread], ack_data={"chatRoomId": room.pk})
+    first = arrivals.messages_in_pages(user, unread)
+    return replace(first, events=[joined, *first.events], ack_data={"chatRoomId": room.pk})
 
 
 def find_room(user: User, chat_room_id: str) -> ChatRoom:
@@ -99,7 +100,8 @@ def get_messages(user: User, request: messages.GetMessages) -> Result:
     page = _page(user, room, before=request.before, after=request.after, limit=request.limit)
     if not room.has_member(user):
         record(user, Verb.READ, room)
-    return Result(events=[messages.MessageHistory(chat_room_id=room.pk, data=page)])
+    history = messages.MessageHistory(chat_room_id=room.pk, data=page)
+    return Result(events=[history], rows=len(page.messages))
 
 
 def _page(
@@ -176,23 +178,36 @@ def unread_counts(user: User) -> list[dict[str, Any]]:
     return arrivals.unread_counts([user])[user.pk]
 
 
-def unread_in(user: User, chat_room_id: str) -> list[Envelope]:
+def unread_in(user: User, chat_room_id: str) -> Result:
     """Return the user's unread messages in a room, as `newMessage` envelopes, oldest first."""
     return unread_in_each([(user, chat_room_id)])[0]
 
 
-def unread_in_each(asked: Sequence[tuple[User, str]]) -> list[list[Envelope]]:
+def unread_in_each(asked: Sequence[tuple[User, str]]) -> list[Result]:
     """Return what `unread_in` does for each of these users and rooms, in order."""
-    users, rooms = {user for user, _ in asked}, {room_id for _, room_id in asked}
-    unread = Message.objects.unread_by_any(users).filter(room__in=rooms).order_by("id")
-    message_ids: defaultdict[str, list[str]] = defaultdict(list)
-    for user_id, message_id in unread.values_list("receiver", "message_id"):
-        message_ids[user_id].append(message_id)
-    found = arrivals.envelopes_of(message_ids)
+    ids = _unread_ids(asked)
+    together: defaultdict[str, list[str]] = defaultdict(list)
+    for (user_id, _), own in ids.items():
+        together[user_id] += own[:READ_TOGETHER]
+    found = arrivals.envelopes_of(together)
     return [
-        [envelope for envelope in found.get(user.pk, ()) if envelope.topic == room_id]
+        arrivals.followed_by(
+            [envelope for envelope in found.get(user.pk, ()) if envelope.topic == room_id],
+            user,
+            ids[user.pk, room_id][READ_TOGETHER:],
+        )
         for user, room_id in asked
     ]
+
+
+def _unread_ids(asked: Sequence[tuple[User, str]]) -> dict[tuple[str, str], list[str]]:
+    """Return the messageIds by userId and chatRoomId, oldest first."""
+    users, rooms = {user for user, _ in asked}, {room_id for _, room_id in asked}
+    unread = Message.objects.unread_by_any(users).filter(room__in=rooms).order_by("id")
+    ids: dict[tuple[str, str], list[str]] = {(user.pk, room_id): [] for user, room_id in asked}
+    for user_id, room_id, message_id in unread.values_list("receiver", "room", "message_id"):
+        ids.setdefault((user_id, room_id), []).append(message_id)
+    return ids
 
 
 # Editing and deleting

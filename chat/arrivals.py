@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from django.db.models import Count
@@ -11,6 +12,7 @@ from django.db.models import Count
 from chat.messages import NewMessage
 from chat.models import Message
 from hplus.accounts.models import User
+from hplus.realtime.actions import READ_TOGETHER, Result, in_pages
 from hplus.realtime.publishing.envelopes import Envelope, envelope_of
 from hplus.realtime.publishing.mailbox import newest_entries
 
@@ -40,16 +42,27 @@ def unread_counts(users: Sequence[User]) -> dict[str, list[dict[str, Any]]]:
     return counts
 
 
-def undelivered(users: Sequence[User]) -> dict[str, list[Envelope]]:
+def undelivered(users: Sequence[User]) -> dict[str, Result]:
     """Return userId → the messages that have reached no device, oldest first."""
     waiting = Message.objects.unread_by_any(users).filter(delivered_at=None).order_by("id")
     ids: dict[str, list[str]] = {user.pk: [] for user in users}
     for user_id, message_id in waiting.values_list("receiver", "message_id"):
         ids[user_id].append(message_id)
-    return envelopes_of(ids)
+    found = envelopes_of({user_id: own[:READ_TOGETHER] for user_id, own in ids.items()})
+    return {user.pk: followed_by(found[user.pk], user, ids[user.pk][READ_TOGETHER:]) for user in users}
 
 
-def envelopes_of(message_ids: dict[str, list[str]]) -> dict[str, list[Envelope]]:
+def followed_by(first: list[Envelope], user: User, rest: list[str]) -> Result:
+    """Return these messages, and after them the rest as the client reads."""
+    return Result(events=first, next_page=partial(messages_in_pages, user, rest) if rest else None)
+
+
+def messages_in_pages(user: User, message_ids: Sequence[str]) -> Result:
+    """Return the first of these messages as `newMessage`; the others follow as the client reads."""
+    return in_pages(message_ids, lambda page: envelopes_of({user.pk: page})[user.pk])
+
+
+def envelopes_of(message_ids: Mapping[str, Sequence[str]]) -> dict[str, list[Envelope]]:
     """Return userId → `newMessage` of each, from the mailbox; without a `seq` where its entry has expired."""
     found = newest_entries(message_ids, NewMessage.type)
     missing = {m for user_id, ids in message_ids.items() for m in ids if m not in found[user_id]}

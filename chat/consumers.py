@@ -63,7 +63,8 @@ class ChatConsumer(DomainConsumer):
         if not is_first:
             return None
         unread = self.client.hub.batches.of(actions.unread_in_each)
-        return Result(events=await unread.submit((self.user, self.rooms[pair])))
+        first: Result = await unread.submit((self.user, self.rooms[pair]))
+        return first
 
     def _remember_room(self, request: messages.JoinChatRoom | messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)
@@ -143,7 +144,13 @@ class ChatConsumer(DomainConsumer):
         """Return what no device has shown yet; not where a room is open, whose messages come by joining."""
         waiting = [consumer.user for consumer in consumers if not consumer.rooms]
         found = arrivals.undelivered(waiting) if waiting else {}
-        return [None if c.rooms else Result(events=found[c.user.pk]) for c in consumers]
+        return [None if c.rooms else c._until_a_room_is_open(found[c.user.pk]) for c in consumers]
+
+    def _until_a_room_is_open(self, result: Result | None) -> Result | None:
+        """Return a page whose next one is read only where no room has been opened until then."""
+        if result is None or (read := result.next_page) is None:
+            return result
+        return replace(result, next_page=lambda: None if self.rooms else self._until_a_room_is_open(read()))
 
     def is_settled(self) -> bool:
         return not self._join_lock.locked()

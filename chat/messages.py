@@ -13,7 +13,17 @@ from pydantic.alias_generators import to_camel
 from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
-from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
+from hplus.protocol.wire import (
+    MAX_TEXT_CHARACTERS,
+    Durable,
+    Event,
+    Id,
+    Latitude,
+    Longitude,
+    OptionalId,
+    Request,
+    Shape,
+)
 
 
 class Attached(Shape):
@@ -84,7 +94,7 @@ class JoinChatRoom(Request):
 
 
 class SendMessage(Request):
-    """Send a message to one person in one hospital.
+    """Send a message of at most 8,000 characters to one person in one hospital.
 
     The `ack` has its `messageId`, `chatRoomId` and `timestamp`; both sides get `newMessage`. A message sent
     again with the same `clientMessageId` is stored once and gets the same `ack`. A `location` message
@@ -94,7 +104,7 @@ class SendMessage(Request):
     type = "sendMessage"
     receiver_id: Id
     hospital_id: Id
-    message: str = ""
+    message: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)] = ""
     message_type: Literal["text", "image", "file", "audio", "video", "location"] = "text"
     reply_to: OptionalId = None
     attachments: Annotated[list[Attached] | None, Field(max_length=20)] = None
@@ -158,7 +168,7 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(pattern=r"\S")]
+    message: Annotated[str, StringConstraints(pattern=r"\S", max_length=MAX_TEXT_CHARACTERS)]
 
 
 class GetMessages(Request):
@@ -169,6 +179,7 @@ class GetMessages(Request):
     """
 
     type = "getMessages"
+    long_answer = True
     chat_room_id: Id
     before: OptionalId = None
     after: OptionalId = None

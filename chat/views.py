@@ -13,6 +13,7 @@ from chat import actions, attachments, messages
 from hplus.api.answers import shaped
 from hplus.api.openapi import described
 from hplus.api.requests import FormParser, body_of, id_of, read
+from hplus.api.throttling import read_long_answer
 from hplus.protocol.wire import Id, Shape
 from hplus.realtime.rest import response_of
 
@@ -67,7 +68,7 @@ class RoomMessagesView(APIView):
     def get(self, request: Request, chat_room_id: str) -> Response:
         """Read a page of a room's messages, oldest first (`getMessages`)."""
         query = read(messages.GetMessages, {**request.query_params.dict(), "chatRoomId": chat_room_id})
-        return response_of(actions.get_messages(request.user, query))
+        return response_of(read_long_answer(request.user, lambda: actions.get_messages(request.user, query)))
 
 
 class Upload(Shape):

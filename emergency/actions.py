@@ -5,7 +5,9 @@ The call for help is in call_for_help.py, accepting and rejecting in response.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from django.utils import timezone
 
@@ -27,7 +29,7 @@ from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.protocol.wire import missing
 from hplus.realtime import groups
-from hplus.realtime.actions import Result, action, publish
+from hplus.realtime.actions import Result, action, in_pages, publish
 from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest_users
@@ -83,16 +85,16 @@ def watch_board(user: User, request: messages.WatchBoard) -> Result:
 # Alerts for a new connection
 
 
-def unanswered_alerts(user: User) -> list[Envelope]:
-    """`emergencyAlert` of each pending emergency that the user has not replied to, the most urgent first.
+def unanswered_alerts(user: User) -> Result:
+    """Return `emergencyAlert` of each emergency that waits for the user's reply, the most urgent first.
 
     A user who was absent when the others were alerted is alerted now.
     """
     if user.is_patient or user.hospital_id is None:
-        return []
+        return Result()
     waiting = Emergency.objects.waiting_for(user).exclude(requested_by=user)
     if not waiting.exists():  # most of the time
-        return []
+        return Result()
     known = Alert.objects.filter(user=user, emergency__in=waiting)
     missing = waiting.exclude(pk__in=known.values("emergency"))
     if user.role not in HospitalPolicy.of(user.hospital_id).alert_roles:
@@ -102,9 +104,12 @@ def unanswered_alerts(user: User) -> list[Envelope]:
     unanswered = known.filter(reply=Reply.NONE).exclude(entry=None)
     entry_ids = dict(unanswered.values_list("emergency_id", "entry_id"))
     urgent = most_urgent_first(waiting.filter(pk__in=entry_ids)).values_list("pk", flat=True)
-    places = {entry_ids[pk]: place for place, pk in enumerate(urgent[:MAX_ALERTS_AT_ONCE])}
-    alerts = newest_entries_about(user, messages.EmergencyAlert.type, places)
-    return sorted(alerts, key=lambda alert: places[alert.subject])
+    return in_pages([entry_ids[pk] for pk in urgent[:MAX_ALERTS_AT_ONCE]], partial(_alerts_about, user))
+
+
+def _alerts_about(user: User, entry_ids: Sequence[str]) -> list[Envelope]:
+    alerts = newest_entries_about(user, messages.EmergencyAlert.type, entry_ids)
+    return sorted(alerts, key=lambda alert: entry_ids.index(alert.subject))
 
 
 @action

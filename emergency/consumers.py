@@ -73,4 +73,4 @@ class EmergencyConsumer(DomainConsumer):
         return [{"activeEmergencies": shown, "hasMoreEmergencies": more} for shown, more in greeted]
 
     def on_connect(self) -> Result:
-        return Result(events=actions.unanswered_alerts(self.user))
+        return actions.unanswered_alerts(self.user)

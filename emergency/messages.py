@@ -502,6 +502,7 @@ class EmergencyAlert(EntryEvent):
 
     type = "emergencyAlert"
     flattened = True
+    overtakes = True
     data: AlertedEmergency
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -12,10 +13,13 @@ from rest_framework.throttling import BaseThrottle
 from hplus import errors
 from hplus.api import claims
 from hplus.api.token_buckets import Bucket, Buckets
-from hplus.realtime.connection.rate_limits import message_limit_of_a_user
+from hplus.realtime.connection.rate_limits import long_answers, message_limit_of_a_user
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which reads the settings, which name this module
+
+    from hplus.accounts.models import User
+    from hplus.realtime.actions import Result
 
 # A hospital behind one address signs in at the beginning of a shift; each time a password is hashed.
 SIGN_INS_PER_SECOND = 5
@@ -43,6 +47,18 @@ class ApiThrottle(BaseThrottle):
         if wait_seconds := _take(request):
             raise errors.RateLimited(retry_after=round(wait_seconds, 3))
         return True
+
+
+def read_long_answer(user: User, read: Callable[[], Result]) -> Result:
+    """Read what may be long, one at a time for each person, and charge for what was read.
+
+    Raises RateLimited.
+    """
+    with long_answers.at_once(user.pk):
+        result = read()
+    with _lock:
+        _users.charge(user.pk, result.cost)
+    return result
 
 
 def _take(request: Request) -> float:

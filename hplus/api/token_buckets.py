@@ -30,6 +30,10 @@ class Bucket:
         self._at = now
         return 0 if self._credits >= cost else (cost - self._credits) / self.per_second
 
+    def charge(self, cost: int) -> None:
+        """Spend credits for what has been read already; there may be none for a while, at most a burst's."""
+        self._credits = max(-self.burst, self._credits - cost)
+
 
 class Buckets:
     """A bucket for each key; the least recently used are forgotten."""
@@ -47,6 +51,11 @@ class Buckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         return bucket.take(cost)
+
+    def charge(self, key: str, cost: int) -> None:
+        """Spend credits of this key for what has been read already."""
+        if cost and (bucket := self._buckets.get(key)):
+            bucket.charge(cost)
 
     def wait_seconds(self, key: str) -> float:
         """Return the seconds until this key has a credit; 0 where it has one."""

@@ -16,6 +16,7 @@ from hplus.operations.websocket_protocol import WebSocketProtocol
 from hplus.protocol.wire import MAX_MESSAGE_BYTES
 
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
+NOT_SENT_BYTES = 16 * 1024  # of a connection that the kernel takes ahead, so that what is urgent can overtake
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 
@@ -61,6 +62,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
     sock.bind((host, port))
     sock.listen(2048)
     return sock

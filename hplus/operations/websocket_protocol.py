@@ -16,6 +16,9 @@ from hplus.operations.websocket_reading import ReadingProtocol
 from hplus.realtime.connection.transport import CLOSE_SECONDS, DIRECT
 
 logger = logging.getLogger(__name__)
+BUFFERED_BYTES = (
+    16 * 1024
+)  # of a connection that the event loop takes ahead, so that what is urgent can overtake
 
 
 class WebSocketProtocol(ReadingProtocol):
@@ -50,6 +53,7 @@ class WebSocketProtocol(ReadingProtocol):
         del self.request, self.response  # a connection lives for hours, its handshake is over
         while not queue.empty():
             self.queue.put_nowait(queue.get_nowait())
+        self.transport.set_write_buffer_limits(high=BUFFERED_BYTES)
         self._begin_direct_line()
         return True
 

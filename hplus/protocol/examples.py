@@ -52,6 +52,7 @@ WELL_KNOWN: dict[str, Any] = {
     "Error.message": "receiverId: Field required",
     "HospitalInfo.name": "Riverside General",
     "Limits.maxMessageBytes": 65536,
+    "Limits.maxMessageCharacters": 8000,
     "Limits.messagesPerMinute": 600,
     "MessageNotification.priority": "normal",
     "UserOffline.status": "offline",

@@ -31,6 +31,9 @@ CONVENTIONS = (
     "From a client, `null` and absent mean the same, and a blank optional id is absent too.",
     "Later versions may send more fields and more types: ignore those you do not know.",
     "Names are camelCase. Ids are strings. HPlus sends times in UTC as RFC 3339, with `Z`.",
+    "What is urgent (`emergencyAlert`, calls, the end of a session) overtakes what waits to be written to a "
+    "slow reader: it then has its `eventId` but no `seq`, and its place is passed over later. After a "
+    "reconnect with a cursor before that place it comes again: by `eventId` it is one.",
     "A request that carries `requestId` or `clientMessageId` is answered with `ack`, once its effect is "
     "durable. A refused one is answered with `error`.",
     f"A frame has at most {wire.MAX_MESSAGE_BYTES} bytes, {wire.MAX_DEPTH} levels and, unless it calls for "

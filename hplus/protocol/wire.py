@@ -26,6 +26,7 @@ from pydantic.alias_generators import to_camel
 from hplus import errors
 
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_TEXT_CHARACTERS = 8_000  # of a chat message
 MAX_DEPTH = 32
 MAX_DIGITS = 32  # int() on thousands of digits takes seconds
 MAX_VALUES = 4000  # 64 KiB of empty lists are twenty thousand objects, and fifty times as many bytes
@@ -195,6 +196,8 @@ class Request(Shape):
     # Not answered, not even with a refusal, because the guide's client opens a dialog for each error.
     no_reply: ClassVar[bool] = False
     rate_limited: ClassVar[bool] = True
+    # One of a person at a time: the others wait, then are refused with RATE_LIMITED.
+    long_answer: ClassVar[bool] = False
     # Exempt from rate limits, handled before what waits on the same connection, and accepted with a lone
     # surrogate in a text.
     urgent: ClassVar[bool] = False
@@ -247,6 +250,8 @@ class Event(Shape):
     delivery: ClassVar[Literal["", "latest", "live"]] = ""
     # Rate-limited events of the same author and topic that still wait are dropped.
     revokes: ClassVar[bool] = False
+    # Written to a slow reader before all that waits, without its `seq`.
+    overtakes: ClassVar[bool] = False
 
     def fields(self) -> dict[str, Any]:
         """Return the event as the JSON object that a client gets."""

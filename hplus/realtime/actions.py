@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from django.conf import settings
 from django.db import transaction
 
 from hplus.accounts.models import User
@@ -35,6 +36,9 @@ class Command:
     request: Request
 
 
+ROWS_OF_A_CREDIT, BYTES_OF_A_CREDIT = 50, 64 * 1024
+
+
 @dataclass(frozen=True)
 class Result:
     """What an action returns to the connection whose request called it.
@@ -43,6 +47,8 @@ class Result:
     the mailbox. `ack_data` is the `data` of the `ack`. `replayed` envelopes are written although this
     connection has had them, because the client asked for a replay. `subscribe` names groups the
     connection joins, `unsubscribe` groups it leaves; `close_code` closes it after the reply.
+    `rows` have been read for it, and cost credits of the rate limit.
+    `next_page` reads what follows, in a database thread, once the client has taken these events.
     `after_reply` runs in the event loop after the reply and before the next frame; its own result is
     written too, and an exception in it does not fail the request.
     """
@@ -55,12 +61,38 @@ class Result:
     subscribe: Sequence[Group] = ()
     unsubscribe: Sequence[Group] = ()
     close_code: int | None = None
+    rows: int = 0
+    next_page: Callable[[], Result | None] | None = None
     after_reply: Callable[[], Awaitable[Result | None]] | None = None
+
+    @property
+    def cost(self) -> int:
+        """What it costs beside its request: one for each ROWS_OF_A_CREDIT or BYTES_OF_A_CREDIT."""
+        if not self.rows:
+            return 0
+        size_bytes = sum(len(event.frame) for event in self.events if isinstance(event, Envelope))
+        return max(self.rows // ROWS_OF_A_CREDIT, size_bytes // BYTES_OF_A_CREDIT)
 
     @property
     def status(self) -> Literal["ok", "duplicate", "merged"]:
         """The `status` of the `ack`."""
         return "duplicate" if self.is_duplicate else "merged" if self.is_merged else "ok"
+
+
+READ_TOGETHER = 16  # events whose sizes are not known before
+
+
+def in_pages(ids: Sequence[str], read: Callable[[Sequence[str]], Iterable[Envelope]]) -> Result:
+    """Return a page of the events about these ids; the next one is read when the client has taken it."""
+    page: list[Envelope] = []
+    place = size_bytes = 0
+    while place < len(ids) and len(page) < settings.PAGE_EVENTS and size_bytes < settings.PAGE_BYTES:
+        found = list(read(ids[place : place + READ_TOGETHER]))
+        place += READ_TOGETHER
+        page += found
+        size_bytes += sum(len(envelope.frame) for envelope in found)
+    rest = ids[place:]
+    return Result(events=page, next_page=functools.partial(in_pages, rest, read) if rest else None)
 
 
 _outgoing: ContextVar[Outgoing | None] = ContextVar("outgoing", default=None)

@@ -88,9 +88,12 @@ class Sync(Request):
     """Replay the events after the last `seq` this client has, on an open connection.
 
     They come in order, then `syncComplete`; where its `hasMore` is true, send `sync` again with its `to`.
+    It ends after `limit` events or about 1 MiB, and costs a credit of the rate limit for each 50 events or
+    64 KiB; one of a person is read at a time.
     """
 
     type = "sync"
+    long_answer = True
     since: Since
     epoch: str | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 500
@@ -112,9 +115,10 @@ class Acknowledge(Request):
 
 
 class Limits(Shape):
-    """What one frame and one minute may hold; 0 messages a minute is no limit."""
+    """What one frame, one chat message and one minute may hold; 0 messages a minute is no limit."""
 
     max_message_bytes: int
+    max_message_characters: int
     messages_per_minute: int
 
 

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hplus.api.requests import query_of
+from hplus.api.throttling import read_long_answer
 from hplus.protocol.wire import Event, Shape
 from hplus.realtime.connection.actions import sync
 from hplus.realtime.messages import Sync
@@ -35,7 +36,8 @@ class SyncView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return the durable events after `since`."""
-        replayed = sync(request.user, query_of(request, Sync)).events
+        query = query_of(request, Sync)
+        replayed = read_long_answer(request.user, lambda: sync(request.user, query)).events
         entries = [
             json.loads(entry.stamped(entry.seq or 0)) for entry in replayed if isinstance(entry, Envelope)
         ]

@@ -167,14 +167,15 @@ DATABASE_LIMITS = {
 HTTP_LANES = {"urgent": 3, "signIn": 2, "api": 5, "admin": 3, "page": 1}
 OUTBOUND_FRAMES = 1000
 OUTBOUND_BYTES = 4 * 1024 * 1024
-INBOUND_BYTES_PER_USER = (
-    1024 * 1024
-)  # of requests that wait for their turn; then no more is read of this user
+# Of requests that wait for their turn; then no more is read of this user.
+INBOUND_BYTES_PER_USER = 1024 * 1024
 INBOUND_BYTES = 64 * 1024 * 1024  # the same for a whole process
-PUBLISHER_BYTES = (
-    64 * 1024 * 1024
-)  # of what waits for the channel layer; then the oldest wake-ups are dropped
+# Of what waits for the channel layer; then the oldest wake-ups are dropped.
+PUBLISHER_BYTES = 64 * 1024 * 1024
 FLIGHT_BYTES = 1024 * 1024  # of the commands that share one hot statement; one alone may be longer
+# Events of a mailbox that are read at once, and at most PAGE_BYTES; the next when they are written.
+PAGE_EVENTS = 100
+PAGE_BYTES = 1024 * 1024
 EMERGENCY_OF_CALL = "emergency.audience.is_open_emergency_of"  # where calls ask what they know nothing of
 AGREEMENT = "chat.first_contact.agree_between"  # what a patient's call agrees to
 UNANSWERED_CALLS = 3  # of one caller to one person within UNANSWERED_CALLS_SECONDS, then the next has to wait

@@ -210,29 +210,30 @@ async def test_history_is_paged_and_marked_as_read_up_to_a_message(
         assert not await Message.objects.filter(read_at__isnull=False, delivered_at=None).aexists()
 
 
-async def test_message_may_fill_a_frame_and_a_page_stays_under_4_mb(
+async def test_message_has_8_000_characters_at_most_and_a_page_stays_under_4_mb(
     server: ThreadServer, settings: Any
 ) -> None:
-    """Only the frame has a limit; history full of such messages comes in more pages, none missing."""
+    """History full of the longest messages comes in more pages, none missing; also of older, longer ones."""
     settings.HPLUS_MESSAGES_PER_MINUTE = 0
     async with (
         server.phone("patient_123", "patient") as patient,
         server.phone("doctor_123", "doctor", HOSPITAL) as doctor,
     ):
         frame = {"type": "sendMessage", **TO_DOCTOR, "message": ""}
-        room_for_text = 64 * 1024 - len(json.dumps(frame))
-        longest = "\u00e9" * (room_for_text // 2)  # two bytes each
+        longest = "\u00e9" * 8_000  # two bytes each
         await patient.send_text(json.dumps({**frame, "message": longest}, ensure_ascii=False))
         assert (await doctor.expect("newMessage"))["data"]["message"] == longest
-        await patient.send_text(json.dumps({**frame, "message": longest + "xx"}, ensure_ascii=False))
+        await patient.send_text(json.dumps({**frame, "message": longest + "x"}, ensure_ascii=False))
+        assert (await patient.expect_error("VALIDATION_ERROR"))["details"]["field"] == "message"
+        await patient.send_text(json.dumps({**frame, "message": "x" * 65_536}))
         await patient.expect_error("MESSAGE_TOO_LARGE")
 
-        control = "\x01" * 10_000  # six characters each on the wire
+        control = "\x01" * 7_900  # six characters each on the wire
         made = [await send(patient, f"{number} {control}") for number in range(99)]
-        changed = await patient.ask(
-            "editMessage", messageId=made[0]["messageId"], message="0 " + "x" * 60_000
-        )
+        changed = await patient.ask("editMessage", messageId=made[0]["messageId"], message="0 " + "x" * 7_900)
         assert changed["type"] == "ack"
+        older = Message.objects.filter(message_id=made[1]["messageId"])
+        await older.aupdate(text="1 " + "x" * 60_000)  # of a time when only the frame had a limit
         room, seen, before = made[0]["chatRoomId"], [], None
         while not seen or before:
             await doctor.send("getMessages", chatRoomId=room, limit=100, before=before)

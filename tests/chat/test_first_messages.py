@@ -17,6 +17,7 @@ from hplus import errors
 from hplus.accounts.models import Role, User
 from hplus.audit.models import Record
 from hplus.realtime.actions import Command, Result
+from hplus.realtime.publishing.envelopes import Envelope
 
 HOSPITAL = "hospital_001"
 AUDIT_HEAD = "audit_head"  # advances row by row, which the database insists on
@@ -72,12 +73,12 @@ def test_unread_messages_of_many_rooms_are_those_of_each() -> None:
         (patients[1], rooms[patients[1].pk]),
     ]
 
-    def subjects(found: list[Any]) -> list[str]:
-        return [envelope.subject for envelope in found]
+    def envelopes(found: Result) -> list[Envelope]:
+        return [event for event in found.events if isinstance(event, Envelope)]
 
-    each = unread_in_each(asked)
+    each = [envelopes(found) for found in unread_in_each(asked)]
     assert [len(found) for found in each] == [1, 1, 0]
-    assert list(map(subjects, each)) == [subjects(unread_in(*ask)) for ask in asked]
+    assert each == [envelopes(unread_in(*ask)) for ask in asked]
     assert json.loads(each[0][0].frame)["data"]["senderId"] == patients[1].pk
 
 

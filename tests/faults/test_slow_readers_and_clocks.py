@@ -18,7 +18,7 @@ from tests.servers import ProcessServer
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.faults
-LONG = "long " * 3900  # nearly as long as a message may be
+LONG = "long " * 1590  # nearly as long as a message may be
 BOUND_BYTES = 120 * 1024 * 1024
 
 

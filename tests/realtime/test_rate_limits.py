@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+import pytest
+
+from hplus.api import throttling
+from hplus.realtime import consumers
 from hplus.realtime.models import Connection
+from tests.api import Api
+from tests.phone import Frame
 from tests.servers import ThreadServer
 from tests.waiting import until
 
@@ -20,7 +27,11 @@ async def test_burst_is_allowed_and_then_the_rate_limits(server: ThreadServer, s
         server.phone("patient_123", "patient") as tablet,
         server.phone("test_user", "patient") as other,
     ):
-        assert phone.established["limits"] == {"maxMessageBytes": 65536, "messagesPerMinute": 1}
+        assert phone.established["limits"] == {
+            "maxMessageBytes": 65536,
+            "maxMessageCharacters": 8000,
+            "messagesPerMinute": 1,
+        }
         for number in range(60):
             await phone.send("sendMessage", **ROOM, message=f"Queued {number}")
         await phone.expect("newMessage", message="Queued 59")
@@ -107,3 +118,59 @@ async def test_connections_over_the_limit_per_user_or_address_are_refused(
         full = await server.phone("test_user", "patient").open()
         assert (await full.expect("error"))["code"] == "TOO_MANY_CONNECTIONS"
         assert await full.expect_close() == 4102
+
+
+async def test_sync_costs_by_what_it_reads(server: ThreadServer, settings: Any) -> None:
+    settings.HPLUS_MESSAGES_PER_MINUTE = 1
+    async with (
+        server.phone("patient_123", "patient") as phone,
+        server.phone("patient_123", "patient") as tablet,
+        server.phone("test_user", "patient") as other,
+    ):
+        for number in range(59):
+            await phone.send("sendMessage", **ROOM, message=f"{number} {'x' * 7_900}")
+        await phone.expect_that(lambda frame: str(frame.get("message", "")).startswith("58 "), "the last one")
+        await tablet.send("sync", since=0, limit=1000)
+        await tablet.expect("syncComplete")
+        refused = await phone.ask("joinHospital", hospitalId=HOSPITAL)
+        assert refused["code"] == "RATE_LIMITED"
+        assert refused["retryAfter"] > 60  # more than the one credit of a request
+        await other.echo()
+
+
+async def test_one_long_answer_of_a_person_is_read_at_a_time(
+    server: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+    most = 0
+    read = consumers.actions.sync
+
+    def sync(*asked: Any) -> Any:
+        nonlocal most
+        at_work.append(1)
+        most = max(most, len(at_work))
+        try:
+            return read(*asked)
+        finally:
+            at_work.pop()
+
+    monkeypatch.setattr(consumers.actions, "sync", sync)
+    async with contextlib.AsyncExitStack() as stack:
+        phones = [await stack.enter_async_context(server.phone("patient_123", "patient")) for _ in range(10)]
+
+        async def ask(phone: Any) -> Frame:
+            answer: Frame = await phone.ask("sync", since=0, limit=1000)
+            return answer
+
+        for answer in await asyncio.gather(*map(ask, phones)):
+            assert answer["type"] == "ack" or answer["code"] == "RATE_LIMITED"
+        assert most == 1
+
+
+async def test_http_waits_for_no_turn_but_says_when_to_return(server: ThreadServer) -> None:
+    async with Api(server, "patient_123") as patient:
+        with throttling.long_answers.at_once("patient_123"):
+            response = await patient.get("sync/?since=0")
+            assert (response.status_code, response.json()["code"]) == (429, "RATE_LIMITED")
+            assert response.json()["retryAfter"] > 0
+        assert (await patient.get("sync/?since=0")).status_code == 200

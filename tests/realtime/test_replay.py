@@ -13,7 +13,7 @@ from chat.receipts import deliver_all_up_to
 from hplus.accounts.models import User
 from hplus.realtime.models import Epoch, Mailbox, MailboxEntry
 from hplus.realtime.publishing import replay as replaying
-from hplus.realtime.publishing.replay import Cursor, Missed, Replay, replay_all, replay_each
+from hplus.realtime.publishing.replay import Cursor, Missed, Replay, replay, replay_each, replay_later
 
 HOSPITAL = "hospital_001"
 needs_statements = pytest.mark.skipif(database.vendor != "postgresql", reason="the statement is PostgreSQL's")
@@ -55,9 +55,11 @@ def test_batch_of_cursors_is_replayed_as_each_alone(
         ("patient_123", Cursor(2**62, epoch)),
     ]
     together = replay_each([Missed(users[user_id], c, epoch, last[user_id]) for user_id, c in cursors])
-    alone = [replay_all(users[user_id], c.since, c.epoch, last[user_id]) for user_id, c in cursors]
-    assert [seen(replay) for replay in together] == [seen(replay) for replay in alone]
-    assert [replay.recovered for replay in together] == [
+    alone = [replay(users[user_id], c.since, c.epoch, last[user_id], most=100) for user_id, c in cursors]
+    alone[7] = replay_later(users["doctor_456"], 0, epoch, last["doctor_456"])
+    assert [seen(one) for one in together] == [seen(one) for one in alone]
+    assert together[7].has_more
+    assert [one.recovered for one in together] == [
         *(True, True, True, False, False),
         *(False, True, True, True, False),
     ]
@@ -75,14 +77,14 @@ def test_unread_and_undelivered_messages_are_found_for_many(users: dict[str, Use
     assert [row["count"] for row in counts["patient_123"]] == [1]
     assert counts["nurse_001"] == []
     found = undelivered(asked)
-    assert [envelope.subject for envelope in found["doctor_123"]] == _ids(
+    assert [envelope.subject for envelope in found["doctor_123"].events] == _ids(
         "patient_123 0", "patient_123 1", "test_user 0"
     )
-    assert [envelope.seq for envelope in found["doctor_123"]] == [1, 2, 3]
-    assert [(envelope.subject, envelope.seq) for envelope in found["patient_123"]] == [
+    assert [envelope.seq for envelope in found["doctor_123"].events] == [1, 2, 3]
+    assert [(envelope.subject, envelope.seq) for envelope in found["patient_123"].events] == [
         (_ids("doctor_123 0")[0], None)
     ]
-    assert found["nurse_001"] == []
+    assert not found["nurse_001"].events
 
 
 def test_cursor_marks_the_messages_before_it_as_delivered(users: dict[str, User]) -> None:

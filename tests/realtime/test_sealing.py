@@ -106,6 +106,7 @@ def test_opener_remembers_a_bounded_number_of_senders(monkeypatch: pytest.Monkey
     assert len(opener._senders) == 3
 
 
+@pytest.mark.django_db  # all metrics are collected, those of jobs from their rows
 def test_alarm_is_in_the_log_once_a_minute_and_always_counted(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

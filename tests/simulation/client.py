@@ -78,7 +78,7 @@ class ClientConnection:
         self._is_beginning = True  # a connection without a cursor may begin before the place it was told
         self._replayed_up_to: int | None = None  # while a `sync` is answered
         self._ended_with = ""  # the error after which nothing may come
-        self._positions: dict[str, int] = {}
+        self._overtaken: set[str] = set()  # by eventId, those that came without their place
 
     @property
     def query(self) -> str:
@@ -114,6 +114,14 @@ class ClientConnection:
             self._replayed_up_to = None
         elif "seq" in event:
             self._take_durable(event)
+        elif "eventId" in event:
+            self._take_ahead(event["eventId"])
+
+    def _take_ahead(self, event_id: str) -> None:
+        """What is urgent comes once without its place, which is passed over later."""
+        if event_id in self._overtaken:
+            self._violates(invariants.Doubled(f"{event_id} overtook twice"))
+        self._overtaken.add(event_id)
 
     def on_closed(self, code: int) -> None:
         self._client.trace.append((self.transport.network.time(), "closed", code))
@@ -166,7 +174,13 @@ class ClientConnection:
     def leads_to(self, seq: int, last_seq: int) -> bool:
         """Whether this `seq` comes next after the last one; what cannot be rebuilt is left out."""
         between = range(last_seq + 1, seq)
-        return seq > last_seq and not any(self._database.is_kept(self._user_id, gap) for gap in between)
+        return seq > last_seq and not any(self._must_come(gap) for gap in between)
+
+    def _must_come(self, seq: int) -> bool:
+        """Whether the event at this place can be read, and has not come before its turn."""
+        entry = self._database.rows.entries.get(self._user_id, {}).get(seq)
+        has_come = entry is not None and entry.event_id in self._overtaken
+        return not has_come and self._database.is_kept(self._user_id, seq)
 
     def _violates(self, violation: invariants.Violation) -> None:
         self._client.violations.append(violation)

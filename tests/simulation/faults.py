@@ -11,6 +11,7 @@ from unittest import mock
 from hplus.realtime.connection.outbound import Outbound
 from hplus.realtime.hub.hub import Hub
 from hplus.realtime.hub.user_stream import UserStream
+from hplus.realtime.publishing import event_types
 from hplus.realtime.publishing.envelopes import Envelope
 from tests.simulation import invariants
 
@@ -35,6 +36,17 @@ def _receive_twice(stream: UserStream, seq: int, envelope: Envelope | None) -> N
         _receive(stream, seq, envelope)
 
 
+_put_live = Outbound.put_live
+
+
+def _overtake_with_place(outbound: Outbound, envelope: Envelope, seq: int) -> None:
+    """What overtakes takes the cursor along, past what it has overtaken."""
+    if outbound._waiting and envelope.event_type in event_types.overtaking():
+        outbound.put_ahead(envelope.stamped(seq), envelope)
+    else:
+        _put_live(outbound, envelope, seq)
+
+
 async def _never_reconcile(_hub: Hub) -> None:
     await asyncio.get_running_loop().create_future()
 
@@ -47,6 +59,10 @@ PLANTED: dict[str, Fault] = {
     "an event is doubled": (
         lambda: mock.patch.object(UserStream, "receive", _receive_twice),
         invariants.Doubled,
+    ),
+    "an event overtakes with its place": (
+        lambda: mock.patch.object(Outbound, "put_live", _overtake_with_place),
+        invariants.Gap,
     ),
     "a lost wake-up is never repaired": (
         lambda: mock.patch.object(Hub, "_reconcile_forever", _never_reconcile),

@@ -50,6 +50,12 @@ class Simulation(RuleBasedStateMachine):
         """One action that publishes many events."""
         self.world.notify(self._server(number), users, count, size_bytes)
 
+    @precondition(lambda self: self._is_served)
+    @rule(number=NUMBER, users=USER_NUMBERS, count=st.integers(1, 3))
+    def alarm(self, number: int, users: set[int], count: int) -> None:
+        """Urgent events, which overtake what waits for a slow reader."""
+        self.world.notify(self._server(number), users, count, 10, is_urgent=True)
+
     @rule(users=USER_NUMBERS, actions=st.integers(1, 10), size_bytes=SIZES)
     def notify_from_everywhere(self, users: set[int], actions: int, size_bytes: int) -> None:
         """Many actions that publish one event each, at the same time on all servers."""

@@ -14,13 +14,14 @@ from django.utils import timezone
 from hplus import errors
 from hplus.accounts.models import User
 from hplus.notifications.messages import Notified
+from hplus.protocol.wire import Durable
 from hplus.realtime import groups
 from hplus.realtime.groups import Group
 from hplus.realtime.publishing import publisher
 from tests.simulation import invariants
 from tests.simulation.client import SimulatedClient
 from tests.simulation.clock import Chance, Clock, Process
-from tests.simulation.database import Contents, Database
+from tests.simulation.database import Alarm, Contents, Database
 from tests.simulation.layer import Layer, LayerIsAway, Weather
 from tests.simulation.server import SimulatedServer
 
@@ -30,6 +31,8 @@ SETTLED_SECONDS = 60  # by then a client that vanished is noticed, and everybody
 BOUNDS = {
     "OUTBOUND_FRAMES": 60,
     "OUTBOUND_BYTES": 12_000,
+    "PAGE_EVENTS": 12,
+    "PAGE_BYTES": 2_000,
     "HPLUS_MESSAGES_PER_MINUTE": 0,
     "HPLUS_MAX_SOCKETS_PER_USER": 0,
     "HPLUS_PREPARED_STATEMENTS": False,  # no hot connections: they would need sockets
@@ -87,11 +90,20 @@ class World:
 
     # What is committed
 
-    def notify(self, server: SimulatedServer, users: Collection[int], count: int, size_bytes: int) -> None:
-        """Commit so many notices for these users, in one action."""
+    def notify(
+        self,
+        server: SimulatedServer,
+        users: Collection[int],
+        count: int,
+        size_bytes: int,
+        *,
+        is_urgent: bool = False,
+    ) -> None:
+        """Commit so many notices for these users, in one action; urgent ones overtake."""
         user_ids = [self.users[user].user_id for user in sorted(users)]
-        notices = [notice(f"notice_{next(self._published)}", size_bytes) for _ in range(count)]
-        self.database.rows.notices |= {notice.notification_id: notice for notice in notices}
+        make = alarm if is_urgent else notice
+        notices = [make(f"notice_{next(self._published)}", size_bytes) for _ in range(count)]
+        self.database.rows.notices |= {notice.subject(): notice for notice in notices}
         staff = Group(groups.staff(HOSPITAL).name, lambda: user_ids)
         server.publish(notices, staff if len(user_ids) > 1 else groups.person(user_ids[0]))
 
@@ -175,7 +187,11 @@ class World:
             invariants.check_empty(server.hub)
 
 
-def notice(notification_id: str, size_bytes: int) -> Notified:
+def alarm(subject: str, size_bytes: int) -> Durable:
+    return Alarm(message_id=subject, chat_room_id="x" * size_bytes, user_id="", delivered_at=None)
+
+
+def notice(notification_id: str, size_bytes: int) -> Durable:
     return Notified(
         notification_id=notification_id,
         category="",  # no push

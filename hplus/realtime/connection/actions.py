@@ -8,10 +8,12 @@ from hplus import errors
 from hplus.accounts import actions as accounts
 from hplus.accounts.actions import Identity
 from hplus.accounts.models import User
+from hplus.protocol.wire import Event
 from hplus.push import actions as push
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Result, action, publish
 from hplus.realtime.models import Connection, Epoch, Mailbox
+from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.replay import replay
 
 
@@ -97,4 +99,5 @@ def sync(user: User, request: messages.Sync) -> Result:
         has_more=found.has_more,
         epoch=Epoch.of(user),
     )
-    return Result(events=[*found.for_user(user.pk), complete], replayed=True)
+    events: list[Event | Envelope] = [*found.for_user(user.pk), complete]
+    return Result(events=events, replayed=True, rows=len(found.entries))

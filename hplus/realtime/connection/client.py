@@ -18,10 +18,11 @@ from hplus.operations import metrics
 from hplus.protocol import wire
 from hplus.realtime import groups, messages
 from hplus.realtime.actions import Command, Result
-from hplus.realtime.connection import actions
+from hplus.realtime.connection import actions, rate_limits
 from hplus.realtime.connection.handlers import Consumer, Handler, handler_table, watchers
 from hplus.realtime.connection.handshake import Frame, ack_of, error_event
 from hplus.realtime.connection.inbound import Inbound
+from hplus.realtime.connection.long_replay import LongReplay
 from hplus.realtime.connection.outbound import Outbound
 from hplus.realtime.connection.request_handling import RequestHandling
 from hplus.realtime.connection.transport import Transport
@@ -47,6 +48,8 @@ class Client:
         "_closing",
         "_delivery_consumers",
         "_event_consumers",
+        "_long_replay",
+        "_replayed_up_to",
         "_table",
         "_tasks",
         "connection",
@@ -75,12 +78,14 @@ class Client:
         self.connection_id = wire.new_id()
         self.connection: Connection | None = None
         self.group_names: set[str] = set()
-        self.outbound = Outbound(transport, self._on_written, self._too_slow)
+        self.outbound = Outbound(transport, self._on_written, self.too_slow)
         self.inbound = Inbound(self, transport, self.outbound.on_writable, hub.waiting_bytes)
         transport.attach(self.inbound)
         self.deadline = Deadline()
         self._buffered: list[Buffered] | None = []
         self._buffered_bytes = 0
+        self._long_replay: LongReplay | None = None
+        self._replayed_up_to = 0  # what comes live at or before this place has been read from the mailbox
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] | None = None  # made when needed
 
@@ -131,7 +136,7 @@ class Client:
             self.refuse_request(refused, frame, handler, is_read=False)
             return True
         consumer = self.consumers[number]
-        if handler.must_buffer(consumer, request):
+        if handler.must_buffer(consumer, request) and self._buffered is None:
             self._buffered, self._buffered_bytes = [], 0
         metrics.requests.counts[request.type] += 1
         handling = RequestHandling(self, consumer, handler, request, came_at, on_done)
@@ -184,11 +189,24 @@ class Client:
         if handler.batch is not None:
             outcome = await self.hub.batches.of(handler.batch).submit(Command(self.user, request))
             return method(request, outcome)
-        result = await (in_urgent_thread if request.urgent else in_db_thread)(method, request)
+        if request.long_answer:
+            result = await self._long_answer(method, request)
+        else:
+            result = await (in_urgent_thread if request.urgent else in_db_thread)(method, request)
         if result is not None and result.subscribe:
             await self.hub.join(self, list(result.subscribe))
         if result is not None and result.unsubscribe:
             self.hub.unsubscribe(self, result.unsubscribe)
+        return result
+
+    async def _long_answer(
+        self, method: Callable[..., Result | None], request: wire.Request
+    ) -> Result | None:
+        """Read it in its turn, and charge for what was read. Raises RateLimited."""
+        async with rate_limits.long_answers.in_turn(self.user_id):
+            result = await in_db_thread(method, request)
+        if result is not None:
+            rate_limits.message_limits.charge(self.user_id, result.cost)
         return result
 
     # Out
@@ -209,14 +227,27 @@ class Client:
         """Write its events as fast as the client reads; only what it did not ask for piles up."""
         for event in result.events:
             if not await self.outbound.wait_for_room():
-                self._too_slow()
+                self.too_slow()
                 return
             if not isinstance(event, Envelope):
                 self.send_event(event)
             elif event.seq is None:  # its entry is past keeping
                 self.outbound.put_unplaced(event)
-            elif result.replayed or not self._comes_by_itself(event):
-                self.outbound.put_other(event, event.seq, again=result.replayed)
+            elif result.replayed:
+                self.outbound.put_other(event, event.seq, again=True)
+            elif self._long_replay is not None and event.seq > self._long_replay.position:
+                self._put_ahead(event, event.seq)
+            elif not self._comes_by_itself(event):
+                self.outbound.put_other(event, event.seq)
+        if result.next_page is not None:
+            self._start(self._send_page(result.next_page))
+
+    async def _send_page(self, read: Callable[[], Result | None]) -> None:
+        """Read and write one more page, when the reader has taken what was before it."""
+        if not await self.outbound.wait_until_drained():
+            self.too_slow()
+            return
+        await self.after(0, read)
 
     def _comes_by_itself(self, envelope: Envelope) -> bool:
         """Whether it is still on its way, or buffered: written now it would overtake those before it."""
@@ -225,7 +256,7 @@ class Client:
         return is_on_its_way or any(seq == envelope.seq for _, seq in self._buffered or ())
 
     def send_event(self, event: wire.Event) -> None:
-        self.outbound.put(event.frame())
+        (self.outbound.put_ahead if event.overtakes else self.outbound.put)(event.frame())
 
     def write_many(self, frames: Sequence[bytes]) -> None:
         self.outbound.put_many(frames)
@@ -241,20 +272,34 @@ class Client:
         """Pass an event on to this connection; a durable one comes with its place in the mailbox."""
         if self.outbound.is_sealed:
             return
-        if self._buffered is not None:
+        if self._long_replay is not None and seq is not None:
+            self._long_replay.expect(seq)
+            self._put_ahead(envelope, seq)
+        elif seq is not None and seq <= self._replayed_up_to:
+            return
+        elif self._buffered is not None:
             self._buffered.append((envelope, seq))
             self._buffered_bytes += len(envelope.frame)
             is_too_much = self._buffered_bytes > settings.OUTBOUND_BYTES
             if is_too_much or len(self._buffered) > settings.OUTBOUND_FRAMES:
-                self._too_slow()
-            return
-        if envelope.event_type == messages.SignedOut.type:
+                self.too_slow()
+        elif envelope.event_type == messages.SignedOut.type:
             self._on_signed_out(envelope)
-            return
+        else:
+            self.deliver_now(envelope, seq)
+
+    def _put_ahead(self, envelope: Envelope, seq: int) -> None:
+        """What is urgent does not wait until the replay is over."""
+        is_new = self._long_replay is not None and seq > self._long_replay.position
+        if is_new and envelope.event_type in event_types.overtaking():
+            self.outbound.put_once_ahead(envelope, seq)
+
+    def deliver_now(self, envelope: Envelope, seq: int | None) -> None:
+        """Write an event as the consumers want it on this connection."""
         taken = self._taken_by_consumers(envelope)
         if seq is None:
             if taken is not None and taken.event_type not in event_types.internal():
-                self.outbound.put(taken.frame)
+                self.outbound.put_ephemeral(taken)
         elif taken is envelope:
             self.outbound.put_live(envelope, seq)
         else:
@@ -274,6 +319,15 @@ class Client:
         if envelope.topic != self.connection_id:
             self._end_soon(4005, errors.SessionRevoked())
 
+    def start_replay(self, since: int, up_to: int) -> None:
+        """Read what lies between these places of the mailbox page by page; what comes after it follows."""
+        self._long_replay = LongReplay(self, since, up_to, self._on_replayed)
+        self._start(self._long_replay.run())
+
+    def _on_replayed(self) -> None:
+        if self._long_replay is not None:
+            self._replayed_up_to, self._long_replay = self._long_replay.position, None
+
     def start_after(self, seq: int, had_up_to: int) -> None:
         """Begin at this place of the mailbox, without what the client has from an earlier connection."""
         buffered = self._buffered or ()
@@ -290,8 +344,10 @@ class Client:
         for number in self._delivery_consumers.get(envelope.event_type, ()):
             self.consumers[number].on_delivered(envelope)
 
-    def _too_slow(self) -> None:
+    def too_slow(self) -> None:
         """Drop what waits, and write only why: an event after the gap would move the cursor past it."""
+        if self.outbound.is_sealed or self.outbound.is_closed:
+            return
         self.outbound.clear()
         self._end_soon(4103, errors.SlowConsumer())
         self.outbound.seal()
@@ -337,6 +393,10 @@ class Client:
 
     async def expel(self, refusal: errors.Refusal) -> None:
         """End this connection from the server's side, with the reason."""
+        self.end(refusal)
+
+    def end(self, refusal: errors.Refusal) -> None:
+        """Write the reason, and nothing after it."""
         self._end_soon(refusal.close_code or 1011, refusal)
 
     async def finish(self, code: int, grace_seconds: float) -> None:
@@ -348,6 +408,7 @@ class Client:
     def _end_soon(self, code: int, refusal: errors.Refusal | None = None, grace_seconds: float = 5) -> None:
         if self._closing is None and not self.outbound.is_closed:
             if refusal is not None:
+                self.outbound.clear()  # the end is urgent, and the mailbox keeps what waits
                 self.send_event(error_event(refusal))
                 self.outbound.seal()
             ending = self._end(code, 0 if refusal else grace_seconds, grace_seconds)

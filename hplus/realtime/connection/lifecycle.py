@@ -153,8 +153,11 @@ class ConnectionLifecycle:
             stream.start_after(arrival.registered.last_seq)
             # What comes after either place comes live, or is buffered by now.
             last_seq = min(arrival.registered.last_seq, stream.last_seq or 0)
-            client.start_after(last_seq, arrival.since)
+            is_behind = arrival.replay is not None and arrival.replay.has_more
+            client.start_after(arrival.since if is_behind else last_seq, arrival.since)
             client.send_event(self._established(claim, arrival, max(last_seq, arrival.since)))
+            if is_behind:
+                client.start_replay(arrival.since, arrival.registered.last_seq)
             missed = Result(events=arrival.replay.for_user(client.user_id) if arrival.replay else ())
             for result in (missed, *arrival.results):
                 await client.send_result(result)
@@ -213,6 +216,7 @@ class ConnectionLifecycle:
             heartbeat_interval=settings.HEARTBEAT_INTERVAL_SECONDS,
             limits=messages.Limits(
                 max_message_bytes=wire.MAX_MESSAGE_BYTES,
+                max_message_characters=wire.MAX_TEXT_CHARACTERS,
                 messages_per_minute=settings.HPLUS_MESSAGES_PER_MINUTE,
             ),
             data=messages.Snapshot(**arrival.snapshot),

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from hplus.operations import metrics
 from hplus.realtime.connection.transport import Transport
+from hplus.realtime.publishing import event_types
 from hplus.realtime.publishing.envelopes import Envelope
 
 REMEMBERED_EVENTS = 12_000
@@ -84,7 +85,8 @@ class WrittenEvents:
 class Outbound:
     """Frames on their way to one client.
 
-    A frame is written at once while the reader keeps up, else it waits. A reader that takes nothing costs
+    A frame is written at once while the reader keeps up, else it waits; what is urgent waits before all
+    other frames, without its `seq`, so that no cursor moves past those. A reader that takes nothing costs
     at most the bound; then `too_slow` is called, which must `clear` and `seal`. What can be left out is not
     put in without `has_room`. `on_written` is called for each durable event that has been written.
     """
@@ -93,6 +95,8 @@ class Outbound:
         "_bytes",
         "_drained",
         "_on_written",
+        "_overtaking",
+        "_taken",
         "_too_slow",
         "_transport",
         "_waiting",
@@ -107,6 +111,8 @@ class Outbound:
         self._transport, self._on_written, self._too_slow = transport, on_written, too_slow
         self._waiting: deque[tuple[bytes, Envelope | None]] | None = None  # made when a reader lags
         self._bytes = 0
+        self._overtaking = 0  # how many of those that wait have overtaken the others; they stand first
+        self._taken = 0  # frames that waited and have been written
         self._drained: asyncio.Future[None] | None = None
         self.written = WrittenEvents()
         self.is_closed = False
@@ -132,8 +138,33 @@ class Outbound:
 
     def put_live(self, envelope: Envelope, seq: int) -> None:
         """Write an event of the stream, unless it has been written out of order."""
-        if not self.written.add_live(seq):
+        if self.written.add_live(seq):
+            return
+        if self._waiting and envelope.event_type in event_types.overtaking():
+            self.put_ahead(envelope.unplaced, envelope)
+        else:
             self.put(envelope.stamped(seq), envelope)
+
+    def put_ephemeral(self, envelope: Envelope) -> None:
+        """Write an event that has no place in the mailbox."""
+        if self._waiting and envelope.event_type in event_types.overtaking():
+            self.put_ahead(envelope.frame)
+        else:
+            self.put(envelope.frame)
+
+    def put_ahead(self, frame: bytes, envelope: Envelope | None = None) -> None:
+        """Write a frame before all that waits, but after those that have overtaken before it."""
+        if not self._waiting or self.is_closed or self.is_sealed:
+            self.put(frame, envelope)
+            return
+        self._waiting.insert(self._overtaking, (frame, envelope))
+        self._overtaking += 1
+        self._note_waiting(frame)
+
+    def put_once_ahead(self, envelope: Envelope, seq: int) -> None:
+        """Write an event before all that waits and before those that are still to be read, once."""
+        if not self.written.add_other(seq):
+            self.put_ahead(envelope.unplaced, envelope)
 
     def put_other(self, envelope: Envelope, seq: int, *, again: bool = False) -> None:
         """Write an event out of order; one that was written already only where it was asked for again."""
@@ -155,13 +186,16 @@ class Outbound:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append((frame, envelope))
+        self._note_waiting(frame)
+
+    def _note_waiting(self, frame: bytes) -> None:
         self._bytes += len(frame)
         if self._is_full():
             self._too_slow()
 
     def clear(self) -> None:
         """Drop what waits."""
-        self._waiting, self._bytes = None, 0
+        self._waiting, self._bytes, self._overtaking = None, 0, 0
 
     def seal(self) -> None:
         """Take nothing any more; what waits is still written."""
@@ -176,6 +210,8 @@ class Outbound:
         while self._waiting and not self.is_closed and self._transport.is_writable:
             frame, envelope = self._waiting.popleft()
             self._bytes -= len(frame)
+            self._overtaking = max(0, self._overtaking - 1)
+            self._taken += 1
             self._write(frame, envelope)
         if not self._waiting:
             self._waiting = None
@@ -193,6 +229,14 @@ class Outbound:
             await self.drained(settings.SLOW_READER_SECONDS)
             return self.is_closed or not self._waiting
         return True
+
+    async def wait_until_drained(self) -> bool:
+        """Wait for the reader while it takes something. Returns False where it takes nothing any more."""
+        taken = -1
+        while self._waiting and not self.is_closed and taken != self._taken:
+            taken = self._taken
+            await self.drained(settings.SLOW_READER_SECONDS)
+        return not self._waiting and not self.is_closed and not self.is_sealed
 
     async def drained(self, seconds: float) -> None:
         """Wait until everything has been written, or the time is over."""

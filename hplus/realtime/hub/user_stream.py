@@ -8,7 +8,7 @@ import logging
 from hplus.realtime.execution.db_threads import in_reconciliation_thread
 from hplus.realtime.hub.listener import Listener
 from hplus.realtime.publishing.envelopes import Envelope
-from hplus.realtime.publishing.mailbox import entries_between
+from hplus.realtime.publishing.mailbox import page_between
 
 logger = logging.getLogger(__name__)
 GAP_SECONDS = 0.1  # how long an event that came too early waits for the one before it
@@ -100,7 +100,7 @@ class UserStream:
         if self.last_seq is None or self.last_seq >= self._newest or not self.clients:
             return
         try:
-            missing = await in_reconciliation_thread(entries_between, self.user_id, self.last_seq)
+            missing = await in_reconciliation_thread(page_between, self.user_id, self.last_seq)
         except Exception:
             logger.exception("Entries could not be fetched; the next reconciliation tries again")
             return

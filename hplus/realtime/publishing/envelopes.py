@@ -50,6 +50,13 @@ class Envelope:
         return b'%b,"seq":%d,"eventId":"%b"}' % (self.frame[:-1], seq, self.event_id.encode())
 
     @property
+    def unplaced(self) -> bytes:
+        """The frame without `seq`, as one gets it that overtakes; with `eventId` where it is durable."""
+        return (
+            b'%b,"eventId":"%b"}' % (self.frame[:-1], self.event_id.encode()) if self.event_id else self.frame
+        )
+
+    @property
     def seq(self) -> int | None:
         """The place in the recipient's mailbox, once it is addressed to one recipient."""
         return next(iter(self.seqs.values()), None)

@@ -20,6 +20,12 @@ def conflated() -> dict[str, str]:
 
 
 @cache
+def overtaking() -> frozenset[str]:
+    """Return types that are written before what waits for a slow reader."""
+    return frozenset(event.type for event in wire.subclasses(wire.Event) if event.overtakes)
+
+
+@cache
 def revoking() -> frozenset[str]:
     """Return types after which nothing conflated of the same author and topic is delivered any more."""
     return frozenset(event.type for event in wire.subclasses(wire.Event) if event.revokes)

@@ -6,22 +6,35 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from django.conf import settings
+
 from hplus.accounts.models import User
 from hplus.protocol.wire import Durable, subclasses
 from hplus.realtime.execution import prepared
 from hplus.realtime.models import MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope, envelope_of
 
-ENTRIES_AT_ONCE = 500
+TRIED_FIRST = 16  # entries from which the size of the next ones is guessed
+Placed = tuple[int, Envelope | None]  # the place in the mailbox, and the event; None where its row is gone
 
 
-def entries_between(
-    user_id: str, after: int, up_to: int = 2**62, most: int = ENTRIES_AT_ONCE
-) -> list[tuple[int, Envelope | None]]:
-    """Return the entries of a mailbox with their rebuilt events; None in place of one whose row is gone."""
-    rows = list(MailboxEntry.objects.between(user_id, after, up_to)[:most])
-    envelopes = rebuilt_envelopes(rows)
-    return [(row.seq, envelopes.get(row.seq)) for row in rows]
+def page_between(user_id: str, after: int, up_to: int = 2**62, most: int | None = None) -> list[Placed]:
+    """Return the first entries of a mailbox after a place with their rebuilt events.
+
+    At most PAGE_EVENTS or `most`, and no more once they have PAGE_BYTES.
+    """
+    page: list[Placed] = []
+    wanted, size_bytes, count = most or settings.PAGE_EVENTS, 0, TRIED_FIRST
+    while count and size_bytes < settings.PAGE_BYTES:
+        rows = list(MailboxEntry.objects.between(user_id, after, up_to)[: min(count, wanted - len(page))])
+        envelopes = rebuilt_envelopes(rows)
+        page += [(row.seq, envelopes.get(row.seq)) for row in rows]
+        if not rows or len(page) >= wanted:
+            break
+        after = rows[-1].seq
+        size_bytes += sum(len(envelope.frame) for envelope in envelopes.values())
+        count = (settings.PAGE_BYTES - size_bytes) * len(page) // max(1, size_bytes)
+    return page
 
 
 def rebuilt_envelopes(rows: Iterable[MailboxEntry]) -> dict[int, Envelope]:

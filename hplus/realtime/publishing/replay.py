@@ -16,15 +16,18 @@ from hplus.portions import repeat_in_portions
 from hplus.realtime.execution import prepared
 from hplus.realtime.models import Epoch, MailboxEntry
 from hplus.realtime.publishing.envelopes import Envelope
-from hplus.realtime.publishing.mailbox import entries_between, entry_of, envelopes_of
+from hplus.realtime.publishing.mailbox import entry_of, envelopes_of, page_between
 
 REPLAY_MOST = 10_000
-TOGETHER_MOST = 100  # entries after one cursor that are read with those of others
+TOGETHER_MOST = 20  # entries after one cursor that are read with those of others
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a mailbox holds after a cursor; not `recovered` where that is too old or of another epoch."""
+    """What a mailbox holds after a cursor; not `recovered` where that is too old or of another epoch.
+
+    With `has_more` there are entries after these.
+    """
 
     recovered: bool
     entries: list[tuple[int, Envelope | None]]
@@ -37,19 +40,28 @@ class Replay:
         ]
 
 
-def replay(user: User, since: int, epoch: str | None, up_to: int, most: int = REPLAY_MOST) -> Replay:
-    """Read the entries after `since`, in order."""
-    if (epoch and epoch != Epoch.of(user)) or since > up_to or not _reaches_back_to(user, since, up_to):
+def replay(user: User, since: int, epoch: str | None, up_to: int, most: int) -> Replay:
+    """Read the first entries after `since`, in order: at most so many, and no more than PAGE_BYTES."""
+    if not _is_valid(user, since, epoch, up_to):
         return Replay(recovered=False, entries=[])
-    found = entries_between(user.pk, since, up_to, most)
+    found = page_between(user.pk, since, up_to, most)
     last = found[-1][0] if found else up_to
     return Replay(recovered=True, entries=found, since=since, has_more=last < up_to)
 
 
-def replay_all(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
-    """Replay all for a handshake, or report it as not recovered: a gap without notice would be a loss."""
-    found = replay(user, since, epoch, up_to)
-    return Replay(recovered=False, entries=[]) if found.has_more else found
+def replay_later(user: User, since: int, epoch: str | None, up_to: int) -> Replay:
+    """Return what a handshake says of this cursor; what comes after it is read page by page.
+
+    Not recovered where there is more than REPLAY_MOST.
+    """
+    if up_to - since > REPLAY_MOST or not _is_valid(user, since, epoch, up_to):
+        return Replay(recovered=False, entries=[])
+    return Replay(recovered=True, entries=[], since=since, has_more=since < up_to)
+
+
+def _is_valid(user: User, since: int, epoch: str | None, up_to: int) -> bool:
+    is_current = not epoch or epoch == Epoch.of(user)
+    return is_current and since <= up_to and _reaches_back_to(user, since, up_to)
 
 
 # For many who connect at once
@@ -80,14 +92,14 @@ class Missed:
 
 
 def replay_each(wanted: Sequence[Missed]) -> list[Replay]:
-    """Like `replay_all` for each of these."""
+    """Read together what is short; of the others only whether it is recovered (`replay_later`)."""
     together = [missed for missed in wanted if missed.is_short] if prepared.is_available() else []
     found = dict(zip(map(id, together), _replay_together(together), strict=True))
     return [found.get(id(missed)) or _replay_one(missed) for missed in wanted]
 
 
 def _replay_one(missed: Missed) -> Replay:
-    return replay_all(missed.user, missed.cursor.since, missed.cursor.epoch, missed.last_seq)
+    return replay_later(missed.user, missed.cursor.since, missed.cursor.epoch, missed.last_seq)
 
 
 ENTRIES_AFTER = """
