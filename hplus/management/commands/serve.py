@@ -17,7 +17,12 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from hplus.operations.readiness import refuse_unless_ready, schema_fault, static_fault
+from hplus.operations.readiness import (
+    refuse_unless_ready,
+    schema_fault,
+    schema_fault_at_first,
+    static_fault,
+)
 from hplus.operations.serving import listening_socket, serve
 
 logger = logging.getLogger(__name__)
@@ -62,7 +67,7 @@ class Command(BaseCommand):
             settings.HPLUS_WORKER_INSIDE = False
         if options["prepare"]:
             self._prepare()
-        refuse_unless_ready(schema_fault, static_fault)
+        refuse_unless_ready(schema_fault_at_first, static_fault)
         listener = self._listen(options["host"], options["port"])
         self._print_addresses(options["port"])
         if options["workers"] > 1:
