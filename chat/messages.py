@@ -13,7 +13,19 @@ from pydantic.alias_generators import to_camel
 from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
-from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape
+from hplus.protocol.numbers import must_be_bounded
+from hplus.protocol.wire import (
+    MAX_MESSAGE_BYTES,
+    Durable,
+    Event,
+    Id,
+    Latitude,
+    Longitude,
+    OptionalId,
+    Request,
+    Shape,
+    encode,
+)
 
 
 class Attached(Shape):
@@ -36,6 +48,7 @@ class Attached(Shape):
         """Read null as absent, convert other types: no message is refused for a size of "12 KB"."""
         if not isinstance(given, dict):
             return given
+        must_be_bounded(given)
         sent = {k: v for k, v in given.items() if v is not None}
         converted = {
             **{k: as_text(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
@@ -65,6 +78,10 @@ class Place(Shape):
     lat: Latitude
     lng: Longitude
     address: Annotated[str | None, StringConstraints(max_length=500)] = None
+
+
+def _sent_bytes(files: list[Attached]) -> int:
+    return sum(len(encode(file.as_json())) for file in files)
 
 
 # Requests
@@ -106,6 +123,9 @@ class SendMessage(Request):
         is_location = self.message_type == MessageType.LOCATION
         if not self.message.strip() and not self.attachments and not self.location and not is_location:
             raise ValidationFailed("message: is empty", field="message", reason="is empty")
+        if self.attachments and _sent_bytes(self.attachments) > MAX_MESSAGE_BYTES:
+            reason = "is longer than a frame when it is sent"
+            raise ValidationFailed(f"attachments: {reason}", field="attachments", reason=reason)
         return self
 
 

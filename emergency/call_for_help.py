@@ -178,7 +178,8 @@ def _unreadable_fields(request: RequestHelp) -> list[str]:
         name for name, (value, convert) in converted.items() if value is not None and convert(value) is None
     ]
     ids = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
-    return unreadable + [name for name, value in ids.items() if request.original.get(name) != value]
+    unreadable += [name for name, value in ids.items() if request.original.get(name) != value]
+    return list(dict.fromkeys([*unreadable, *request.odd_numbers]))
 
 
 def _is_readable(value: Any) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+from hplus.protocol.numbers import is_bounded, must_be_bounded
 
 
 def as_text(value: Any) -> str | None:
@@ -18,7 +20,7 @@ def as_text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and is_bounded(value):
         return str(int(value))
     if isinstance(value, dict | list):
         parts = value.values() if isinstance(value, dict) else value
@@ -31,6 +33,10 @@ def as_object(value: Any) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return value
     return {"asSent": value} if value or (value == 0 and not isinstance(value, bool)) else None
+
+
+def _bounded_text(value: Any) -> str | None:
+    return as_text(must_be_bounded(value))
 
 
 def as_id(value: Any, most: int) -> str | None:
@@ -81,5 +87,7 @@ AnyNumber = Annotated[Any, _NUMBER_SCHEMA]
 AnyFlag = Annotated[Any, _FLAG_SCHEMA]
 AnyObject = Annotated[Any, _OBJECT_SCHEMA]
 # Accepted whatever their type, and converted to a text or an object.
-LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
-LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]
+LenientText = Annotated[str | None, BeforeValidator(_bounded_text), _TEXT_SCHEMA]
+LenientObject = Annotated[
+    dict[str, Any] | None, BeforeValidator(as_object), AfterValidator(must_be_bounded), _OBJECT_SCHEMA
+]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.utils import timezone
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -28,7 +28,20 @@ from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
 from emergency.visibility import View, views_of
 from hplus.accounts.models import User
-from hplus.protocol.wire import Durable, Event, Id, Latitude, Longitude, OptionalId, Request, Shape, missing
+from hplus.protocol.numbers import names_of_unbounded, unbounded_as_text, without_unbounded
+from hplus.protocol.wire import (
+    Durable,
+    Event,
+    Id,
+    Latitude,
+    Longitude,
+    Moment,
+    OptionalId,
+    Request,
+    Shape,
+    missing,
+    must_be_ahead,
+)
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -63,6 +76,7 @@ class RequestHelp(Request):
     type = "emergencyRequest"
     rate_limited = False
     urgent = True
+    takes_odd_numbers = True
 
     patient_id: Id
     hospital_id: Id
@@ -79,6 +93,8 @@ class RequestHelp(Request):
     request_id: Annotated[str | None, BeforeValidator(partial(as_id, most=150))] = None
     client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
+    # Fields with a number that is not bounded: null here, its text in `original`.
+    odd_numbers: SkipJsonSchema[list[str]] = Field(default_factory=list, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +102,11 @@ class RequestHelp(Request):
         if not isinstance(given, dict):
             return given
         own = cls.model_fields
-        return {**given, "original": {own[k].alias or k if k in own else k: v for k, v in given.items()}}
+        original = {own[k].alias or k if k in own else k: v for k, v in given.items()}
+        odd = names_of_unbounded(original)
+        if odd:
+            given, original = without_unbounded(given), unbounded_as_text(original)
+        return {**given, "original": original, "oddNumbers": odd}
 
 
 class Respond(Request):
@@ -234,13 +254,21 @@ class Transfer(Request):
 class SetDiversion(Request):
     """Put your hospital on diversion, as its admin, or end the diversion; `until` ends it by itself.
 
+    `until` lies ahead, by ten years at most.
+
     Staff, and patients who joined the hospital, get `hospitalStatus`. A call for help is still accepted.
     """
 
     type = "hospitalStatus"
     on_diversion: bool
     reason: Annotated[str | None, StringConstraints(max_length=500)] = None
-    until: AwareDatetime | None = None
+    until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _must_end_ahead(self) -> Self:
+        if self.on_diversion and self.until is not None:
+            must_be_ahead(self.until, "until")
+        return self
 
 
 class FindNearestResponders(Request):

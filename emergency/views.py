@@ -53,6 +53,8 @@ class Emergencies(Shape):
 
 
 class EmergenciesView(APIView):
+    request_type = messages.RequestHelp.type
+
     @extend_schema(
         operation_id="emergencies_list",
         parameters=[

@@ -39,7 +39,7 @@ class TenancyQuerySet(models.QuerySet, Generic[Row]):
 
     def with_id(self, value: Any) -> Self:
         """Return the row with this public id, or none; none also for an id that no row can have."""
-        return self.filter(**{self.public_id: value}) if self._is_possible(value) else self.none()
+        return self.filter(**{self.public_id: value}) if self.is_possible_id(value) else self.none()
 
     def find(self, value: Any, refusal: errors.Refusal) -> Row:
         """Return the row with this public id. Raises the refusal where it is none of these rows."""
@@ -48,7 +48,7 @@ class TenancyQuerySet(models.QuerySet, Generic[Row]):
             raise refusal
         return row
 
-    def _is_possible(self, value: Any) -> bool:
+    def is_possible_id(self, value: Any) -> bool:
         """Whether the value can be an id: of the field's type, and text that the database can store."""
         meta = self.model._meta
         field = meta.pk if self.public_id == "pk" else meta.get_field(self.public_id)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from hplus.accounts.models import User
-from hplus.protocol.wire import rfc3339
+from hplus.protocol.wire import in_utc, rfc3339
 from location import messages
 from location.geo import distance_m, eta_seconds
 from location.models import Grant, is_stale
@@ -80,6 +80,6 @@ def parse_zoned(timestamp: str) -> datetime | None:
     """Parse a phone's timestamp with a zone; None for one without, whose moment nobody can know."""
     try:
         moment = parse_datetime(timestamp)
-        return moment.astimezone(UTC) if moment and moment.tzinfo else None
-    except (ValueError, OverflowError):
+        return in_utc(moment) if moment and moment.tzinfo else None
+    except ValueError:
         return None

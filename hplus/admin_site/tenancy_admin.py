@@ -17,7 +17,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.admin.utils import quote
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
@@ -76,6 +78,8 @@ class TenancyAdmin(ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Look for the first MOST_TERMS terms; a page of them would make a statement of a hundred joins."""
+        if not is_storable(search_term):
+            return queryset.none(), False
         terms = search_term[:MOST_CHARACTERS].split(maxsplit=MOST_TERMS)[:MOST_TERMS]
         return super().get_search_results(request, queryset, " ".join(terms))
 
@@ -83,9 +87,15 @@ class TenancyAdmin(ModelAdmin):
         return super().get_object(request, object_id, from_field) if is_storable(object_id) else None
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        if not is_storable(request.GET.dict()):
+        """Raises IncorrectLookupParameters for a value no column can have: a NUL, the year 99999."""
+        if not is_storable(dict(request.GET.lists())):
             raise IncorrectLookupParameters
-        return super().get_changelist_instance(request)
+        try:
+            changes = super().get_changelist_instance(request)
+            changes.result_list = list(changes.result_list)
+        except (ValueError, OverflowError, DataError) as impossible:
+            raise IncorrectLookupParameters from impossible
+        return changes
 
     def formfield_for_foreignkey(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs.setdefault("queryset", _choices(db_field, request.user))
@@ -147,7 +157,12 @@ class TenancyAdmin(ModelAdmin):
         return [(name, allowed[name][2]) for name in self.get_buttons(request, row) if name in allowed]
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Redirect back to the page of the row where its button was pressed."""
+        """Redirect back to the page of the row where its button was pressed.
+
+        Raises BadRequest for a ticked id that no row can have.
+        """
+        if not all(map(queryset.is_possible_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("An id of these rows is none.")
         response = super().response_action(request, queryset)
         if "is_button" not in request.POST or not isinstance(response, HttpResponseRedirect):
             return response

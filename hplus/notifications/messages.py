@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_snake
 
 from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
+from hplus.protocol.numbers import must_be_bounded
 from hplus.protocol.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
 # Sent by HPlus alone: an app that gets `message` expects a ChatMessage in `data`.
@@ -32,6 +33,7 @@ def _staff_role(role: str | None) -> str | None:
 
 
 def _small(data: dict[str, Any]) -> dict[str, Any]:
+    must_be_bounded(data)
     if len(encode(data)) > DATA_BYTES:
         raise ValueError(f"must have at most {DATA_BYTES} bytes as JSON")
     return data

@@ -9,11 +9,13 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import orjson
 from pydantic import (
+    AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from hplus import errors
+from hplus.protocol.numbers import TEXT_CHARACTERS, UnreadableNumber
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -33,13 +36,14 @@ MAX_DIGITS = 32  # int() on thousands of digits takes seconds
 # Reading text
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
-    """Parse one frame to one JSON object.
+def parse(text: str | bytes, request_type: str | None = None) -> dict[str, Any]:
+    """Parse one frame, or a body of this request type, to one JSON object.
 
     Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
     of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
-    and lone surrogates become U+FFFD instead. Raises InvalidJson, InvalidMessage,
-    MessageTooLarge, or UnicodeDecodeError for bytes that are not UTF-8.
+    and lone surrogates become U+FFFD instead, in one that `takes_odd_numbers` each such number becomes an
+    UnreadableNumber. Raises InvalidJson, InvalidMessage, MessageTooLarge, or UnicodeDecodeError for bytes
+    that are not UTF-8.
     """
     text = text if isinstance(text, str) else text.decode()
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
@@ -47,13 +51,17 @@ def parse(text: str | bytes) -> dict[str, Any]:
     try:
         frame = _DECODER.decode(text)
     except (ValueError, RecursionError) as unreadable:
-        raise errors.InvalidJson(reason=_reason(unreadable)) from None
+        odd = _with_odd_numbers(text, request_type)
+        if odd is None:
+            raise errors.InvalidJson(reason=_reason(unreadable)) from None
+        frame = odd
     if not isinstance(frame, dict):
         raise errors.InvalidMessage(reason="a frame is one JSON object")
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
         raise errors.InvalidJson(reason=f"nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and not is_storable(frame):
-        if frame.get("type") not in _urgent_types():
+        named = request_type or frame.get("type")
+        if not isinstance(named, str) or named not in _types_with("urgent"):
             raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
         frame = _without_unstorable(frame)
     return frame
@@ -77,8 +85,21 @@ def _without_unstorable(value: Any) -> Any:
 
 
 @functools.cache
-def _urgent_types() -> frozenset[str]:
-    return frozenset(request.type for request in subclasses(Request) if request.urgent)
+def _types_with(flag: str) -> frozenset[str]:
+    """The request types whose classes set this flag."""
+    return frozenset(request.type for request in subclasses(Request) if getattr(request, flag))
+
+
+def _with_odd_numbers(text: str, request_type: str | None) -> dict[str, Any] | None:
+    """The frame with UnreadableNumbers, where its type takes them."""
+    try:
+        frame = _LENIENT_DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(frame, dict):
+        return None
+    named = request_type or frame.get("type")
+    return frame if isinstance(named, str) and named in _types_with("takes_odd_numbers") else None
 
 
 def depth(value: Any) -> int:
@@ -124,6 +145,23 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def _odd_float(digits: str) -> float | UnreadableNumber:
+    number = float(digits)
+    return number if abs(number) != float("inf") else UnreadableNumber(digits[:TEXT_CHARACTERS])
+
+
+def _odd_int(digits: str) -> int | UnreadableNumber:
+    return int(digits) if len(digits) <= MAX_DIGITS else UnreadableNumber(digits[:TEXT_CHARACTERS])
+
+
+_LENIENT_DECODER = json.JSONDecoder(
+    parse_constant=UnreadableNumber,
+    parse_float=_odd_float,  # type: ignore[arg-type]
+    parse_int=_odd_int,  # type: ignore[arg-type]
+    object_pairs_hook=_unique,
+)
+
+
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNREADABLE = "\ufffd"
 
@@ -144,6 +182,30 @@ def _not_boolean(value: Any) -> Any:
     return None if isinstance(value, bool) else value
 
 
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2201, 1, 1, tzinfo=UTC)
+MOST_AHEAD = timedelta(days=3653)  # ten years: a later end is a slip of the finger
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return an aware time in UTC. Raises ValueError for one outside of the years 1900 to 2200."""
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside of the years 1900 to 2200") from None
+    if not EARLIEST <= utc < LATEST:
+        raise ValueError("is outside of the years 1900 to 2200")
+    return utc
+
+
+def must_be_ahead(moment: datetime, field: str) -> None:
+    """Raise ValidationFailed for a time that has passed, or is more than MOST_AHEAD away."""
+    now = datetime.now(UTC)
+    if not now < moment <= now + MOST_AHEAD:
+        reason = "has passed" if moment <= now else "is more than ten years ahead"
+        raise errors.ValidationFailed(f"{field}: {reason}", field=field, reason=reason)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=150)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
@@ -174,6 +236,8 @@ class Request(Shape):
     # Exempt from rate limits, handled before what waits on the same connection, and accepted with a lone
     # surrogate in a text.
     urgent: ClassVar[bool] = False
+    # Not refused for a number that JSON readers don't take (1e400, NaN).
+    takes_odd_numbers: ClassVar[bool] = False
 
     request_id: OptionalId = None
     client_message_id: Annotated[
