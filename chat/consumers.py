@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,7 +42,17 @@ class ChatConsumer(DomainConsumer):
     @handles(messages.JoinChatRoom, buffers_delivery=True)
     def join(self, request: messages.JoinChatRoom) -> Result:
         with self._join_lock:
-            return self._remember_room(request, actions.join(self.user, request))
+            joined = self._remember_room(request, actions.join(self.user, request))
+            return replace(joined, events=self._without_had(joined.events))
+
+    def _without_had(self, events: Iterable[Any]) -> list[Any]:
+        """Leave out what this client has from a connection that this one goes on with."""
+        had_up_to = self.client.had_up_to
+        return [
+            event
+            for event in events
+            if not isinstance(event, Envelope) or not 0 < (event.seq or 0) <= had_up_to
+        ]
 
     def _is_another_room(self, request: messages.SendMessage) -> bool:
         return (request.receiver_id, request.hospital_id) not in self.rooms
@@ -63,7 +73,7 @@ class ChatConsumer(DomainConsumer):
         if not is_first:
             return None
         unread = self.client.hub.batches.of(actions.unread_in_each)
-        return Result(events=await unread.submit((self.user, self.rooms[pair])))
+        return Result(events=self._without_had(await unread.submit((self.user, self.rooms[pair]))))
 
     def _remember_room(self, request: messages.JoinChatRoom | messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)

@@ -38,8 +38,13 @@ class TenancyQuerySet(models.QuerySet, Generic[Row]):
         raise NotImplementedError(type(self).__name__)
 
     def with_id(self, value: Any) -> Self:
-        """Return the row with this public id, or none; none also for an id that no row can have."""
-        return self.filter(**{self.public_id: value}) if self.is_possible_id(value) else self.none()
+        """Return the row with this public id, or none; none also for an id that no row can have.
+
+        Texts are compared in NFC.
+        """
+        if not self.is_possible_id(value):
+            return self.none()
+        return self.filter(**{self.public_id: wire.nfc(value) if isinstance(value, str) else value})
 
     def find(self, value: Any, refusal: errors.Refusal) -> Row:
         """Return the row with this public id. Raises the refusal where it is none of these rows."""

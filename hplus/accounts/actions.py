@@ -19,7 +19,7 @@ from hplus.accounts import admin_sessions, identification, notices, passwords, s
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.protocol.wire import is_storable
+from hplus.protocol.wire import is_storable, nfc
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Claim:
     device_id: str = ""
     # The admin session, where a page of the admin site connects without a userId or token.
     admin_session_key: str = ""
+
+    def __post_init__(self) -> None:
+        """Bring what is compared into NFC."""
+        for name in ("user_id", "hospital_id", "department", "specialization", "device_id"):
+            object.__setattr__(self, name, nfc(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)

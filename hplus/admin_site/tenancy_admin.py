@@ -8,6 +8,7 @@ confidential rows, are recorded in the audit.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from hplus.accounts.models import User
 from hplus.admin_site.csv_export import MOST_ROWS, csv_response
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.protocol.wire import is_storable
+from hplus.protocol.wire import is_storable, nfc
 
 MOST_TERMS, MOST_CHARACTERS = 8, 200  # of a search; each term is looked for in every column
 MOST_PAGES = 100  # beyond them one searches
@@ -81,10 +82,14 @@ class TenancyAdmin(ModelAdmin):
         if not is_storable(search_term):
             return queryset.none(), False
         terms = search_term[:MOST_CHARACTERS].split(maxsplit=MOST_TERMS)[:MOST_TERMS]
-        return super().get_search_results(request, queryset, " ".join(terms))
+        text = " ".join(terms)
+        found, has_duplicates = super().get_search_results(request, queryset, nfc(text))
+        if (apart := unicodedata.normalize("NFD", text)) != nfc(text):  # as a message may have been sent
+            found |= super().get_search_results(request, queryset, apart)[0]
+        return found, has_duplicates
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        return super().get_object(request, object_id, from_field) if is_storable(object_id) else None
+        return super().get_object(request, nfc(object_id), from_field) if is_storable(object_id) else None
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Raises IncorrectLookupParameters for a value no column can have: a NUL, the year 99999."""

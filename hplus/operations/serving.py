@@ -30,6 +30,9 @@ except ImportError:  # a platform without the compiled part
 
 logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
+# An idle HTTP connection stays open for longer than in the proxy before it (deploy/nginx.conf): a request
+# sent while the server closes the connection would be answered 502.
+KEEP_ALIVE_SECONDS = 75
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 # First bytes of whole frames (RFC 6455 §5.2), and the mask bit that stands above the length.
@@ -323,6 +326,7 @@ def configuration() -> uvicorn.Config:
         ws=WebSocketProtocol,
         ws_max_size=1024 * 1024,  # a longer frame closes with 1009, a shorter one gets MESSAGE_TOO_LARGE
         ws_per_message_deflate=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ws_ping_interval=20,
         ws_ping_timeout=30,
         log_config=None,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,14 @@ def parse(text: str | bytes, request_type: str | None = None) -> dict[str, Any]:
     that are not UTF-8.
     """
     text = text if isinstance(text, str) else text.decode()
+    try:
+        return _parse(text, request_type)
+    except errors.Refusal as refusal:
+        refusal.frame = envelope_in(text)
+        raise
+
+
+def _parse(text: str, request_type: str | None) -> dict[str, Any]:
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
     try:
@@ -65,6 +74,20 @@ def parse(text: str | bytes, request_type: str | None = None) -> dict[str, Any]:
             raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
         frame = _without_unstorable(frame)
     return frame
+
+
+def envelope_in(text: str) -> dict[str, str]:
+    """Return type, requestId and clientMessageId from the text of a frame that was refused unread."""
+    found: dict[str, str] = {}
+    for name, value in _ENVELOPE.findall(text):
+        try:
+            found.setdefault(name, json.loads(value))
+        except ValueError:
+            continue
+    return {name: value for name, value in found.items() if is_storable(value)}
+
+
+_ENVELOPE = re.compile(r'"(type|requestId|clientMessageId)"\s*:\s*("(?:[^"\\]|\\.){1,1000}")')
 
 
 def is_storable(value: Any) -> bool:
@@ -156,8 +179,8 @@ def _odd_int(digits: str) -> int | UnreadableNumber:
 
 _LENIENT_DECODER = json.JSONDecoder(
     parse_constant=UnreadableNumber,
-    parse_float=_odd_float,  # type: ignore[arg-type]
-    parse_int=_odd_int,  # type: ignore[arg-type]
+    parse_float=_odd_float,
+    parse_int=_odd_int,
     object_pairs_hook=_unique,
 )
 
@@ -186,6 +209,15 @@ EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2201, 1, 1, tzinfo
 MOST_AHEAD = timedelta(days=3653)  # ten years: a later end is a slip of the finger
 
 
+def nfc(text: str) -> str:
+    """Return the text in NFC, in which texts are compared: keyboards write é as one code point or as two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _nfc_if_text(value: Any) -> Any:
+    return nfc(value) if isinstance(value, str) else value
+
+
 def in_utc(moment: datetime) -> datetime:
     """Return an aware time in UTC. Raises ValueError for one outside of the years 1900 to 2200."""
     try:
@@ -206,7 +238,7 @@ def must_be_ahead(moment: datetime, field: str) -> None:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
-Id = Annotated[str, StringConstraints(min_length=1, max_length=150)]
+Id = Annotated[str, BeforeValidator(_nfc_if_text), StringConstraints(min_length=1, max_length=150)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_not_boolean)]

