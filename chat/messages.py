@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.conf import settings
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
 from hplus.protocol.numbers import must_be_bounded
+from hplus.protocol.texts import has_visible, must_be_visible
 from hplus.protocol.wire import (
     MAX_MESSAGE_BYTES,
     Durable,
@@ -121,7 +122,7 @@ class SendMessage(Request):
     @model_validator(mode="after")
     def _must_have_content(self) -> Self:
         is_location = self.message_type == MessageType.LOCATION
-        if not self.message.strip() and not self.attachments and not self.location and not is_location:
+        if not has_visible(self.message) and not self.attachments and not self.location and not is_location:
             raise ValidationFailed("message: is empty", field="message", reason="is empty")
         if self.attachments and _sent_bytes(self.attachments) > MAX_MESSAGE_BYTES:
             reason = "is longer than a frame when it is sent"
@@ -178,7 +179,7 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(pattern=r"\S")]
+    message: Annotated[str, StringConstraints(pattern=r"\S"), AfterValidator(must_be_visible)]
 
 
 class GetMessages(Request):

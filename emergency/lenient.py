@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from hplus.protocol.numbers import is_bounded, must_be_bounded
+from hplus.protocol.texts import keyword
 
 
 def as_text(value: Any) -> str | None:
@@ -56,7 +57,7 @@ def as_age(value: Any) -> int | None:
 
 def as_sex(value: Any) -> str | None:
     """Return female, male, other or unknown; None for anything else."""
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = keyword(value) if isinstance(value, str) else ""
     return _SEXES.get(text)
 
 
@@ -64,7 +65,7 @@ def as_yes_or_no(value: Any) -> bool | None:
     """Return a boolean, also of a text like "yes"; None for anything else."""
     if isinstance(value, bool):
         return value
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = keyword(value) if isinstance(value, str) else ""
     return {"yes": True, "true": True, "no": False, "false": False}.get(text)
 
 

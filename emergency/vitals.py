@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hplus.protocol.texts import keyword
+
 Readings = dict[str, Any]
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -169,7 +171,7 @@ def _agreed(found: list[tuple[str, Readings]]) -> tuple[Readings, list[str]]:
 
 
 def _plain(text: Any) -> str:
-    return re.sub(r"[^\w%]|_", "", str(text)).lower()
+    return re.sub(r"[^\w%]|_", "", keyword(str(text)))
 
 
 def _name_of(key: str) -> tuple[str | None, str]:

@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from hplus import errors
 from hplus.protocol import wire
+from hplus.protocol.texts import nfc
 
 Row = TypeVar("Row", bound=models.Model)
 NO_ROW = Q(pk__in=())
@@ -44,7 +45,7 @@ class TenancyQuerySet(models.QuerySet, Generic[Row]):
         """
         if not self.is_possible_id(value):
             return self.none()
-        return self.filter(**{self.public_id: wire.nfc(value) if isinstance(value, str) else value})
+        return self.filter(**{self.public_id: nfc(value) if isinstance(value, str) else value})
 
     def find(self, value: Any, refusal: errors.Refusal) -> Row:
         """Return the row with this public id. Raises the refusal where it is none of these rows."""

@@ -9,7 +9,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from hplus.accounts.models import User
-from hplus.protocol.wire import in_utc, rfc3339
+from hplus.protocol.times import in_utc
+from hplus.protocol.wire import rfc3339
 from location import messages
 from location.geo import distance_m, eta_seconds
 from location.models import Grant, is_stale
@@ -74,6 +75,15 @@ def timestamp_of(said_at: str, at: datetime) -> str:
     """Return the phone's own text where it is UTC, with the same number of decimals; else RFC 3339."""
     is_phone_utc = said_at.endswith("Z") and parse_zoned(said_at) == at
     return said_at if is_phone_utc else rfc3339(at)
+
+
+def parse_naive(timestamp: str) -> datetime | None:
+    """Parse a phone's timestamp without a zone; None for one with a zone, or an unreadable one."""
+    try:
+        moment = parse_datetime(timestamp)
+    except ValueError:
+        return None
+    return moment if moment and moment.tzinfo is None else None
 
 
 def parse_zoned(timestamp: str) -> datetime | None:

@@ -19,7 +19,8 @@ from hplus.accounts import admin_sessions, identification, notices, passwords, s
 from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, User
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.protocol.wire import is_storable, nfc
+from hplus.protocol.texts import nfc
+from hplus.protocol.wire import is_storable
 
 
 @dataclass(frozen=True)

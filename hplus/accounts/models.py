@@ -21,7 +21,7 @@ from django.utils import timezone
 from hplus.accounts import notices
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.protocol.wire import nfc
+from hplus.protocol.texts import nfc
 from hplus.tenancy import TenancyQuerySet
 
 

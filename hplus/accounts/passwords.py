@@ -13,7 +13,7 @@ from hplus import errors
 from hplus.accounts import login_throttle
 from hplus.accounts.models import User
 from hplus.api.lanes import give_back_connection
-from hplus.protocol.wire import nfc
+from hplus.protocol.texts import nfc
 
 DEMO_PASSWORD = "hplus-demo"
 

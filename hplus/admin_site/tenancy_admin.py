@@ -31,7 +31,8 @@ from hplus.accounts.models import User
 from hplus.admin_site.csv_export import MOST_ROWS, csv_response
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
-from hplus.protocol.wire import is_storable, nfc
+from hplus.protocol.texts import nfc
+from hplus.protocol.wire import is_storable
 
 MOST_TERMS, MOST_CHARACTERS = 8, 200  # of a search; each term is looked for in every column
 MOST_PAGES = 100  # beyond them one searches

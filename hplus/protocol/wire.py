@@ -7,16 +7,13 @@ import json
 import os
 import re
 import time
-import unicodedata
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import orjson
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from hplus import errors
 from hplus.protocol.numbers import TEXT_CHARACTERS, UnreadableNumber
+from hplus.protocol.texts import has_visible, nfc
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -192,7 +190,7 @@ UNREADABLE = "\ufffd"
 
 
 def _blank_is_absent(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
+    return None if isinstance(value, str) and not has_visible(value) else value
 
 
 def _verbatim(value: Any) -> str | None:
@@ -205,39 +203,10 @@ def _not_boolean(value: Any) -> Any:
     return None if isinstance(value, bool) else value
 
 
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2201, 1, 1, tzinfo=UTC)
-MOST_AHEAD = timedelta(days=3653)  # ten years: a later end is a slip of the finger
-
-
-def nfc(text: str) -> str:
-    """Return the text in NFC, in which texts are compared: keyboards write é as one code point or as two."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
 def _nfc_if_text(value: Any) -> Any:
     return nfc(value) if isinstance(value, str) else value
 
 
-def in_utc(moment: datetime) -> datetime:
-    """Return an aware time in UTC. Raises ValueError for one outside of the years 1900 to 2200."""
-    try:
-        utc = moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is outside of the years 1900 to 2200") from None
-    if not EARLIEST <= utc < LATEST:
-        raise ValueError("is outside of the years 1900 to 2200")
-    return utc
-
-
-def must_be_ahead(moment: datetime, field: str) -> None:
-    """Raise ValidationFailed for a time that has passed, or is more than MOST_AHEAD away."""
-    now = datetime.now(UTC)
-    if not now < moment <= now + MOST_AHEAD:
-        reason = "has passed" if moment <= now else "is more than ten years ahead"
-        raise errors.ValidationFailed(f"{field}: {reason}", field=field, reason=reason)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 Id = Annotated[str, BeforeValidator(_nfc_if_text), StringConstraints(min_length=1, max_length=150)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from emergency.messages import SetDiversion
 from hplus import errors
 from hplus.accounts.models import Hospital, User
-from hplus.protocol import wire
+from hplus.protocol import times
 from location.visible_position import parse_zoned
 from tests.admin_site import admin_client_of, page
 from tests.board.test_emergency_admin import HOSPITAL, KEPT
@@ -89,7 +89,7 @@ def test_a_time_is_read_in_utc_or_refused(moment: datetime) -> None:
         return
     request = SetDiversion.read(fields)
     assert request.until is not None
-    assert wire.EARLIEST <= request.until < wire.LATEST
+    assert times.EARLIEST <= request.until < times.LATEST
     assert request.until.utcoffset() == timedelta(0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hplus.accounts.models import User
 from hplus.management.commands.seed_demo import PASSWORD
-from hplus.protocol import wire
+from hplus.protocol import texts, wire
 from tests.admin_site import page
 from tests.api import Api, refused
 from tests.servers import ThreadServer
@@ -72,4 +72,4 @@ def test_admin_finds_names_in_either_form(admin_client: Client) -> None:
 
 @given(text=st.text(max_size=30).filter(wire.is_storable))
 def test_every_form_of_a_text_is_compared_as_one(text: str) -> None:
-    assert wire.nfc(unicodedata.normalize("NFD", text)) == wire.nfc(text) == wire.nfc(wire.nfc(text))
+    assert texts.nfc(unicodedata.normalize("NFD", text)) == texts.nfc(text) == texts.nfc(texts.nfc(text))

@@ -13,7 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from hplus.accounts.models import Session, User
-from hplus.protocol.wire import nfc, rfc3339
+from hplus.protocol.texts import nfc
+from hplus.protocol.wire import rfc3339
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection
 
