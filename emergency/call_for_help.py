@@ -184,7 +184,7 @@ def _unreadable_fields(request: RequestHelp) -> list[str]:
     ]
     ids = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
     unreadable += [name for name, value in ids.items() if request.original.get(name) != value]
-    return list(dict.fromkeys([*unreadable, *request.odd_numbers]))
+    return list(dict.fromkeys([*unreadable, *request.unbounded_numbers]))
 
 
 def _is_readable(value: Any) -> bool:

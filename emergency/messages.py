@@ -77,7 +77,7 @@ class RequestHelp(Request):
     type = "emergencyRequest"
     rate_limited = False
     urgent = True
-    takes_odd_numbers = True
+    takes_unbounded_numbers = True
 
     patient_id: Id
     hospital_id: Id
@@ -97,7 +97,7 @@ class RequestHelp(Request):
     client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
     # Fields with a number that is not bounded: null here, its text in `original`.
-    odd_numbers: SkipJsonSchema[list[str]] = Field(default_factory=list, exclude=True)
+    unbounded_numbers: SkipJsonSchema[list[str]] = Field(default_factory=list, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -106,10 +106,10 @@ class RequestHelp(Request):
             return given
         own = cls.model_fields
         original = {own[k].alias or k if k in own else k: v for k, v in given.items()}
-        odd = names_of_unbounded(original)
-        if odd:
+        unbounded = names_of_unbounded(original)
+        if unbounded:
             given, original = without_unbounded(given), unbounded_as_text(original)
-        return {**given, "original": original, "oddNumbers": odd}
+        return {**given, "original": original, "unboundedNumbers": unbounded}
 
 
 class Respond(Request):

@@ -85,8 +85,8 @@ class TenancyAdmin(ModelAdmin):
         terms = search_term[:MOST_CHARACTERS].split(maxsplit=MOST_TERMS)[:MOST_TERMS]
         text = " ".join(terms)
         found, has_duplicates = super().get_search_results(request, queryset, nfc(text))
-        if (apart := unicodedata.normalize("NFD", text)) != nfc(text):  # as a message may have been sent
-            found |= super().get_search_results(request, queryset, apart)[0]
+        if (decomposed := unicodedata.normalize("NFD", text)) != nfc(text):  # as a message may have been sent
+            found |= super().get_search_results(request, queryset, decomposed)[0]
         return found, has_duplicates
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-# Letters and symbols that are blank on the screen: Hangul fillers and the empty braille pattern.
+# Characters that are blank on the screen: Hangul fillers and the empty braille pattern.
 BLANK_SIGNS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 # Categories without a glyph of their own: controls, formats, separators and marks. What this version of
 # Unicode does not know yet is visible: a new emoji is one.
@@ -18,14 +18,14 @@ def nfc(text: str) -> str:
 
 
 def keyword(text: str) -> str:
-    """Return a word of the protocol in small letters, whichever keyboard has written its i.
+    """Return a keyword of the protocol in lower case, whichever keyboard has written its i.
 
     A Turkish phone makes "h\u0131gh" or "H\u0130GH" of HIGH.
     """
-    word = text.strip()
-    if word.isascii():
-        return word.lower()
-    parts = unicodedata.normalize("NFKD", word.casefold()).replace("\u0131", "i")
+    trimmed = text.strip()
+    if trimmed.isascii():
+        return trimmed.lower()
+    parts = unicodedata.normalize("NFKD", trimmed.casefold()).replace("\u0131", "i")
     return "".join(char for char in parts if not unicodedata.combining(char))
 
 

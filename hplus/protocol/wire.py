@@ -40,8 +40,8 @@ def parse(text: str | bytes, request_type: str | None = None) -> dict[str, Any]:
 
     Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
     of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
-    and lone surrogates become U+FFFD instead, in one that `takes_odd_numbers` each such number becomes an
-    UnreadableNumber. Raises InvalidJson, InvalidMessage, MessageTooLarge, or UnicodeDecodeError for bytes
+    and lone surrogates become U+FFFD instead, in one that `takes_unbounded_numbers` each such number becomes
+    an UnreadableNumber. Raises InvalidJson, InvalidMessage, MessageTooLarge, or UnicodeDecodeError for bytes
     that are not UTF-8.
     """
     text = text if isinstance(text, str) else text.decode()
@@ -58,10 +58,10 @@ def _parse(text: str, request_type: str | None) -> dict[str, Any]:
     try:
         frame = _DECODER.decode(text)
     except (ValueError, RecursionError) as unreadable:
-        odd = _with_odd_numbers(text, request_type)
-        if odd is None:
+        lenient = _with_unreadable_numbers(text, request_type)
+        if lenient is None:
             raise errors.InvalidJson(reason=_reason(unreadable)) from None
-        frame = odd
+        frame = lenient
     if not isinstance(frame, dict):
         raise errors.InvalidMessage(reason="a frame is one JSON object")
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
@@ -111,7 +111,7 @@ def _types_with(flag: str) -> frozenset[str]:
     return frozenset(request.type for request in subclasses(Request) if getattr(request, flag))
 
 
-def _with_odd_numbers(text: str, request_type: str | None) -> dict[str, Any] | None:
+def _with_unreadable_numbers(text: str, request_type: str | None) -> dict[str, Any] | None:
     """The frame with UnreadableNumbers, where its type takes them."""
     try:
         frame = _LENIENT_DECODER.decode(text)
@@ -120,7 +120,7 @@ def _with_odd_numbers(text: str, request_type: str | None) -> dict[str, Any] | N
     if not isinstance(frame, dict):
         return None
     named = request_type or frame.get("type")
-    return frame if isinstance(named, str) and named in _types_with("takes_odd_numbers") else None
+    return frame if isinstance(named, str) and named in _types_with("takes_unbounded_numbers") else None
 
 
 def depth(value: Any) -> int:
@@ -166,19 +166,19 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _odd_float(digits: str) -> float | UnreadableNumber:
+def _lenient_float(digits: str) -> float | UnreadableNumber:
     number = float(digits)
     return number if abs(number) != float("inf") else UnreadableNumber(digits[:TEXT_CHARACTERS])
 
 
-def _odd_int(digits: str) -> int | UnreadableNumber:
+def _lenient_int(digits: str) -> int | UnreadableNumber:
     return int(digits) if len(digits) <= MAX_DIGITS else UnreadableNumber(digits[:TEXT_CHARACTERS])
 
 
 _LENIENT_DECODER = json.JSONDecoder(
     parse_constant=UnreadableNumber,
-    parse_float=_odd_float,
-    parse_int=_odd_int,
+    parse_float=_lenient_float,
+    parse_int=_lenient_int,
     object_pairs_hook=_unique,
 )
 
@@ -238,7 +238,7 @@ class Request(Shape):
     # surrogate in a text.
     urgent: ClassVar[bool] = False
     # Not refused for a number that JSON readers don't take (1e400, NaN).
-    takes_odd_numbers: ClassVar[bool] = False
+    takes_unbounded_numbers: ClassVar[bool] = False
 
     request_id: OptionalId = None
     client_message_id: Annotated[

@@ -115,7 +115,7 @@ async def test_message_without_a_visible_character_is_refused(server: ThreadServ
 
 
 @given(text=st.text(st.characters(categories=["L", "N", "P", "Sc", "Sm"]), min_size=1))
-def test_a_text_of_letters_and_signs_is_visible(text: str) -> None:
+def test_any_text_with_a_glyph_is_visible(text: str) -> None:
     assert texts.has_visible(text) or set(text) <= texts.BLANK_SIGNS
 
 

@@ -112,7 +112,7 @@ def test_what_is_kept_of_a_call_for_help_is_bounded_and_storable(vitals: dict[st
         assert numbers.names_of_unbounded({"kept": kept}) == []
         json.dumps(kept, allow_nan=False)
     has_odd = bool(numbers.names_of_unbounded({"vitals": vitals}))
-    assert bool(request.odd_numbers) == has_odd
+    assert bool(request.unbounded_numbers) == has_odd
     if not has_odd and vitals:
         assert request.vitals == vitals
 
