@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
-from hplus.protocol.numbers import must_be_bounded
+from hplus.protocol.numbers import must_be_bounded, unbounded_as_text
 from hplus.protocol.texts import has_visible, must_be_visible
 from hplus.protocol.wire import (
     MAX_MESSAGE_BYTES,
@@ -49,14 +49,14 @@ class Attached(Shape):
         """Read null as absent, convert other types: no message is refused for a size of "12 KB"."""
         if not isinstance(given, dict):
             return given
-        must_be_bounded(given)
+        must_be_bounded({k: v for k, v in given.items() if k not in ("type", "name", "size")})
         sent = {k: v for k, v in given.items() if v is not None}
         converted = {
             **{k: as_text(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
             **({"size": as_bytes(sent["size"])} if "size" in sent else {}),
         }
         replaced = {k: sent[k] for k, v in converted.items() if v != sent[k]}
-        return {**sent, **converted, **({"asSent": replaced} if replaced else {})}
+        return {**sent, **converted, **({"asSent": unbounded_as_text(replaced)} if replaced else {})}
 
     @field_validator("url")
     @classmethod

@@ -204,7 +204,7 @@ def _not_boolean(value: Any) -> Any:
 
 
 def _nfc_if_text(value: Any) -> Any:
-    return nfc(value) if isinstance(value, str) else value
+    return value if not isinstance(value, str) or value.isascii() else nfc(value)
 
 
 Id = Annotated[str, BeforeValidator(_nfc_if_text), StringConstraints(min_length=1, max_length=150)]
