@@ -149,21 +149,26 @@ def signal(user: User, request: messages.SignalCall, connection_id: str) -> None
     Raises CallNotFound, UserNotFound (the target is not in it) or CallInvalidState.
     """
     pair = [user.pk, request.target_user_id]
-    parts = {one.user_id: one for one in Participant.objects.filter(call=request.call_id, user__in=pair)}
+    in_call = Participant.objects.with_device().filter(call=request.call_id, user__in=pair)
+    parts = {one.user_id: one for one in in_call}
     if user.pk not in parts:
         raise errors.CallNotFound()
     if len(parts) < 2:
         raise errors.UserNotFound("That person is not in the call.", field="targetUserId")
     if all(one.is_present for one in parts.values()):
-        publish(_signalled(user, request, connection_id), groups.person(request.target_user_id))
+        device = parts[request.target_user_id].device
+        publish(_signalled(user, request, connection_id, device), groups.person(request.target_user_id))
     elif request.signal_type != "iceCandidate":
         raise errors.CallInvalidState("One of you is not in the call any more.")
 
 
-def _signalled(user: User, request: messages.SignalCall, connection_id: str) -> messages.CallSignalled:
+def _signalled(
+    user: User, request: messages.SignalCall, connection_id: str, device: str
+) -> messages.CallSignalled:
     return messages.CallSignalled(
         call_id=request.call_id,
         caused_by=connection_id,
+        device=device,
         user_id=user.pk,
         target_user_id=request.target_user_id,
         signal_type=request.signal_type,

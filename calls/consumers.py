@@ -52,5 +52,7 @@ class CallsConsumer(DomainConsumer):
         return actions.incoming_calls(self.user)
 
     def on_event(self, envelope: Envelope) -> Envelope | None:
-        """Drop an event that this connection caused: only the user's other devices need it."""
+        """Drop what this connection caused, which the user's other devices need, and signals for another."""
+        if envelope.event_type == messages.CallSignalled.type:
+            return envelope if envelope.topic in ("", self.client.connection_id) else None
         return None if envelope.topic == self.client.connection_id else envelope

@@ -292,7 +292,10 @@ class ParticipantAdded(CallEvent):
 
 
 class CallSignalled(CallEvent):
-    """An offer, an answer or an ICE candidate of another person in the call, for your RTCPeerConnection."""
+    """An offer, an answer or an ICE candidate of another person in the call, for your RTCPeerConnection.
+
+    It comes to the device that takes part; before one does, to all of yours.
+    """
 
     type = "callSignal"
     user_id: str
@@ -300,3 +303,8 @@ class CallSignalled(CallEvent):
     signal_type: Annotated[str, Field(examples=["iceCandidate"])]
     sdp: Annotated[Description | None, Field(repr=False)]
     candidate: Annotated[Description | None, Field(repr=False, examples=[CANDIDATE])]
+    # The connection of the device that takes part; blank before one does.
+    device: str = Field(default="", exclude=True)
+
+    def topic(self) -> str:
+        return self.device

@@ -8,7 +8,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Prefetch, Q
+from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, Value, When
 from django.utils import timezone
 from django.utils.functional import cached_property
 
@@ -170,6 +170,12 @@ class ParticipantQuerySet(models.QuerySet["Participant"]):
     def without_connection(self) -> Self:
         """Return participants of whom no device is connected."""
         return self.filter(~Exists(Connection.objects.filter(user=OuterRef("user"))))
+
+    def with_device(self) -> Self:
+        """Annotate `device`: the open connection of the device that takes part; blank where there is none."""
+        is_open = Exists(Connection.objects.filter(pk=OuterRef("connection_id")))
+        here = When(is_open, status=ParticipantStatus.JOINED, then=F("connection_id"))
+        return self.annotate(device=Case(here, default=Value("")))
 
     def with_connection(self) -> Self:
         return self.filter(Exists(Connection.objects.filter(user=OuterRef("user"))))

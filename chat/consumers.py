@@ -42,7 +42,19 @@ class ChatConsumer(DomainConsumer):
     @handles(messages.JoinChatRoom, buffers_delivery=True)
     def join(self, request: messages.JoinChatRoom) -> Result:
         with self._join_lock:
-            return self._remember_room(request, actions.join(self.user, request))
+            return self._only_new(self._remember_room(request, actions.join(self.user, request)))
+
+    def _only_new(self, result: Result) -> Result:
+        """Leave out what this client has from a connection that this one goes on with, on each page."""
+        had_up_to, read = self.client.had_up_to, result.next_page
+        events = [
+            event
+            for event in result.events
+            if not isinstance(event, Envelope) or not 0 < (event.seq or 0) <= had_up_to
+        ]
+        if read is None:
+            return replace(result, events=events)
+        return replace(result, events=events, next_page=lambda: (page := read()) and self._only_new(page))
 
     def _is_another_room(self, request: messages.SendMessage) -> bool:
         return (request.receiver_id, request.hospital_id) not in self.rooms
@@ -63,8 +75,7 @@ class ChatConsumer(DomainConsumer):
         if not is_first:
             return None
         unread = self.client.hub.batches.of(actions.unread_in_each)
-        first: Result = await unread.submit((self.user, self.rooms[pair]))
-        return first
+        return self._only_new(await unread.submit((self.user, self.rooms[pair])))
 
     def _remember_room(self, request: messages.JoinChatRoom | messages.SendMessage, result: Result) -> Result:
         pair = (request.receiver_id, request.hospital_id)

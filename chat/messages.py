@@ -7,13 +7,16 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.conf import settings
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from chat.lenient import as_bytes, as_text, file_name_in, is_web_address
 from chat.models import Message, MessageType
 from hplus.errors import ValidationFailed
+from hplus.protocol.numbers import must_be_bounded, unbounded_as_text
+from hplus.protocol.texts import has_visible, must_be_visible
 from hplus.protocol.wire import (
+    MAX_MESSAGE_BYTES,
     MAX_TEXT_CHARACTERS,
     Durable,
     Event,
@@ -23,6 +26,7 @@ from hplus.protocol.wire import (
     OptionalId,
     Request,
     Shape,
+    encode,
 )
 
 
@@ -46,13 +50,14 @@ class Attached(Shape):
         """Read null as absent, convert other types: no message is refused for a size of "12 KB"."""
         if not isinstance(given, dict):
             return given
+        must_be_bounded({k: v for k, v in given.items() if k not in ("type", "name", "size")})
         sent = {k: v for k, v in given.items() if v is not None}
         converted = {
             **{k: as_text(sent[k])[:most] for k, most in (("type", 100), ("name", 255)) if k in sent},
             **({"size": as_bytes(sent["size"])} if "size" in sent else {}),
         }
         replaced = {k: sent[k] for k, v in converted.items() if v != sent[k]}
-        return {**sent, **converted, **({"asSent": replaced} if replaced else {})}
+        return {**sent, **converted, **({"asSent": unbounded_as_text(replaced)} if replaced else {})}
 
     @field_validator("url")
     @classmethod
@@ -75,6 +80,10 @@ class Place(Shape):
     lat: Latitude
     lng: Longitude
     address: Annotated[str | None, StringConstraints(max_length=500)] = None
+
+
+def _sent_bytes(files: list[Attached]) -> int:
+    return sum(len(encode(file.as_json())) for file in files)
 
 
 # Requests
@@ -114,8 +123,11 @@ class SendMessage(Request):
     @model_validator(mode="after")
     def _must_have_content(self) -> Self:
         is_location = self.message_type == MessageType.LOCATION
-        if not self.message.strip() and not self.attachments and not self.location and not is_location:
+        if not has_visible(self.message) and not self.attachments and not self.location and not is_location:
             raise ValidationFailed("message: is empty", field="message", reason="is empty")
+        if self.attachments and _sent_bytes(self.attachments) > MAX_MESSAGE_BYTES:
+            reason = "is longer than a frame when it is sent"
+            raise ValidationFailed(f"attachments: {reason}", field="attachments", reason=reason)
         return self
 
 
@@ -168,7 +180,11 @@ class EditMessage(Request):
 
     type = "editMessage"
     message_id: Id
-    message: Annotated[str, StringConstraints(pattern=r"\S", max_length=MAX_TEXT_CHARACTERS)]
+    message: Annotated[
+        str,
+        StringConstraints(pattern=r"\S", max_length=MAX_TEXT_CHARACTERS),
+        AfterValidator(must_be_visible),
+    ]
 
 
 class GetMessages(Request):

@@ -20,7 +20,7 @@ from emergency.models import Alert, Emergency, EntryKind, HospitalPolicy, Reply
 from emergency.mutual_aid import keep_part, stop_asking
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations, stop_sharing
-from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status
+from emergency.status import ASSIGNED, MOVES, REQUESTER_MAY_CANCEL, Status, is_before
 from emergency.urgency import most_urgent_first
 from hplus import errors
 from hplus.accounts.actions import find_hospital
@@ -33,6 +33,7 @@ from hplus.realtime.actions import Result, action, in_pages, publish
 from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
 from location.actions import close_grants, nearest_users
+from location.geo import is_nowhere
 
 MAX_ALERTS_AT_ONCE = 500  # to a new connection; the rest is in the list
 MAX_LATE_ALERTS = 100  # in one handshake, which has a deadline
@@ -61,9 +62,9 @@ def nearest_responders(user: User, request: messages.FindNearestResponders) -> R
     if not user.works_at(emergency.hospital_id):
         raise errors.Forbidden("Only the hospital's staff may ask for responders.")
     staff = User.objects.staff_of(emergency.hospital_id).values_list("pk", flat=True)
-    found = [
-        messages.Responder(**near.model_dump()) for near in nearest_users(staff, emergency.lat, emergency.lng)
-    ]
+    is_known = not is_nowhere(emergency.lat, emergency.lng)
+    near = nearest_users(staff, emergency.lat, emergency.lng) if is_known else []
+    found = [messages.Responder(**each.model_dump()) for each in near]
     return Result(events=[messages.NearestResponders(emergency_id=emergency.pk, data=found)])
 
 
@@ -138,11 +139,11 @@ def update_status(user: User, request: messages.UpdateStatus) -> Result:
     status = _requested_status(emergency, request)
     _must_be_allowed(user, emergency, status, has_content=_has_content(request))
     has_no_reason = _is_without_reason(user, emergency, status, request.notes)
-    _set_status(emergency, status, request, now)
+    is_backward = _set_status(emergency, status, request, now)
     if emergency.is_underway and user.pk == emergency.assigned_to_id:
         emergency.acknowledge(now)
     changes, undone = changes_of(user, emergency, request)
-    undone += ["notes"] if has_no_reason else []
+    undone += (["notes"] if has_no_reason else []) + (["phase"] if is_backward else [])
     amended = amend_row(emergency, changes)
     observed = observe(emergency, user, request.vitals, now) if request.vitals else None
     if observed:
@@ -218,12 +219,17 @@ def _is_without_reason(user: User, emergency: Emergency, status: str, notes: str
     return True
 
 
-def _set_status(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> None:
+def _set_status(emergency: Emergency, status: str, request: messages.UpdateStatus, now: datetime) -> bool:
+    """Set status and phase. Returns whether the phase was left out, because it goes back uncorrected."""
     if status in (Status.COMPLETED, Status.CANCELLED):
         emergency.close(status, now)
     emergency.status = status
-    if request.phase and status in ASSIGNED:
-        emergency.stamp(request.phase, now)
+    if not request.phase or status not in ASSIGNED:
+        return False
+    if is_before(request.phase, emergency.phase) and not request.correction:
+        return True
+    emergency.stamp(request.phase, now)
+    return False
 
 
 # By admins, and between hospitals

@@ -64,6 +64,7 @@ def amend_row(emergency: Emergency, changes: Changes) -> Changed:
         if name == "location":
             emergency.lat, emergency.lng = wanted.lat, wanted.lng
             emergency.address = as_text(wanted.address) or emergency.address
+            emergency.warnings = [name for name in emergency.warnings if name != "location"]
         else:
             setattr(emergency, name, wanted)
         if (after := _value(emergency, name)) != before:

@@ -28,6 +28,7 @@ from hplus.realtime.actions import Result, action
 from hplus.realtime.idempotency import Idempotency
 from hplus.realtime.publishing.envelopes import Envelope
 from hplus.realtime.publishing.mailbox import newest_entries_about
+from location.geo import is_nowhere
 
 DUPLICATE_WITHIN = timedelta(minutes=10)
 _NOT_CONTENT = {"requestId", "clientMessageId", "timestamp", "type"}
@@ -169,6 +170,10 @@ def _unreadable_fields(request: RequestHelp) -> list[str]:
     unreadable = [name for name, value in sent.items() if value is not None and not _is_readable(value)]
     if request.vitals is not None and not isinstance(request.vitals, dict):
         unreadable.append("vitals")
+    if is_nowhere(request.location.lat, request.location.lng):
+        unreadable.append("location")
+    if str(request.original.get("priority")).strip().lower() != request.priority:
+        unreadable.append("priority")
     converted = {
         "patientAge": (request.patient_age, as_age),
         "patientSex": (request.patient_sex, as_sex),
@@ -178,7 +183,8 @@ def _unreadable_fields(request: RequestHelp) -> list[str]:
         name for name, (value, convert) in converted.items() if value is not None and convert(value) is None
     ]
     ids = {"requestId": request.request_id, "clientMessageId": request.client_message_id}
-    return unreadable + [name for name, value in ids.items() if request.original.get(name) != value]
+    unreadable += [name for name, value in ids.items() if request.original.get(name) != value]
+    return list(dict.fromkeys([*unreadable, *request.unbounded_numbers]))
 
 
 def _is_readable(value: Any) -> bool:

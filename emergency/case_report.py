@@ -220,10 +220,9 @@ class CaseReport:
 
     def positions(self) -> list[list[Any]]:
         """Return userId, milliseconds since 1970, latitude and longitude, in the order of time."""
-        every = len(self.track) // MAX_POSITIONS + 1
-        return [
-            [fix.user_id, round(fix.at.timestamp() * 1000), fix.lat, fix.lng] for fix in self.track[::every]
-        ]
+        known = [fix for fix in self.track if fix.is_known]
+        every = len(known) // MAX_POSITIONS + 1
+        return [[fix.user_id, round(fix.at.timestamp() * 1000), fix.lat, fix.lng] for fix in known[::every]]
 
     def scores(self) -> list[dict[str, Any]]:
         """Return each NEWS2 score with its time."""

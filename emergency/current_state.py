@@ -12,7 +12,7 @@ from emergency.status import UNDERWAY
 from emergency.visibility import View
 from hplus.accounts.models import User
 from location.actions import fresh_positions
-from location.geo import Point, distance_m, eta_seconds
+from location.geo import Point, distance_m, eta_seconds, is_nowhere
 
 SYSTEM = "system"  # in place of a userId and a role where HPlus itself did it
 
@@ -47,7 +47,7 @@ def _is_awaited(emergency: Emergency) -> bool:
 
 def _eta_seconds(emergency: Emergency, positions: dict[str, Point]) -> int | None:
     position = positions.get(emergency.assigned_to_id or "")
-    if position is None or not _is_awaited(emergency):
+    if position is None or not _is_awaited(emergency) or is_nowhere(emergency.lat, emergency.lng):
         return None
     return eta_seconds(distance_m(position, (emergency.lat, emergency.lng)))
 

@@ -23,6 +23,7 @@ from emergency.policy import change_policy
 from hplus import errors
 from hplus.accounts.admin import HospitalAdmin as PlainHospitalAdmin
 from hplus.accounts.models import STAFF_ROLES, Hospital
+from hplus.api import requests
 
 DAY = 24 * 3600
 TARGETS_HELP = "In seconds from the call; what nine in ten should keep."
@@ -185,12 +186,13 @@ class HospitalAdmin(PlainHospitalAdmin):
             self._divert(request, form.cleaned_data)
 
     def _divert(self, request: HttpRequest, fields: dict[str, Any]) -> None:
-        diversion = SetDiversion(
-            on_diversion=fields["is_on_diversion"],
-            reason=fields["diversion_reason"] or None,
-            until=fields["diversion_until"],
-        )
+        is_on, until = fields["is_on_diversion"], fields["diversion_until"]
+        diversion = {
+            "onDiversion": is_on,
+            "reason": fields["diversion_reason"] or None,
+            "until": until.isoformat() if is_on and until else None,
+        }
         try:
-            set_diversion(request.user, diversion)
+            set_diversion(request.user, requests.read(SetDiversion, diversion))
         except errors.Refusal as refusal:
             messages.error(request, refusal.message)

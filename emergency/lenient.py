@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+from hplus.protocol.numbers import is_bounded, must_be_bounded
+from hplus.protocol.texts import keyword
 
 
 def as_text(value: Any) -> str | None:
@@ -18,7 +21,7 @@ def as_text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and is_bounded(value):
         return str(int(value))
     if isinstance(value, dict | list):
         parts = value.values() if isinstance(value, dict) else value
@@ -31,6 +34,10 @@ def as_object(value: Any) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return value
     return {"asSent": value} if value or (value == 0 and not isinstance(value, bool)) else None
+
+
+def _bounded_text(value: Any) -> str | None:
+    return as_text(must_be_bounded(value))
 
 
 def as_id(value: Any, most: int) -> str | None:
@@ -50,7 +57,7 @@ def as_age(value: Any) -> int | None:
 
 def as_sex(value: Any) -> str | None:
     """Return female, male, other or unknown; None for anything else."""
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = keyword(value) if isinstance(value, str) else ""
     return _SEXES.get(text)
 
 
@@ -58,7 +65,7 @@ def as_yes_or_no(value: Any) -> bool | None:
     """Return a boolean, also of a text like "yes"; None for anything else."""
     if isinstance(value, bool):
         return value
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = keyword(value) if isinstance(value, str) else ""
     return {"yes": True, "true": True, "no": False, "false": False}.get(text)
 
 
@@ -81,5 +88,7 @@ AnyNumber = Annotated[Any, _NUMBER_SCHEMA]
 AnyFlag = Annotated[Any, _FLAG_SCHEMA]
 AnyObject = Annotated[Any, _OBJECT_SCHEMA]
 # Accepted whatever their type, and converted to a text or an object.
-LenientText = Annotated[str | None, BeforeValidator(as_text), _TEXT_SCHEMA]
-LenientObject = Annotated[dict[str, Any] | None, BeforeValidator(as_object), _OBJECT_SCHEMA]
+LenientText = Annotated[str | None, BeforeValidator(_bounded_text), _TEXT_SCHEMA]
+LenientObject = Annotated[
+    dict[str, Any] | None, BeforeValidator(as_object), AfterValidator(must_be_bounded), _OBJECT_SCHEMA
+]

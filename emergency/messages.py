@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from django.utils import timezone
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -29,6 +29,9 @@ from emergency.models import Emergency, Entry
 from emergency.status import Phase, Status
 from emergency.visibility import View, views_of_entries
 from hplus.accounts.models import User
+from hplus.protocol.numbers import names_of_unbounded, unbounded_as_text, without_unbounded
+from hplus.protocol.texts import keyword, must_be_visible
+from hplus.protocol.times import Moment, must_be_ahead
 from hplus.protocol.wire import (
     REMOVED,
     Durable,
@@ -41,15 +44,26 @@ from hplus.protocol.wire import (
     Shape,
     missing,
 )
+from location.geo import is_nowhere
 
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=500),
+    AfterValidator(must_be_visible),
+]
 
 
-def _normalized(value: Any) -> Any:
-    return value.strip().lower() if isinstance(value, str) else value
+def _as_keyword(value: Any) -> Any:
+    return keyword(value) if isinstance(value, str) else value
 
 
-PriorityName = Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_normalized)]
+def _is_somewhere(place: Scene | None) -> Scene | None:
+    if place is not None and is_nowhere(place.lat, place.lng):
+        raise ValueError("is 0/0, where a phone is that has no position")
+    return place
+
+
+PriorityName = Annotated[Literal["low", "medium", "high", "critical"], BeforeValidator(_as_keyword)]
 
 
 # Requests
@@ -75,11 +89,14 @@ class RequestHelp(Request):
     type = "emergencyRequest"
     rate_limited = False
     urgent = True
+    takes_unbounded_numbers = True
 
     patient_id: Id
     hospital_id: Id
     location: Scene
-    condition: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    condition: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(must_be_visible)
+    ]
     priority: PriorityName
     patient_name: AnyText = None
     patient_phone: AnyText = None
@@ -91,6 +108,8 @@ class RequestHelp(Request):
     request_id: Annotated[str | None, BeforeValidator(partial(as_id, most=150))] = None
     client_message_id: Annotated[str | None, BeforeValidator(partial(as_id, most=64))] = None
     original: SkipJsonSchema[dict[str, Any]] = Field(default_factory=dict, exclude=True)
+    # Fields with a number that is not bounded: null here, its text in `original`.
+    unbounded_numbers: SkipJsonSchema[list[str]] = Field(default_factory=list, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +117,11 @@ class RequestHelp(Request):
         if not isinstance(given, dict):
             return given
         own = cls.model_fields
-        return {**given, "original": {own[k].alias or k if k in own else k: v for k, v in given.items()}}
+        original = {own[k].alias or k if k in own else k: v for k, v in given.items()}
+        unbounded = names_of_unbounded(original)
+        if unbounded:
+            given, original = without_unbounded(given), unbounded_as_text(original)
+        return {**given, "original": original, "unboundedNumbers": unbounded}
 
 
 class Respond(Request):
@@ -115,7 +138,7 @@ class Respond(Request):
     rate_limited = False
     urgent = True
     emergency_id: Id
-    action: Literal["accept", "reject"]
+    action: Annotated[Literal["accept", "reject"], BeforeValidator(_as_keyword)]
     estimated_arrival: LenientText = None
     response_notes: LenientText = None
     rejection_reason: LenientText = None
@@ -127,13 +150,17 @@ class UpdateStatus(Request):
     For the assignee and the hospital's admins; the requester may set `cancelled` until somebody is on the
     way. Who cancels a call of somebody else says why in `notes`; who called gets a notice and may object.
     Everybody concerned gets `emergencyStatusUpdate`, with the NEWS2 score of the vital signs. `error`
-    INVALID_TRANSITION where the emergency can't take that status.
+    INVALID_TRANSITION where the emergency can't take that status. A phase before the present one changes
+    nothing and is named in the `ack`'s `warnings`, unless `correction` is true: then the later times go, too.
     """
 
     type = "emergencyStatusUpdate"
     emergency_id: Id
-    status: Status | None = Field(default=None, examples=["in_progress"])
+    status: Annotated[Status | None, BeforeValidator(_as_keyword)] = Field(
+        default=None, examples=["in_progress"]
+    )
     phase: Phase | None = None
+    correction: bool = False
     notes: LenientText = None
     vitals: LenientObject = None
     completion_details: LenientObject = None
@@ -153,10 +180,10 @@ class Changes(Shape):
 
     priority: Annotated[
         Literal["low", "medium", "high", "critical"] | None,
-        BeforeValidator(_normalized),
+        BeforeValidator(_as_keyword),
         Field(examples=["critical"]),
     ] = None
-    location: Scene | None = None
+    location: Annotated[Scene | None, AfterValidator(_is_somewhere)] = None
     condition: Annotated[str | None, StringConstraints(min_length=1, max_length=2000)] = None
     description: Annotated[str | None, StringConstraints(max_length=4000)] = None
     patient_name: Annotated[str | None, StringConstraints(max_length=200)] = None
@@ -246,13 +273,21 @@ class Transfer(Request):
 class SetDiversion(Request):
     """Put your hospital on diversion, as its admin, or end the diversion; `until` ends it by itself.
 
+    `until` lies ahead, by ten years at most.
+
     Staff, and patients who joined the hospital, get `hospitalStatus`. A call for help is still accepted.
     """
 
     type = "hospitalStatus"
     on_diversion: bool
     reason: Annotated[str | None, StringConstraints(max_length=500)] = None
-    until: AwareDatetime | None = None
+    until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _must_end_ahead(self) -> Self:
+        if self.on_diversion and self.until is not None:
+            must_be_ahead(self.until, "until")
+        return self
 
 
 class FindNearestResponders(Request):

@@ -26,6 +26,8 @@ from emergency.status import (
     Phase,
     StallCause,
     Status,
+    is_before,
+    later_phases,
 )
 from hplus.accounts.models import STAFF_ROLES, Hospital, Role, User
 from hplus.protocol.wire import new_id, rfc3339
@@ -306,7 +308,13 @@ class Emergency(IdempotentRow):
         return self.news2 if is_current else outdated(self.news2)
 
     def stamp(self, phase: str, now: datetime) -> None:
-        """Set the phase, and its time if it is reached for the first time."""
+        """Set the phase, and its time if it is reached for the first time.
+
+        A correction to an earlier one clears the times of those after it; the timeline keeps them.
+        """
+        if is_before(phase, self.phase):
+            for later in later_phases(phase):
+                setattr(self, STAMPS[later], None)
         self.phase = phase
         if getattr(self, STAMPS[phase]) is None:
             setattr(self, STAMPS[phase], now)

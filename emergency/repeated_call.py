@@ -17,6 +17,7 @@ from emergency.models import Emergency, EntryKind, Priority, RepeatedCall
 from emergency.observations import notify_if_worse, observe
 from emergency.sharing import share_locations
 from hplus.accounts.models import User
+from location.geo import is_nowhere
 
 WITHIN = timedelta(minutes=10)
 MAX_OWN = 3
@@ -73,7 +74,7 @@ def _changes(emergency: Emergency, request: RequestHelp, now: datetime) -> Chang
     return Changes(
         description=_description(emergency, request, now),
         priority=request.priority if is_more_urgent else None,
-        location=request.location,
+        location=None if is_nowhere(request.location.lat, request.location.lng) else request.location,
     )
 
 

@@ -8,6 +8,7 @@ from chat.first_contact import agree_between
 from emergency.models import Emergency
 from hplus.realtime.models import Contact
 from location.actions import close_grants, open_grant
+from location.geo import is_nowhere
 
 
 def share_locations(emergency: Emergency) -> None:
@@ -23,7 +24,7 @@ def share_locations(emergency: Emergency) -> None:
     assignee_id = emergency.assigned_to_id
     if assignee_id is None:
         return
-    scene = (emergency.lat, emergency.lng)
+    scene = None if is_nowhere(emergency.lat, emergency.lng) else (emergency.lat, emergency.lng)
     open_grant(reason_id, assignee_id, to_hospital=hospital_id, why="emergency", destination=scene)
     for user_id in waiting:
         open_grant(reason_id, assignee_id, to_user=user_id, why="emergency", destination=scene)

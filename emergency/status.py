@@ -58,6 +58,17 @@ STAMPS: dict[str, str] = {
     Phase.IN_SERVICE: "in_service_at",
 }
 
+
+def is_before(phase: str, present: str | None) -> bool:
+    """Whether the phase comes before the present one, where there is one."""
+    return present is not None and later_phases(phase).count(present) > 0
+
+
+def later_phases(phase: str) -> list[str]:
+    """Return the phases after this one, in their order."""
+    return list(Phase.values[Phase.values.index(phase) + 1 :])
+
+
 # NEMSIS 3.5, section eTimes → column
 ETIMES: dict[str, str] = {
     "eTimes.01": "requested_at",  # call received

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import AfterValidator, Field
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -17,6 +18,7 @@ from emergency.calls_as_sent import Calls, calls_of
 from emergency.hospital_part import Part
 from emergency.status import Status
 from hplus.api.answers import shaped
+from hplus.api.media_types import FhirRenderer, GeoJsonRenderer
 from hplus.api.openapi import described
 from hplus.api.requests import body_of, query_of
 from hplus.protocol.wire import OptionalId, Shape
@@ -53,6 +55,8 @@ class Emergencies(Shape):
 
 
 class EmergenciesView(APIView):
+    request_type = messages.RequestHelp.type
+
     @extend_schema(
         operation_id="emergencies_list",
         parameters=[
@@ -95,14 +99,18 @@ class TimelineView(APIView):
 
 
 class TrackView(APIView):
-    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    renderer_classes = [GeoJsonRenderer, JSONRenderer]
+
+    @extend_schema(responses={(200, "application/geo+json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read the positions of those who took part, as GeoJSON (RFC 7946)."""
         return Response(collection(charts.read_positions(request.user, emergency_id)))
 
 
 class FhirView(APIView):
-    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    renderer_classes = [FhirRenderer, JSONRenderer]
+
+    @extend_schema(responses={(200, "application/fhir+json"): OpenApiTypes.OBJECT})
     def get(self, request: Request, emergency_id: str) -> Response:
         """Read an emergency as an HL7 FHIR R4 Bundle."""
         return Response(charts.read_bundle(request.user, emergency_id))

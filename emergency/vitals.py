@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hplus.protocol.texts import keyword
+
 Readings = dict[str, Any]
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -59,6 +61,7 @@ MAX_OXYGEN_LITRES = 70  # of a high-flow cannula; `oxygen: 97` is a saturation, 
 MAX_OXYGEN_PERCENT = 60
 AIR_PERCENT = 21
 MMHG_PER_KPA = 7.50062
+MAX_KEYS_KEPT = 1_000
 _PER_MINUTE = {
     "",
     "min",
@@ -137,10 +140,13 @@ def withdrawn_by(vitals: dict[str, Any], readings: Readings) -> set[str]:
 
 
 def latest_as_sent(earlier: dict[str, Any] | None, vitals: dict[str, Any]) -> dict[str, Any]:
-    """Return `vitals` on top of the earlier values, without earlier keys that name the same readings."""
+    """Return `vitals` on top of the earlier values, without earlier keys that name the same readings.
+
+    At most MAX_KEYS_KEPT keys, the last ones; the timeline has them all.
+    """
     renewed = {part for key in vitals if (name := _name_of(key)[0]) for part in _readings_of(name)}
     kept = {key: value for key, value in (earlier or {}).items() if not renewed & _parts_of_key(key)}
-    return {**kept, **vitals}
+    return dict(list({**kept, **vitals}.items())[-MAX_KEYS_KEPT:])
 
 
 def _parts_of_key(key: str) -> set[str]:
@@ -165,7 +171,7 @@ def _agreed(found: list[tuple[str, Readings]]) -> tuple[Readings, list[str]]:
 
 
 def _plain(text: Any) -> str:
-    return re.sub(r"[^\w%]|_", "", str(text)).lower()
+    return re.sub(r"[^\w%]|_", "", keyword(str(text)))
 
 
 def _name_of(key: str) -> tuple[str | None, str]:

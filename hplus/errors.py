@@ -28,6 +28,7 @@ class Refusal(Exception):
         self.message = message or self.message
         self.details = details
         self.retry_after = retry_after
+        self.frame: dict[str, Any] = {}  # what could be read of the frame that was refused unread
         self.close_code = close_code or self.close_code
         super().__init__(self.message)
 

@@ -1,8 +1,9 @@
 """The fast path of `locationUpdate`: one statement and one commit for all positions that waited.
 
-It stores what is plainly routine: a newer position of a paramedic on duty, whom no open grant is about and
-whose position nobody has asked for. Whatever it does not return goes through `recording.record_all`, which
-knows all the rules; `tests/location/test_fast_recording.py` sends every case both ways and compares.
+It stores what is plainly routine: a newer, known position of a paramedic on duty, whom no open grant is
+about and whose position nobody has asked for. Whatever it does not return goes through
+`recording.record_all`, which knows all the rules; `tests/location/test_fast_recording.py` sends every case
+both ways and compares.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ given AS MATERIALIZED (
 ),
 -- The last positions, locked in the order of their keys so that no two servers wait for each other.
 last AS MATERIALIZED (
-  SELECT latest.user_id, latest.at, latest.lat, latest.lng
+  SELECT latest.user_id, latest.at, latest.lat, latest.lng, latest.said_at
   FROM location_latest latest
   WHERE latest.user_id = ANY(ARRAY(SELECT user_id FROM given))
   ORDER BY latest.user_id FOR NO KEY UPDATE
@@ -57,6 +58,8 @@ moved AS MATERIALIZED (
     ))) AS metres
   FROM given
   JOIN last ON last.user_id = given.user_id AND last.at <= given.at
+    -- A fix whose own time does not count may still be older than the last one.
+    AND NOT (given.at = given.received_at AND last.said_at COLLATE "C" > given.said_at)
   JOIN accounts_user sender ON sender.user_id = given.user_id
     AND sender.is_active AND sender.role = 'paramedic'
   JOIN realtime_presence presence ON presence.user_id = given.user_id
@@ -107,7 +110,7 @@ class FastRecording:
     def row_of(self, received: ReceivedPosition) -> dict[str, Any] | None:
         user, request, measured = received.user, received.request, received.request.location
         is_marked = request.is_emergency or request.emergency_id is not None
-        if is_marked or user.role != Role.PARAMEDIC or user.hospital_id is None:
+        if is_marked or not measured.is_fix or user.role != Role.PARAMEDIC or user.hospital_id is None:
             return None
         return {
             "user_id": user.user_id,

@@ -7,6 +7,7 @@ from math import asin, cos, radians, sin, sqrt
 from django.conf import settings
 
 EARTH_RADIUS_M = 6_371_008.8  # mean radius R1 of the GRS 80 ellipsoid, as adopted by the IUGG
+NOWHERE_DEGREES = 1e-4  # eleven metres
 Point = tuple[float, float]  # latitude, longitude in degrees
 
 
@@ -18,6 +19,11 @@ def distance_m(one: Point, other: Point) -> float:
     lat1, lng1, lat2, lng2 = map(radians, (*one, *other))
     half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin((lng2 - lng1) / 2) ** 2
     return 2 * EARTH_RADIUS_M * asin(min(1.0, sqrt(half)))
+
+
+def is_nowhere(lat: float, lng: float) -> bool:
+    """Whether it is 0/0, in the open Atlantic: what a phone without a position says."""
+    return abs(lat) < NOWHERE_DEGREES and abs(lng) < NOWHERE_DEGREES
 
 
 def eta_seconds(straight_m: float) -> int:

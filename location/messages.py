@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from hplus.protocol.wire import Event, Id, Latitude, Longitude, OptionalId, Request, Shape, Verbatim
+from location.geo import is_nowhere
 
 
 def _sensor_value(value: Any) -> Any:
@@ -19,11 +20,18 @@ def _sensor_value(value: Any) -> Any:
     return number if 0 <= number < float("inf") and not isinstance(value, bool) else None
 
 
+def _accuracy(value: Any) -> Any:
+    """Read metres from 0, or −1 for any negative number: iOS has no position then."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return -1.0 if is_number and value < 0 else _sensor_value(value)
+
+
 def _short(value: Any) -> Any:
     return value[:50] if isinstance(value, str) else None
 
 
 SensorValue = Annotated[float | None, BeforeValidator(_sensor_value)]
+Accuracy = Annotated[float | None, BeforeValidator(_accuracy)]
 
 
 # Requests
@@ -32,15 +40,23 @@ SensorValue = Annotated[float | None, BeforeValidator(_sensor_value)]
 class MeasuredPosition(Shape):
     """A fix of the phone: degrees (WGS 84), metres, metres per second, degrees from north.
 
-    A negative `accuracy`, `speed` or `heading` counts as unknown. A `timestamp` counts only with its zone.
+    A negative `speed` or `heading` counts as unknown. With a negative `accuracy`, or at 0/0, it is no
+    position: it is kept, flagged as implausible and never shown as the present one; nor is one that was
+    measured before the present one. A `timestamp` counts only with its zone; one without tells which of two
+    fixes within ten minutes is the older.
     """
 
     lat: Latitude
     lng: Longitude
-    accuracy: SensorValue = None
+    accuracy: Accuracy = None
     speed: SensorValue = None
     heading: SensorValue = None
     timestamp: Verbatim = None
+
+    @property
+    def is_fix(self) -> bool:
+        """Whether the phone knew where it was."""
+        return (self.accuracy is None or self.accuracy >= 0) and not is_nowhere(self.lat, self.lng)
 
 
 class UpdateLocation(Request):

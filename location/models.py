@@ -14,6 +14,7 @@ from hplus.accounts.models import Hospital, Role, User
 from hplus.protocol.wire import new_id
 from hplus.realtime.models import PresenceStatus
 from hplus.tenancy import TenancyQuerySet
+from location.geo import is_nowhere
 
 # Paramedics on duty: the staff of their hospital may see their position at any time.
 ON_DUTY = Q(
@@ -154,6 +155,11 @@ class Position(models.Model):
 
     def is_stale(self, now: datetime) -> bool:
         return is_stale(self.at, now)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the phone knew where it was: not at 0/0, nor with a negative accuracy."""
+        return (self.accuracy_m is None or self.accuracy_m >= 0) and not is_nowhere(self.lat, self.lng)
 
 
 class FixQuerySet(TenancyQuerySet["Fix"]):

@@ -25,10 +25,13 @@ from location import messages
 from location.audience import Audience
 from location.geo import Point, distance_m
 from location.models import ON_DUTY, Fix, Grant, Inquiry, Latest, Position, locatable_by
-from location.visible_position import location_update, parse_zoned
+from location.visible_position import location_update, parse_naive, parse_zoned
 
 INACCURATE_M = 1000
 IMPLAUSIBLE_MPS = 70  # 250 km/h
+# Fixes without a zone that a phone has kept in a tunnel are older than the present one by no more than this;
+# an hour is the end of summer time.
+TUNNEL = timedelta(minutes=10)
 SHORTEST_STEP_SECONDS = 1.0  # fixes buffered in a tunnel arrive together
 
 COLUMNS = [column.attname for column in Position._meta.local_fields]
@@ -63,6 +66,7 @@ class Last(NamedTuple):
 
     at: datetime
     place: Point
+    said_at: str
 
 
 @dataclass(slots=True)
@@ -244,8 +248,9 @@ def _store(drafts: list[_Draft]) -> list[tuple[_Draft, NewPosition]]:
         position = _to_position(draft, previous)
         if draft.is_shared:
             track.append(position)
-        if previous is None or position.at >= previous.at:
-            last[draft.user.pk] = Last(position.at, (position.lat, position.lng))
+        is_newest = previous is None or position.at >= previous.at
+        if is_newest and draft.received.request.location.is_fix:
+            last[draft.user.pk] = Last(position.at, (position.lat, position.lng), position.said_at)
             current[draft.user.pk] = position
             updates.append((draft, position))
     _write(track, [current[user_id] for user_id in sorted(current)])
@@ -255,8 +260,8 @@ def _store(drafts: list[_Draft]) -> list[tuple[_Draft, NewPosition]]:
 def _lock_last(user_ids: set[str]) -> dict[str, Last]:
     """Lock the latest positions in the order of their keys, so that no two servers deadlock."""
     found = Latest.objects.select_for_update().filter(pk__in=any_of(user_ids)).order_by("pk")
-    rows = found.values_list("pk", "at", "lat", "lng")
-    return {user_id: Last(at, (lat, lng)) for user_id, at, lat, lng in rows}
+    rows = found.values_list("pk", "at", "lat", "lng", "said_at")
+    return {user_id: Last(at, (lat, lng), said_at) for user_id, at, lat, lng, said_at in rows}
 
 
 def _write(track: Iterable[NewPosition], current: Iterable[NewPosition]) -> None:
@@ -270,8 +275,19 @@ def measured_at(received: ReceivedPosition) -> datetime:
     return min(parse_zoned(said_at or "") or received_at, received_at)
 
 
+def _tunnel_time(said_at: str, previous: Last | None) -> timedelta:
+    """How much older than the last fix one is whose time has no zone either; zero where it is not."""
+    said = parse_naive(said_at) if previous is not None else None
+    last = parse_naive(previous.said_at) if previous is not None and said is not None else None
+    if said is None or last is None or not timedelta(0) < last - said <= TUNNEL:
+        return timedelta(0)
+    return last - said
+
+
 def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
     measured, user, at = draft.received.request.location, draft.user, measured_at(draft.received)
+    if previous is not None and (older := _tunnel_time(measured.timestamp or "", previous)):
+        at = previous.at - older
     place = (measured.lat, measured.lng)
     return NewPosition(
         user=user,
@@ -288,8 +304,12 @@ def _to_position(draft: _Draft, previous: Last | None) -> NewPosition:
         is_emergency=draft.received.request.is_emergency,
         status=draft.received.request.status or "active",
         is_inaccurate=(measured.accuracy or 0) > INACCURATE_M,
-        is_implausible=previous is not None and _implied_mps(previous, at, place) > IMPLAUSIBLE_MPS,
+        is_implausible=not measured.is_fix or _jumps(previous, at, place),
     )
+
+
+def _jumps(previous: Last | None, at: datetime, place: Point) -> bool:
+    return previous is not None and _implied_mps(previous, at, place) > IMPLAUSIBLE_MPS
 
 
 def _implied_mps(previous: Last, at: datetime, place: Point) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from hplus.accounts.models import User
+from hplus.protocol.times import in_utc
 from hplus.protocol.wire import rfc3339
 from location import messages
 from location.geo import distance_m, eta_seconds
@@ -76,10 +77,19 @@ def timestamp_of(said_at: str, at: datetime) -> str:
     return said_at if is_phone_utc else rfc3339(at)
 
 
+def parse_naive(timestamp: str) -> datetime | None:
+    """Parse a phone's timestamp without a zone; None for one with a zone, or an unreadable one."""
+    try:
+        moment = parse_datetime(timestamp)
+    except ValueError:
+        return None
+    return moment if moment and moment.tzinfo is None else None
+
+
 def parse_zoned(timestamp: str) -> datetime | None:
     """Parse a phone's timestamp with a zone; None for one without, whose moment nobody can know."""
     try:
         moment = parse_datetime(timestamp)
-        return moment.astimezone(UTC) if moment and moment.tzinfo else None
-    except (ValueError, OverflowError):
+        return in_utc(moment) if moment and moment.tzinfo else None
+    except ValueError:
         return None

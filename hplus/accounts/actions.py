@@ -20,6 +20,7 @@ from hplus.accounts.models import Hospital, Role, Session, Token, TokenKind, Use
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
 from hplus.portions import delete_in_portions
+from hplus.protocol.texts import nfc
 from hplus.protocol.wire import is_storable
 
 SESSIONS_AT_ONCE = 500  # each with its devices and their pushes
@@ -43,6 +44,11 @@ class Claim:
     def shown(self) -> str:
         """What it shows of who it is: its token, its cookie of the admin site, or a userId."""
         return self.token or self.admin_session_key or self.user_id
+
+    def __post_init__(self) -> None:
+        """Bring what is compared into NFC."""
+        for name in ("user_id", "hospital_id", "department", "specialization", "device_id"):
+            object.__setattr__(self, name, nfc(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from django.utils import timezone
 from hplus.accounts import notices
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.protocol.texts import nfc
 from hplus.tenancy import TenancyQuerySet
 
 
@@ -60,6 +61,16 @@ class Hospital(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        write_in_nfc(self, "hospital_id", "name")
+        super().save(*args, **kwargs)
+
+
+def write_in_nfc(row: models.Model, public_id: str, *texts: str) -> None:
+    """Bring what is compared into one form: the texts, and the id of a new row."""
+    for name in (*texts, *([public_id] if row._state.adding else [])):
+        setattr(row, name, nfc(getattr(row, name)))
 
 
 class UserManager(BaseUserManager["User"]):
@@ -182,6 +193,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """A new password ends the sessions of the old one, whichever way it was set."""
+        write_in_nfc(self, "user_id", "name", "department", "specialization")
         is_new_password = self._password is not None and not self._state.adding
         with transaction.atomic():
             super().save(*args, **kwargs)
@@ -189,6 +201,12 @@ class User(AbstractBaseUser, PermissionsMixin):
                 self.sessions.revoke("password changed")
                 record(None, Verb.CHANGE, self, what="password")
                 notices.password_changed(self.pk)
+
+    def set_password(self, raw_password: str | None) -> None:
+        super().set_password(raw_password if raw_password is None else nfc(raw_password))
+
+    def check_password(self, raw_password: str) -> bool:
+        return super().check_password(nfc(raw_password))
 
     @property
     def display_name(self) -> str:

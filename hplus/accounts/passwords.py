@@ -13,6 +13,7 @@ from hplus import errors
 from hplus.accounts import login_throttle
 from hplus.accounts.models import User
 from hplus.api.lanes import give_back_connection
+from hplus.protocol.texts import nfc
 
 DEMO_PASSWORD = "hplus-demo"
 
@@ -34,6 +35,7 @@ class PasswordBackend(ModelBackend):
         """
         if username is None or password is None:
             return None
+        username = nfc(username)
         attempt = login_throttle.begin(request or HttpRequest(), username, device_id)
         user = User.objects.with_id(username).first()
         give_back_connection()

@@ -15,10 +15,13 @@ from django.db import close_old_connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
+from hplus.protocol.wire import rfc3339
+
 _threads = ThreadPoolExecutor(settings.EXPORT_THREADS, thread_name_prefix="export")
 MOST_ROWS = 50_000
 PORTION_ROWS = 1_000
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+BYTE_ORDER_MARK = "\ufeff"  # without it Excel reads UTF-8 as the code page of its country
 SKIPPED_STARTS = ("\t", "\r", "\n")  # by spreadsheets, which then look at what follows
 
 
@@ -42,12 +45,12 @@ class _Sheet:
         self._left = MOST_ROWS
 
     def parts(self) -> Iterator[str]:
-        yield _written([self._columns])
+        yield BYTE_ORDER_MARK + _written([self._columns])
         while part := self._next():
             yield part
 
     async def sent_slowly(self) -> AsyncIterator[str]:
-        yield _written([self._columns])
+        yield BYTE_ORDER_MARK + _written([self._columns])
         loop = asyncio.get_running_loop()
         while part := await loop.run_in_executor(_threads, self._next_with_connection):
             yield part
@@ -84,7 +87,10 @@ def _written(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _harmless(value: Any) -> str:
-    """Return the value as text that a spreadsheet does not run as a formula (OWASP, CSV Injection)."""
-    text = "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
+    """Return the value as text that a spreadsheet does not run as a formula (OWASP, CSV Injection).
+
+    A time is in UTC and says so.
+    """
+    text = "" if value is None else rfc3339(value) if isinstance(value, datetime) else str(value)
     is_risky = text.startswith(SKIPPED_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
     return f"'{text}" if is_risky else text

@@ -8,6 +8,7 @@ confidential rows, are recorded in the audit.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.admin.utils import quote
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Field, QuerySet
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
@@ -28,6 +31,7 @@ from hplus.accounts.models import User
 from hplus.admin_site.csv_export import MOST_ROWS, csv_response
 from hplus.audit.actions import record
 from hplus.audit.models import Verb
+from hplus.protocol.texts import nfc
 from hplus.protocol.wire import is_storable
 
 MOST_TERMS, MOST_CHARACTERS = 8, 200  # of a search; each term is looked for in every column
@@ -76,16 +80,28 @@ class TenancyAdmin(ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Look for the first MOST_TERMS terms; a page of them would make a statement of a hundred joins."""
+        if not is_storable(search_term):
+            return queryset.none(), False
         terms = search_term[:MOST_CHARACTERS].split(maxsplit=MOST_TERMS)[:MOST_TERMS]
-        return super().get_search_results(request, queryset, " ".join(terms))
+        text = " ".join(terms)
+        found, has_duplicates = super().get_search_results(request, queryset, nfc(text))
+        if (decomposed := unicodedata.normalize("NFD", text)) != nfc(text):  # as a message may have been sent
+            found |= super().get_search_results(request, queryset, decomposed)[0]
+        return found, has_duplicates
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        return super().get_object(request, object_id, from_field) if is_storable(object_id) else None
+        return super().get_object(request, nfc(object_id), from_field) if is_storable(object_id) else None
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        if not is_storable(request.GET.dict()):
+        """Raises IncorrectLookupParameters for a value no column can have: a NUL, the year 99999."""
+        if not is_storable(dict(request.GET.lists())):
             raise IncorrectLookupParameters
-        return super().get_changelist_instance(request)
+        try:
+            changes = super().get_changelist_instance(request)
+            changes.result_list = list(changes.result_list)
+        except (ValueError, OverflowError, DataError) as impossible:
+            raise IncorrectLookupParameters from impossible
+        return changes
 
     def formfield_for_foreignkey(self, db_field: Field, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs.setdefault("queryset", _choices(db_field, request.user))
@@ -147,7 +163,12 @@ class TenancyAdmin(ModelAdmin):
         return [(name, allowed[name][2]) for name in self.get_buttons(request, row) if name in allowed]
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Redirect back to the page of the row where its button was pressed."""
+        """Redirect back to the page of the row where its button was pressed.
+
+        Raises BadRequest for a ticked id that no row can have.
+        """
+        if not all(map(queryset.is_possible_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("An id of these rows is none.")
         response = super().response_action(request, queryset)
         if "is_button" not in request.POST or not isinstance(response, HttpResponseRedirect):
             return response

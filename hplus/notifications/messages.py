@@ -11,6 +11,8 @@ from pydantic.alias_generators import to_snake
 
 from hplus.accounts.models import STAFF_ROLES
 from hplus.notifications.models import Notification
+from hplus.protocol.numbers import must_be_bounded
+from hplus.protocol.texts import must_be_visible
 from hplus.protocol.wire import Durable, Event, OptionalId, Request, Shape, encode, missing
 
 # Sent by HPlus alone: an app that gets `message` expects a ChatMessage in `data`.
@@ -37,6 +39,7 @@ def _staff_role(role: str | None) -> str | None:
 
 
 def _small(data: dict[str, Any]) -> dict[str, Any]:
+    must_be_bounded(data)
     if len(encode(data)) > DATA_BYTES:
         raise ValueError(f"must have at most {DATA_BYTES} bytes as JSON")
     return data
@@ -58,7 +61,15 @@ Category = Annotated[
     StringConstraints(min_length=1, max_length=50, strip_whitespace=True),
     AfterValidator(_sendable),
 ]
-Title = Annotated[str | None, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Title = Annotated[
+    Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=200, strip_whitespace=True),
+        AfterValidator(must_be_visible),
+    ]
+    | None,
+    Field(),
+]
 Body = Annotated[str | None, StringConstraints(max_length=4_000)]
 
 # Requests

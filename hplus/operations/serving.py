@@ -17,6 +17,9 @@ from hplus.protocol.wire import MAX_MESSAGE_BYTES
 
 SHUTDOWN_SECONDS = 9  # after SIGTERM; then the process exits, whatever still hangs
 NOT_SENT_BYTES = 16 * 1024  # of a connection that the kernel takes ahead, so that what is urgent can overtake
+# An idle HTTP connection stays open for longer than in the proxy before it (deploy/nginx.conf): a request
+# sent while the server closes the connection would be answered 502.
+KEEP_ALIVE_SECONDS = 75
 TCP_USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose peer acknowledges nothing for so long
 
 
@@ -52,6 +55,7 @@ def configuration() -> uvicorn.Config:
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=3,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
     )
 

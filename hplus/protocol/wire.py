@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from hplus import errors
+from hplus.protocol.numbers import TEXT_CHARACTERS, UnreadableNumber
+from hplus.protocol.texts import has_visible, nfc
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_TEXT_CHARACTERS = 8_000  # of a chat message
@@ -35,15 +37,26 @@ MAX_VALUES = 4000  # 64 KiB of empty lists are twenty thousand objects, and fift
 # Reading text
 
 
-def parse(text: str | bytes, most_values: int | None = MAX_VALUES) -> dict[str, Any]:
-    """Parse one frame to one JSON object.
+def parse(
+    text: str | bytes, request_type: str | None = None, *, most_values: int | None = MAX_VALUES
+) -> dict[str, Any]:
+    """Parse one frame, or a body of this request type, to one JSON object.
 
     Refuses what `json.loads` accepts but PostgreSQL or a client cannot take: NaN, Infinity, 1e999, numbers
     of thousands of digits, keys given twice, NUL, lone surrogates and deep nesting. In an urgent request NUL
-    and lone surrogates become U+FFFD instead, and any number of values is read. Raises InvalidJson,
+    and lone surrogates become U+FFFD instead, and any number of values is read; in one that
+    `takes_unbounded_numbers` each such number becomes an UnreadableNumber. Raises InvalidJson,
     InvalidMessage, MessageTooLarge, or UnicodeDecodeError for bytes that are not UTF-8.
     """
     text = text if isinstance(text, str) else text.decode()
+    try:
+        return _parse(text, request_type, most_values)
+    except errors.Refusal as refusal:
+        refusal.frame = envelope_in(text)
+        raise
+
+
+def _parse(text: str, request_type: str | None, most_values: int | None) -> dict[str, Any]:
     if len(text) > MAX_MESSAGE_BYTES or len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
         raise errors.MessageTooLarge(maxMessageBytes=MAX_MESSAGE_BYTES)
     has_too_many = most_values is not None and len(text) > most_values and _has_more(most_values, text)
@@ -52,15 +65,19 @@ def parse(text: str | bytes, most_values: int | None = MAX_VALUES) -> dict[str, 
     try:
         frame = _DECODER.decode(text)
     except (ValueError, RecursionError) as unreadable:
-        raise errors.InvalidJson(reason=_reason(unreadable)) from None
+        lenient = _with_unreadable_numbers(text, request_type)
+        if lenient is None:
+            raise errors.InvalidJson(reason=_reason(unreadable)) from None
+        frame = lenient
     if not isinstance(frame, dict):
         raise errors.InvalidMessage(reason="a frame is one JSON object")
-    if has_too_many and frame.get("type") not in _urgent_types():
+    if has_too_many and frame.get("type") not in _types_with("urgent"):
         raise _too_many_values(most_values)
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(frame) > MAX_DEPTH:
         raise errors.InvalidJson(reason=f"nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and not is_storable(frame):
-        if frame.get("type") not in _urgent_types():
+        named = request_type or frame.get("type")
+        if not isinstance(named, str) or named not in _types_with("urgent"):
             raise errors.InvalidJson(reason="NUL or a lone surrogate in a string")
         frame = _without_unstorable(frame)
     return frame
@@ -76,11 +93,25 @@ def _openers(text: str) -> int:
 
 
 def _may_be_urgent(text: str) -> bool:
-    return "\\u" in text or any(f'"{name}"' in text for name in _urgent_types())
+    return "\\u" in text or any(f'"{name}"' in text for name in _types_with("urgent"))
 
 
 def _too_many_values(most: int | None) -> errors.InvalidJson:
     return errors.InvalidJson(reason=f"more than {most} values", maxValues=most)
+
+
+def envelope_in(text: str) -> dict[str, str]:
+    """Return type, requestId and clientMessageId from the text of a frame that was refused unread."""
+    found: dict[str, str] = {}
+    for name, value in _ENVELOPE.findall(text):
+        try:
+            found.setdefault(name, json.loads(value))
+        except ValueError:
+            continue
+    return {name: value for name, value in found.items() if is_storable(value)}
+
+
+_ENVELOPE = re.compile(r'"(type|requestId|clientMessageId)"\s*:\s*("(?:[^"\\]|\\.){1,1000}")')
 
 
 def is_storable(value: Any) -> bool:
@@ -101,8 +132,21 @@ def _without_unstorable(value: Any) -> Any:
 
 
 @functools.cache
-def _urgent_types() -> frozenset[str]:
-    return frozenset(request.type for request in subclasses(Request) if request.urgent)
+def _types_with(flag: str) -> frozenset[str]:
+    """The request types whose classes set this flag."""
+    return frozenset(request.type for request in subclasses(Request) if getattr(request, flag))
+
+
+def _with_unreadable_numbers(text: str, request_type: str | None) -> dict[str, Any] | None:
+    """The frame with UnreadableNumbers, where its type takes them."""
+    try:
+        frame = _LENIENT_DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(frame, dict):
+        return None
+    named = request_type or frame.get("type")
+    return frame if isinstance(named, str) and named in _types_with("takes_unbounded_numbers") else None
 
 
 def depth(value: Any) -> int:
@@ -149,6 +193,25 @@ _DECODER = json.JSONDecoder(
 
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+def _lenient_float(digits: str) -> float | UnreadableNumber:
+    number = float(digits)
+    return number if abs(number) != float("inf") else UnreadableNumber(digits[:TEXT_CHARACTERS])
+
+
+def _lenient_int(digits: str) -> int | UnreadableNumber:
+    return int(digits) if len(digits) <= MAX_DIGITS else UnreadableNumber(digits[:TEXT_CHARACTERS])
+
+
+_LENIENT_DECODER = json.JSONDecoder(
+    parse_constant=UnreadableNumber,
+    parse_float=_lenient_float,
+    parse_int=_lenient_int,
+    object_pairs_hook=_unique,
+)
+
+
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNREADABLE = "\ufffd"
 
@@ -156,7 +219,7 @@ UNREADABLE = "\ufffd"
 
 
 def _blank_is_absent(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
+    return None if isinstance(value, str) and not has_visible(value) else value
 
 
 def _verbatim(value: Any) -> str | None:
@@ -169,7 +232,11 @@ def _not_boolean(value: Any) -> Any:
     return None if isinstance(value, bool) else value
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=150)]
+def _nfc_if_text(value: Any) -> Any:
+    return value if not isinstance(value, str) or value.isascii() else nfc(value)
+
+
+Id = Annotated[str, BeforeValidator(_nfc_if_text), StringConstraints(min_length=1, max_length=150)]
 OptionalId = Annotated[Id | None, BeforeValidator(_blank_is_absent)]
 Verbatim = Annotated[str | None, BeforeValidator(_verbatim)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_not_boolean)]
@@ -201,6 +268,8 @@ class Request(Shape):
     # Exempt from rate limits, handled before what waits on the same connection, and accepted with a lone
     # surrogate in a text.
     urgent: ClassVar[bool] = False
+    # Not refused for a number that JSON readers don't take (1e400, NaN).
+    takes_unbounded_numbers: ClassVar[bool] = False
 
     request_id: OptionalId = None
     client_message_id: Annotated[

@@ -267,6 +267,8 @@ class Ack(Event):
 class Error(Event):
     """A request was refused; `code` is for the app, `message` for people.
 
+    `requestId` and `clientMessageId` are those of the frame it answers, wherever they could be read.
+
     Where `retryAfter` is given, repeat the request after so many seconds. The connection stays open unless
     the code has a close code.
     """
@@ -276,6 +278,7 @@ class Error(Event):
     message: str
     request_type: str | None
     request_id: str | None
+    client_message_id: str | None = None
     details: dict[str, Any]
     timestamp: datetime
     retry_after: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)

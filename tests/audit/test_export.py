@@ -29,7 +29,12 @@ def users(db: None) -> dict[str, User]:
 def exported(admin_client: Client, page: str, ids: list[str]) -> list[dict[str, str]]:
     response = admin_client.post(page, {"action": "export_csv", "_selected_action": ids})
     assert response["Content-Type"].startswith("text/csv")
-    return list(csv.DictReader(StringIO(response.getvalue().decode(), newline="")))
+    content = response.getvalue()
+    assert content.startswith(b"\xef\xbb\xbf")  # Excel knows UTF-8 by it
+    rows = list(csv.DictReader(StringIO(content.decode("utf-8-sig"), newline="")))
+    times = [value for row in rows for name, value in row.items() if name.endswith("at") and value]
+    assert all(time.endswith("Z") for time in times)
+    return rows
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,24 @@ async def in_database() -> str:
     for model in apps.get_models():
         rows += [row async for row in model._base_manager.values()]
     return str(rows)
+
+
+async def test_signal_goes_to_the_device_that_answered_alone(server: ThreadServer) -> None:
+    async with (
+        server.phone("patient_123", "patient") as patient,
+        server.phone("doctor_123", "doctor", "hospital_001") as answering,
+        server.phone("doctor_123", "doctor", "hospital_001") as other,
+    ):
+        call_id = await ring(patient, "doctor_123")
+        signal = {"callId": call_id, "targetUserId": "doctor_123", "signalType": "iceCandidate"}
+        await patient.send("callSignal", **signal, candidate={"sdpMLineIndex": 0})
+        for phone in (answering, other):
+            await phone.expect("callSignal", candidate={"sdpMLineIndex": 0})
+        await answering.ask("callAccept", callId=call_id)
+        await patient.send("callSignal", **signal, candidate={"sdpMLineIndex": 1})
+        await answering.expect("callSignal", candidate={"sdpMLineIndex": 1})
+        back = {"callId": call_id, "targetUserId": "patient_123", "signalType": "iceCandidate"}
+        await answering.send("callSignal", **back, candidate={"sdpMLineIndex": 2})
+        await patient.expect("callSignal", candidate={"sdpMLineIndex": 2})
+        await other.echo()
+        assert len(other.heard("callSignal")) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ async def test_export_downloads_a_file(room: str, open_page: OpenPage) -> None:
     async with at.page.expect_download() as coming:
         await at.page.get_by_role("button", name="Run").click()
     path = await (await coming.value).path()
-    rows = list(csv.DictReader(StringIO(await sync_to_async(Path(path).read_text)())))
+    rows = list(csv.DictReader(StringIO(await sync_to_async(partial(Path(path).read_text, "utf-8-sig"))())))
     assert [(row["user_id"], row["name"]) for row in rows] == [("nurse_001", EVIL)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from emergency.models import Emergency, Entry
 from emergency.status import MOVES, Status
-from hplus.accounts.models import User
+from hplus.accounts.models import Hospital, User
 from tests.emergency import guide_frames
 from tests.phone import Phone
 from tests.servers import ThreadServer
@@ -298,9 +299,12 @@ async def test_call_for_help_to_a_diverting_hospital_is_told(server: ThreadServe
                 "no beds",
             )
         assert await call(patient), "a call for help is stored all the same"
-        soon = timezone.now().isoformat()
+        soon = (timezone.now() + timedelta(hours=1)).isoformat()
         await admin.ask("hospitalStatus", onDiversion=True, until=soon)
         await nurse.expect("hospitalStatus", until=soon.replace("+00:00", "Z"))
+        await Hospital.objects.filter(pk="hospital_001").aupdate(
+            diversion_until=timezone.now()
+        )  # an hour later
         await nurse.expect("hospitalStatus", onDiversion=False)
         await elsewhere.ask("joinHospital", hospitalId="hospital_002")
         assert not elsewhere.heard("hospitalStatus")

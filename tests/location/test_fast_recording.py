@@ -93,7 +93,7 @@ ROUTINE: list[dict[str, Any]] = [
     {"lat": 37.0377},  # 4,192 m: just below 70 m/s
     {"lat": 37.0379},  # just above
     {"lat": -37.0, "lng": 179.9},
-    {"timestamp": "2020-01-01T00:00:00"},
+    {"timestamp": "2030-01-01T00:00:00"},
     {"timestamp": "2999-01-01T00:00:00Z"},
     {"timestamp": "nonsense"},
 ]
@@ -138,6 +138,9 @@ LEFT_OUT: dict[str, tuple[Arrange, dict[str, Any]]] = {
     "marked as an emergency's": (lambda _: None, {"is_emergency": True}),
     "of an emergency named": (lambda _: None, {"emergency_id": MATTER}),
     "older than the last": (lambda _: None, {"timestamp": "2020-01-01T00:00:00Z"}),
+    "older than the last, without a zone": (lambda _: None, {"timestamp": "2026-11-22T09:14:59.123456"}),
+    "at 0/0": (lambda _: None, {"lat": 0.0, "lng": 0.0}),
+    "without a position": (lambda _: None, {"accuracy": -1}),
 }  # fmt: skip
 
 

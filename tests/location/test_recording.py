@@ -106,15 +106,15 @@ def test_inaccurate_fix_is_stored_and_flagged(
 @pytest.mark.parametrize(("metres", "is_implausible"), [(650, False), (750, True)])
 def test_implausible_jump_is_stored_and_flagged(crew: User, metres: float, is_implausible: bool) -> None:
     start = now() - timedelta(seconds=60)
-    record(crew, 0.0, 0.0, timestamp=start.isoformat())
-    fix = record(crew, metres / 111_195, 0.0, timestamp=(start + timedelta(seconds=10)).isoformat())
+    record(crew, 1.0, 0.0, timestamp=start.isoformat())
+    fix = record(crew, 1.0 + metres / 111_195, 0.0, timestamp=(start + timedelta(seconds=10)).isoformat())
     assert fix.is_implausible is is_implausible
     assert latest_lat(crew) == fix.lat
 
 
 def test_delayed_fixes_sent_together_are_not_implausible(crew: User) -> None:
-    record(crew, 0.0, 0.0)
-    assert not record(crew, 60 / 111_195, 0.0).is_implausible
+    record(crew, 1.0, 0.0)
+    assert not record(crew, 1.0 + 60 / 111_195, 0.0).is_implausible
 
 
 @pytest.mark.parametrize("unknown", [-1, -1.0, None, "fast", "NaN", {}, True])
@@ -160,3 +160,32 @@ def test_many_positions_are_written_in_one_transaction(
     with django_assert_max_num_queries(14):  # SQLite takes the rows in portions
         record_all(heard)
     assert (Fix.objects.count(), Latest.objects.count()) == (200, 100)
+
+
+@pytest.mark.parametrize("nowhere", [{"lat": 0.0, "lng": 0.0}, {"lat": 0, "lng": -0.0}, {"accuracy": -1}])
+def test_position_of_a_phone_without_one_is_kept_and_never_current(
+    crew: User, nowhere: dict[str, Any]
+) -> None:
+    record(crew, 1.0)
+    kept = record(crew, **nowhere)
+    assert kept.is_implausible
+    assert not kept.is_known
+    assert latest_lat(crew) == 1.0
+    record(crew, 1.0001)
+    assert latest_lat(crew) == 1.0001
+
+
+def test_fixes_out_of_a_tunnel_do_not_move_the_marker_back(crew: User) -> None:
+    start = now().replace(tzinfo=None)
+    times = [start, *(start - timedelta(seconds=s) for s in (90, 60, 30)), start + timedelta(seconds=5)]
+    for number, at in enumerate(times):
+        record(crew, 1.0 + number / 1000, timestamp=at.isoformat())
+        assert latest_lat(crew) == (1.0 if number < 4 else 1.004)
+    assert [round(fix.lat, 3) for fix in Fix.objects.order_by("at")] == [1.001, 1.002, 1.003, 1.0, 1.004]
+
+
+def test_end_of_summer_time_does_not_stop_the_marker(crew: User) -> None:
+    start = now().replace(tzinfo=None)
+    record(crew, 1.0, timestamp=start.isoformat())
+    record(crew, 1.001, timestamp=(start - timedelta(minutes=59)).isoformat())
+    assert latest_lat(crew) == 1.001

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from hplus.accounts.models import Session, User
+from hplus.protocol.texts import nfc
 from hplus.protocol.wire import rfc3339
 from hplus.realtime.hub.presence import DEAD_AFTER_SECONDS
 from hplus.realtime.models import Connection
@@ -47,6 +48,7 @@ class Command(BaseCommand):
 
     def _close(self, user_id: str, as_json: bool) -> None:
         """End the user's sessions. Raises CommandError where a connection has none that could be ended."""
+        user_id = nfc(user_id)
         if not User.objects.filter(pk=user_id).exists():
             raise CommandError(f"There is no user {user_id!r}.")
         open_now = live().filter(user=user_id)

@@ -51,7 +51,7 @@ class Command(BaseCommand):
 
 
 def find(user_id: str) -> User:
-    user = User.objects.filter(pk=user_id).first()
+    user = User.objects.with_id(user_id).first()
     if user is None:
         raise CommandError(f"There is no user {user_id!r}.")
     if not user.is_active:

@@ -57,6 +57,7 @@ class Client:
         "consumers",
         "deadline",
         "group_names",
+        "had_up_to",
         "hub",
         "identity",
         "inbound",
@@ -70,6 +71,7 @@ class Client:
     ) -> None:
         self.hub, self.identity, self.transport = hub, identity, transport
         self.user_id = identity.user.user_id
+        self.had_up_to = 0  # the place in the mailbox up to which the client had everything before
         self.consumers = [make_consumer(self) for make_consumer in hosted]
         classes = tuple(type(consumer) for consumer in self.consumers)
         self._table = handler_table(classes)
@@ -332,6 +334,7 @@ class Client:
         """Begin at this place of the mailbox, without what the client has from an earlier connection."""
         buffered = self._buffered or ()
         self._buffered = [(event, at) for event, at in buffered if at is None or at > had_up_to]
+        self.had_up_to = had_up_to
         self.outbound.written.start_after(seq, had_up_to)
 
     def release(self) -> None:

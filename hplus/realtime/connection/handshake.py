@@ -93,14 +93,19 @@ def ack_of(request: wire.Request, result: Result | None = None) -> messages.Ack 
 def error_event(refusal: errors.Refusal, frame: Frame | None = None) -> messages.Error:
     """Return the refusal as the client reads it."""
     asked = (frame or {}).get("type")
-    request_id = wire.Request.fields_of(frame or {}).get("requestId")
+    fields = wire.Request.fields_of(frame or {})
     metrics.refusals.labels(refusal.code).inc()
     return messages.Error(
         code=refusal.code,
         message=refusal.message,
         request_type=asked[:100] if isinstance(asked, str) else None,
-        request_id=request_id[:150] if isinstance(request_id, str) else None,
+        request_id=_text(fields.get("requestId"), 150),
+        client_message_id=_text(fields.get("clientMessageId"), 64),
         details=refusal.details,
         timestamp=timezone.now(),
         retry_after=refusal.retry_after,
     )
+
+
+def _text(value: Any, most: int) -> str | None:
+    return value[:most] if isinstance(value, str) else None

@@ -106,7 +106,7 @@ class Inbound:
                 return self._take_in_turn(message)
             frame = wire.parse(message)
         except errors.Refusal as refusal:
-            self._client.refuse(self._frame_rate_refusal(message) or refusal, {})
+            self._client.refuse(self._frame_rate_refusal(message) or refusal, refusal.frame)
             return True
         request = self._client.request_class(frame.get("type"))
         if request is not None and request.urgent:
