@@ -82,10 +82,11 @@ def _may_read(request: HttpRequest) -> bool:
     token = settings.HPLUS_METRICS_TOKEN
     if token:
         return constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}")
-    return settings.DEBUG or _is_loopback(request.META.get("REMOTE_ADDR", ""))
+    return settings.DEBUG or is_loopback(request.META.get("REMOTE_ADDR", ""))
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether it is an address of this machine for itself."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

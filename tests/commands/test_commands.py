@@ -30,6 +30,7 @@ from hplus import errors
 from hplus.accounts import actions
 from hplus.accounts.models import Session, User
 from hplus.management.commands import connections
+from hplus.management.commands import serve as serve_command
 from hplus.operations import readiness
 from hplus.operations.doctor import database
 from hplus.operations.doctor.findings import Examination, Finding, ok
@@ -431,13 +432,21 @@ def test_nothing_starts_on_a_newer_database(migrated_by_a_newer_version: None, c
         run(command)
 
 
-def test_serve_refuses_files_that_were_not_collected(
-    transactional_db: None, settings: Any, tmp_path: Path
+def test_serve_collects_files_and_refuses_where_it_may_not(
+    transactional_db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STATIC_ROOT = tmp_path / "collected"
     settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
+    settings.STATIC_ROOT = tmp_path / "a file" / "collected"
+    (tmp_path / "a file").touch()
     with pytest.raises(CommandError, match=r"Run manage\.py collectstatic"):
         run("serve")
+    settings.STATIC_ROOT = tmp_path / "collected"
+    served: list[object] = []
+    monkeypatch.setattr(serve_command, "serve", served.append)
+    monkeypatch.setattr(serve_command, "listening_socket", lambda host, port: "a socket")
+    run("serve")
+    assert served == ["a socket"]
+    assert readiness.static_fault() is None
 
 
 async def test_health_refuses_missing_migrations(not_migrated: None, server: ThreadServer) -> None:

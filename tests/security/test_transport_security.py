@@ -19,7 +19,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "127.0.0.1",
     "DJANGO_SETTINGS_MODULE": "hplus.settings",
 }
-OVER_TLS = {"X-Forwarded-Proto": "https"}
+OVER_TLS, WITHOUT = {"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}
 REFUSED = "HPlus is reached by wss:// only."
 NO_TOKEN = "The token is unknown."
 
@@ -49,7 +49,8 @@ async def test_handshake_and_page_without_tls_are_refused(
 ) -> None:
     is_required = "HPLUS_REQUIRE_TLS" not in given
     is_believed = "FORWARDED_ALLOW_IPS" not in given
-    plain, behind_proxy = await said_to(production, {}), await said_to(production, OVER_TLS)
+    plain, behind_proxy = await said_to(production, WITHOUT), await said_to(production, OVER_TLS)
+    assert await said_to(production, {}) == NO_TOKEN, "what this machine sends itself passes no network"
     assert plain == (REFUSED if is_required else NO_TOKEN)
     assert behind_proxy == (NO_TOKEN if is_believed or not is_required else REFUSED)
     async with httpx.AsyncClient(base_url=production.url, timeout=PATIENCE_SECONDS) as client:

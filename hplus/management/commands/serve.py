@@ -67,6 +67,8 @@ class Command(BaseCommand):
             settings.HPLUS_WORKER_INSIDE = False
         if options["prepare"]:
             self._prepare()
+        if static_fault():
+            self._collect()
         refuse_unless_ready(schema_fault_at_first, static_fault)
         listener = self._listen(options["host"], options["port"])
         self._print_addresses(options["port"])
@@ -75,6 +77,13 @@ class Command(BaseCommand):
         else:
             serve(listener)
         self.stdout.write("HPlus has stopped.")
+
+    def _collect(self) -> None:
+        """Collect scripts and styles, where they may be written; else the check after this refuses."""
+        try:
+            call_command("collectstatic", interactive=False, verbosity=0)
+        except OSError as unwritable:
+            logger.warning("Scripts and styles could not be collected: %s", unwritable)
 
     def _prepare(self) -> None:
         """Migrate and seed in this process: starting Python three times would take longer than both."""

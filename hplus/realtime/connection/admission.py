@@ -20,6 +20,7 @@ from hplus.accounts import actions
 from hplus.accounts.actions import Claim, Identity
 from hplus.api.claims import Shares
 from hplus.operations.cut_connections import note_cut
+from hplus.operations.metrics import is_loopback
 from hplus.protocol import wire
 from hplus.realtime.connection.admission_batch import AdmissionBatch
 from hplus.realtime.execution import prepared
@@ -82,9 +83,18 @@ def claim_of(scope: Scope) -> Claim:
 
 
 def _must_be_encrypted(scope: Scope) -> None:
-    """The scheme is that of the connection, or what a proxy of FORWARDED_ALLOW_IPS says of its own."""
-    if settings.HPLUS_REQUIRE_TLS and scope.get("scheme") not in ("wss", "https"):
+    """The scheme is that of the connection, or what a proxy of FORWARDED_ALLOW_IPS says of its own.
+
+    What a process of this machine sends itself passes no network.
+    """
+    is_encrypted = scope.get("scheme") in ("wss", "https")
+    if settings.HPLUS_REQUIRE_TLS and not is_encrypted and not _is_from_this_machine(scope):
         raise errors.AuthenticationFailed("HPlus is reached by wss:// only.")
+
+
+def _is_from_this_machine(scope: Scope) -> bool:
+    is_proxied = any(header(scope, name) for name in (b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"))
+    return is_loopback(address(scope)) and not is_proxied
 
 
 def admin_session_key_of(scope: Scope) -> str:
