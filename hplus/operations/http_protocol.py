@@ -56,6 +56,12 @@ class HttpProtocol(H11Protocol):
             if awaits != self._awaits:
                 self._await(awaits)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        has_next, _ = self.conn.trailing_data
+        if has_next and not self._is_upgraded and not self.transport.is_closing():
+            self._await("request")  # its beginning came before the response
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._is_upgraded = True
         self._await("")

@@ -53,7 +53,8 @@ class WebSocketProtocol(ReadingProtocol):
         del self.request, self.response  # a connection lives for hours, its handshake is over
         while not queue.empty():
             self.queue.put_nowait(queue.get_nowait())
-        self.transport.set_write_buffer_limits(high=BUFFERED_BYTES)
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(high=BUFFERED_BYTES)
         self._begin_direct_line()
         return True
 

@@ -22,6 +22,7 @@ except ImportError:  # a platform without the compiled part
 
 READ_ON_BYTES = 1024 * 1024  # a longer message closes with 1009, a shorter one gets MESSAGE_TOO_LARGE
 READ_AFTER_CLOSE_BYTES = 4 * 1024 * 1024  # and thrown away, until the client has read the close frame
+LONG_HEAD_BYTES = 1024  # that are kept of a message which is too long
 FRAME_HEAD_BYTES = 6
 MESSAGE_SECONDS = 10  # for a message that has begun
 REFUSED_CLOSE_SECONDS = 2.0  # for the answer to a close frame, of a client that was cut or never identified
@@ -50,6 +51,7 @@ class ReadingProtocol(FlowProtocol):
     _is_plain = False  # the direct line reads; else the library is in the middle of something
     _rest = b""  # the beginning of a frame on the direct line
     _skipped = 0  # bytes still to come of a message that is too long to be kept
+    _long_head = b""  # its beginning, which may say what it is and under which id
     _pong: bytes | None = None  # the answer to the newest ping
     _odd = 0  # frames just read that are no messages
     _read_after_close = 0
@@ -132,6 +134,7 @@ class ReadingProtocol(FlowProtocol):
             self._read_by_library(data)  # ends the connection
         else:
             self._skipped = length
+            self._long_head = apply_mask(data[start : start + LONG_HEAD_BYTES], data[start - 4 : start])
             self._read_frames(data[start:])
 
     def _skip(self, data: bytes) -> int:
@@ -139,7 +142,8 @@ class ReadingProtocol(FlowProtocol):
         taken = min(self._skipped, len(data))
         self._skipped -= taken
         if not self._skipped:
-            self._give(TOO_LARGE)
+            head, self._long_head = self._long_head.decode("utf-8", "ignore"), b""
+            self._give(head.encode() + TOO_LARGE)
         return taken
 
     def _take(self, opcode: int, payload: bytes) -> bool:

@@ -436,11 +436,15 @@ def test_serve_collects_files_and_refuses_where_it_may_not(
     transactional_db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": MANIFEST}}
-    settings.STATIC_ROOT = tmp_path / "a file" / "collected"
-    (tmp_path / "a file").touch()
-    with pytest.raises(CommandError, match=r"Run manage\.py collectstatic"):
-        run("serve")
     settings.STATIC_ROOT = tmp_path / "collected"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("read-only")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(serve_command, "call_command", refuse)
+        with pytest.raises(CommandError, match=r"Run manage\.py collectstatic"):
+            run("serve")
     served: list[object] = []
     monkeypatch.setattr(serve_command, "serve", served.append)
     monkeypatch.setattr(serve_command, "listening_socket", lambda host, port: "a socket")

@@ -93,7 +93,7 @@ async def test_odd_number_is_refused_elsewhere_with_a_code(server: ThreadServer)
                 {
                     "receiverId": "nurse_001",
                     "hospitalId": "hospital_001",
-                    "attachments": [{"url": "https://example.org/x", "more": [1e15] * 6000}],
+                    "attachments": [{"url": "https://example.org/x", "more": [1e15] * 3900}],
                 },
             ),
         ]

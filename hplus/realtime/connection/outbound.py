@@ -140,8 +140,9 @@ class Outbound:
         """Write an event of the stream, unless it has been written out of order."""
         if self.written.add_live(seq):
             return
-        if self._waiting and envelope.event_type in event_types.overtaking():
-            self.put_ahead(envelope.unplaced, envelope)
+        has_to_wait = self._waiting or not self._transport.is_writable
+        if has_to_wait and envelope.event_type in event_types.overtaking():
+            self.put_ahead(envelope.unplaced if self._waiting else envelope.stamped(seq), envelope)
         else:
             self.put(envelope.stamped(seq), envelope)
 
@@ -154,9 +155,12 @@ class Outbound:
 
     def put_ahead(self, frame: bytes, envelope: Envelope | None = None) -> None:
         """Write a frame before all that waits, but after those that have overtaken before it."""
-        if not self._waiting or self.is_closed or self.is_sealed:
-            self.put(frame, envelope)
+        if self.is_closed or self.is_sealed:
             return
+        if not self._waiting and self._transport.is_writable:
+            self._write(frame, envelope)
+            return
+        self._waiting = self._waiting or deque()
         self._waiting.insert(self._overtaking, (frame, envelope))
         self._overtaking += 1
         self._note_waiting(frame)

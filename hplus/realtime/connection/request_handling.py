@@ -104,7 +104,12 @@ class RequestHandling:
             await self._client.after(0, result.after_reply, where=operator.call)
 
     def _refuse(self, refused: Exception) -> None:
-        asked = {"type": self._request.type, "requestId": self._request.request_id}
+        request = self._request
+        asked = {
+            "type": request.type,
+            "requestId": request.request_id,
+            "clientMessageId": request.client_message_id,
+        }
         self._client.refuse_request(refused, asked, self._handler, is_read=True)
 
     def _end(self) -> None:
