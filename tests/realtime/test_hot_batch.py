@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hplus.realtime.execution.batching import Batch
 from hplus.realtime.execution.hot_batch import BACKLOG, HotBatch
-from hplus.realtime.execution.hot_connection import Flight, HotConnection, Row, Source, Statement
+from hplus.realtime.execution.hot_connection import Failed, Flight, HotConnection, Row, Source, Statement
 
 
 class Connection:
@@ -120,6 +120,31 @@ def test_single_connection_takes_a_backlog_alone() -> None:
         world.submit(key)
     world.take_off()
     assert world.flying() == [2 * BACKLOG]
+
+
+class Asking:
+    """A source with more than fits into one flight."""
+
+    def __init__(self, hot: HotConnection) -> None:
+        self.hot, self.left, self.failed = hot, 3, 0
+
+    def next_flight(self) -> Flight | None:
+        self.left -= 1
+        if self.left:
+            self.hot.request(self)
+        return Flight(Fast.statement, (), lambda _: None, self.fail)
+
+    def fail(self, failed: Failed) -> None:
+        self.failed += 1
+
+
+async def test_connection_that_breaks_fails_all_that_waits_and_what_is_asked_for_meanwhile() -> None:
+    hot = HotConnection()  # not opened: nothing flies
+    source = Asking(hot)
+    hot.request(source)
+    hot._is_closed = True  # so that it is not opened again
+    hot._break(Failed("the database does not answer"))
+    assert (source.left, source.failed) == (0, 3)
 
 
 STEPS = st.one_of(

@@ -239,9 +239,8 @@ class HotConnection:
             flight.fail(failed)
         grounded = Failed(str(failed), is_late=failed.is_late)
         self._fail_ready(grounded)
-        waiting, self._waiting = self._waiting, deque()
-        for source in waiting:
-            if next_flight := source.next_flight():
+        while self._waiting:  # a source may ask for more than one flight
+            if next_flight := self._waiting.popleft().next_flight():
                 next_flight.fail(grounded)
         self.open()
 
