@@ -52,3 +52,14 @@ def test_ids_of_an_unread_frame_are_those_that_were_written(value: str, other: s
 @given(text=st.text() | st.from_regex(re.compile(r'"requestId" ?: ?"[^a-z]{0,9}"?')))
 def test_no_text_breaks_the_reading_of_ids(text: str) -> None:
     assert all(isinstance(value, str) for value in wire.envelope_in(text).values())
+
+
+async def test_error_carries_the_ids_of_a_frame_that_waited_for_its_turn(server: ThreadServer) -> None:
+    """Such a frame is read only when those before it have been answered."""
+    text, code = REFUSED["a number"]
+    async with server.phone("patient_123", "patient") as phone:
+        for _ in range(10):
+            await phone.send("getMessages", chatRoomId="nowhere")
+        await phone.send_text(text)
+        error = await phone.expect("error", code=code)
+        assert (error["requestId"], error["clientMessageId"]) == ("r-1", "c-1")

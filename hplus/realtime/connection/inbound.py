@@ -133,8 +133,8 @@ class Inbound:
         """Refuse it by its `requestId`, and not at all where the client must not be bothered."""
         try:
             frame = wire.parse(message)
-        except errors.Refusal:
-            frame = {}
+        except errors.Refusal as refusal:
+            frame = refusal.frame
         self._refuse_for_rate(too_fast, self._client.request_class(frame.get("type")), frame)
 
     def _refuse_for_rate(
@@ -178,7 +178,7 @@ class Inbound:
         try:
             frame = wire.parse(message)
         except errors.Refusal as refusal:
-            self._client.refuse(refusal, {})
+            self._client.refuse(refusal, refusal.frame)
             return True
         return self._client.handle(came_at, frame, self._on_done)
 
