@@ -13,10 +13,8 @@ from django.db import OperationalError, models, transaction
 logger = logging.getLogger(__name__)
 MOST_ROWS = 5_000  # of one transaction
 FEWER_BY = 4  # after a portion that took too long
-CUT_DOWN = (
-    "57014",
-    "55P03",
-)  # SQLSTATE of a statement over its time, and of a lock that did not come in time
+# SQLSTATE of a statement over its time, and of a lock that did not come in time.
+CUT_DOWN = ("57014", "55P03")
 
 Row = TypeVar("Row", bound=models.Model)
 Change = Callable[[models.QuerySet[Any]], object]
@@ -63,9 +61,8 @@ def repeat_in_portions(work: Callable[[int], int], most: int = MOST_ROWS) -> int
 @transaction.atomic
 def _change_some(rows: models.QuerySet[Row], change: Change, limit: int) -> int:
     """Change so many rows. Those that others have locked are left to the next time."""
-    ordered = (
-        rows if rows.query.order_by else rows.order_by()
-    )  # sorting all of them takes longer than the rest
+    # Sorting all of them would take longer than the rest.
+    ordered = rows if rows.query.order_by else rows.order_by()
     found = list(ordered.values_list("pk", flat=True)[:limit])
     free = rows.model._base_manager.filter(pk__in=found).select_for_update(skip_locked=True)
     locked = list(free.values_list("pk", flat=True))
